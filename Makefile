@@ -1,0 +1,47 @@
+# Everything is installed into ./.venv, once; a stamp file there says what it holds, so a second call starts at once.
+# On Linux without a GPU, PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu keeps torch at 200 MB instead of gigabytes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := $(VENV)/.xtok-demo
+DEV := $(VENV)/.xtok-dev
+
+# The pins of constraints.txt have wheels for these.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && echo $$python && break; done)
+PIP_INSTALL := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test bench lint
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+demo: $(DEMO)  ## real demonstrations into codes and back; writes out/demo/report.html
+	@$(BIN)/xtok demo
+
+test: lint  ## ruff, mypy and every test (real-data tests where ../shared/data is)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+bench: $(DEV)  ## timings of codec, quantizer, training and import; writes out/bench.json
+	@$(BIN)/python benchmarks/bench.py -o out/bench.json
+
+lint: $(DEV)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "xtok: no Python 3.11 or 3.12 found; name one: make demo PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(DEMO): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing xtok with torch 2.13.0, pyarrow, scipy and tokenizers into ./$(VENV) (once, one to five minutes) ..."
+	@$(PIP_INSTALL) -e '.[demo]'
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing xtok with all extras, pytest, ruff, mypy and the test oracles into ./$(VENV) (once, one to five minutes) ..."
+	@$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ $(DEMO)

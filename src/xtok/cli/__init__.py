@@ -1,0 +1,1 @@
+"""The `xtok` command: one thin module a sub-command."""

@@ -1,0 +1,118 @@
+"""What several commands share: arguments, a tokenizer that knows the robots of the data, files written whole."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xtok.actions.statistics import Statistics
+    from xtok.codec import Tokenizer
+    from xtok.data import EpisodeDataset
+
+SPLITS = ("train", "heldout", "all")
+
+
+def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
+    """DATA and how to read it."""
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="a folder: LeRobot v2.0-v3.0, Arrow stream, robosuite HDF5 or Adroit npz",
+    )
+    add_reading_arguments(parser)
+
+
+def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--layout",
+        choices=("arms26", "joints"),
+        help="how to read the actions (default: arms26 where the set can give poses, else joints)",
+    )
+    parser.add_argument("--embodiment", metavar="ROBOT", help="the robot's registry name (default: as the set says)")
+
+
+def add_tokenizer_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tokenizer",
+        metavar="X",
+        help="a folder written by save_pretrained, a hub id, or shipped weights (default: those of the data's layout)",
+    )
+
+
+def add_statistics_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--statistics",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="F.json",
+        help="of `xtok stats -o` (default: those of the tokenizer, or of the train episodes for a robot it lacks)",
+    )
+
+
+def say(message: str) -> None:
+    """A remark to the person at the terminal; results alone go to stdout."""
+    print(f"xtok: {message}", file=sys.stderr)
+
+
+def train_statistics(dataset: EpisodeDataset, robots: Sequence[str]) -> dict[str, Statistics]:
+    """Statistics of each robot over its train episodes (position mod 5 != 4), for chunks of up to 64 frames."""
+    from xtok.data.splits import select
+    from xtok.pretrain.corpus import fit_statistics_of
+
+    out = {}
+    episodes = select(dataset, "train")
+    for robot in robots:
+        mine = [episode for episode in episodes if episode.embodiment == robot]
+        if not mine:
+            raise ValueError(f"{dataset.name} has no train episode of {robot!r}, so no statistics can be fitted for it")
+        out[robot] = fit_statistics_of(dataset.layout, mine)
+    return out
+
+
+def load_tokenizer(name: str | None, dataset: EpisodeDataset, statistics_paths: Sequence[Path] = ()) -> Tokenizer:
+    """The tokenizer called `name` (None: the shipped one of the set's layout), with statistics for every robot there.
+
+    Raises:
+        ValueError: if the tokenizer is of another layout than the data, or a statistics file cannot serve.
+    """
+    from xtok.actions.statistics import Statistics
+    from xtok.codec import Tokenizer
+
+    tokenizer = Tokenizer.from_pretrained(name or dataset.layout.name)
+    if tokenizer.layout.digest != dataset.layout.digest:
+        raise ValueError(
+            f"tokenizer {tokenizer.name!r} is of layout {tokenizer.layout.name!r}, {dataset.name} was read as "
+            f"{dataset.layout.name!r}; give --layout {tokenizer.layout.name}, or another --tokenizer"
+        )
+    for path in statistics_paths:
+        statistics = Statistics.load(path)
+        if statistics.embodiment not in dataset.embodiments:
+            raise ValueError(
+                f"{path} is of {statistics.embodiment!r}, {dataset.name} holds {list(dataset.embodiments)}"
+            )
+        tokenizer = tokenizer.with_statistics(statistics)
+    unknown = [robot for robot in dataset.embodiments if robot not in tokenizer.statistics]
+    fitted = train_statistics(dataset, unknown) if unknown else {}
+    for robot, statistics in fitted.items():
+        say(f"the tokenizer has no statistics of {robot!r}; using those of the train episodes of {dataset.name}")
+        tokenizer = tokenizer.with_statistics(statistics)
+    return tokenizer
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

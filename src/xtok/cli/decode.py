@@ -1,0 +1,170 @@
+"""Turn a parquet file of codes back into absolute actions, one row a frame.
+
+A file says with which tokenizer and statistics it was written; it is decoded with those or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet
+from xtok.cli.common import add_tokenizer_argument, say, written_whole
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from xtok.actions.layout import Layout
+    from xtok.actions.types import Actions, Codes, Context
+    from xtok.codec import Tokenizer
+    from xtok.codec.sequence import OnInvalid
+
+ROWS_PER_BATCH = 256
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("decode", help="a parquet file of codes into actions", description=__doc__)
+    parser.add_argument("codes", type=Path, metavar="codes.parquet", help="a file written by `xtok encode`")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="actions.parquet")
+    add_tokenizer_argument(parser)
+    parser.add_argument("--levels", type=int, metavar="K", help="use the first K levels of each slot (default: all)")
+    parser.add_argument(
+        "--on-invalid",
+        choices=("raise", "repair"),
+        default="raise",
+        help="codes that cannot be: stop (default), or decode the complete slots and say what was dropped",
+    )
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+
+
+def run(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    with open_parquet(args.codes) as file:
+        header = Header.of(file, args.codes)
+        tokenizer = tokenizer_of(header, args.tokenizer, args.codes)
+        layout = tokenizer.layout
+        rows = file.metadata.num_rows
+        with (
+            written_whole(args.out) as temporary,
+            pyarrow_parquet().ParquetWriter(temporary, schema(layout)) as writer,
+            tqdm(total=rows, unit="chunk", desc="decode", disable=None) as bar,
+        ):
+            for batch in file.iter_batches(ROWS_PER_BATCH):
+                actions = decode(
+                    batch, header, tokenizer, args.levels, args.on_invalid, f"{args.codes}, row {bar.n} on"
+                )
+                writer.write_batch(frames(batch, actions, layout))
+                bar.update(len(batch))
+    print(f"{args.out}: {rows * header.horizon} frames of {rows} chunks")
+    if header.stride < header.horizon:
+        say(f"chunks overlap (stride {header.stride}): a frame has a row for every chunk that holds it")
+
+
+def tokenizer_of(header: Header, name: str | None, path: Path) -> Tokenizer:
+    """The tokenizer that wrote a file, with the statistics kept in the file.
+
+    Raises:
+        ValueError: if `name` (None: the shipped one of the file's layout) is another tokenizer.
+    """
+    from xtok.actions.statistics import Statistics
+    from xtok.codec import Tokenizer
+
+    tokenizer = Tokenizer.from_pretrained(name or header.layout)
+    if tokenizer.layout.digest == header.layout_digest:
+        for fields in header.statistics.values():
+            tokenizer = tokenizer.with_statistics(Statistics.from_dict(fields))
+    if tokenizer.digest != header.tokenizer:
+        raise ValueError(
+            f"{path} was written with tokenizer {header.tokenizer}, {name or header.layout!r} is {tokenizer.digest}; "
+            "codes mean nothing to another tokenizer: name the one that wrote them with --tokenizer"
+        )
+    return tokenizer
+
+
+def decode(
+    batch: pa.RecordBatch,
+    header: Header,
+    tokenizer: Tokenizer,
+    levels: int | None,
+    on_invalid: OnInvalid,
+    where: str,
+) -> Actions:
+    """Motion of some rows; `where` they are goes before what is said of them.
+
+    Raises:
+        ValueError: codes that cannot be (see `Tokenizer.decode`).
+    """
+    from xtok.actions.types import Actions
+
+    codes, context = inputs(batch, header, tokenizer.layout)
+    with warnings.catch_warnings(record=True) as repairs:
+        warnings.simplefilter("always")
+        try:
+            actions = tokenizer.decode(codes, context, levels, on_invalid)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+    for repair in repairs:
+        say(f"{where}: {repair.message}")
+    assert isinstance(actions, Actions)
+    return actions
+
+
+def inputs(batch: pa.RecordBatch, header: Header, layout: Layout) -> tuple[Codes, Context]:
+    """What the decoder takes, from rows of a code file."""
+    import numpy as np
+    import torch
+
+    from xtok.actions.types import Codes, Context
+
+    columns = batch.to_pydict()
+    context = Context(
+        layout=layout,
+        anchor_BD=torch.tensor(columns["anchor"], dtype=torch.float32),
+        mask_BD=torch.tensor(columns["mask"], dtype=torch.bool),
+        control_hz_B=torch.tensor(columns["control_hz"], dtype=torch.float32),
+        embodiment=tuple(columns["embodiment"]),
+        horizon=header.horizon,
+    )
+    return Codes(tuple(np.asarray(codes, dtype=np.int64) for codes in columns["codes"]), header.vocab_size), context
+
+
+def schema(layout: Layout) -> pa.Schema:
+    """Columns of an action file; its metadata names channels and units.
+
+    mask: the channels that the robot has. complete: False where --on-invalid repair had to continue the motion.
+    """
+    import pyarrow as pa
+
+    channels = {"layout": layout.name, "channels": layout.channel_names, "units": layout.channel_units}
+    return pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("episode_index", pa.int64()),
+            ("frame_start", pa.int64()),
+            ("frame_index", pa.int64()),
+            ("embodiment", pa.string()),
+            ("action", pa.list_(pa.float32())),
+            ("mask", pa.list_(pa.bool_())),
+            ("complete", pa.bool_()),
+        ],
+        metadata={b"xtok.actions": json.dumps(channels, sort_keys=True).encode()},
+    )
+
+
+def frames(batch: pa.RecordBatch, actions: Actions, layout: Layout) -> pa.RecordBatch:
+    """Decoded chunks as rows of an action file, one a frame."""
+    import pyarrow as pa
+
+    assert actions.absolute_BTD is not None, "every row of a code file has an anchor"
+    assert actions.complete_BT is not None, "the codec says of each frame whether its codes were whole"
+    rows = []
+    decoded = (batch.to_pylist(), actions.absolute_BTD.tolist(), actions.complete_BT.tolist())
+    for chunk, absolute_TD, complete_T in zip(*decoded, strict=True):
+        shared = {name: chunk[name] for name in ("dataset", "episode_index", "frame_start", "embodiment", "mask")}
+        for k, (action, complete) in enumerate(zip(absolute_TD, complete_T, strict=True)):
+            rows.append({**shared, "frame_index": chunk["frame_start"] + k, "action": action, "complete": complete})
+    return pa.RecordBatch.from_pylist(rows, schema=schema(layout))

@@ -1,0 +1,229 @@
+"""Turn a data set into a parquet file of codes, one row a chunk. Killed at any moment, it goes on where it was.
+
+Episodes are encoded in groups; each group is a part file in `FILE.parts/`, written whole or not at all. When all parts
+are there they are joined into FILE and the folder is removed, so FILE has the same bytes however often it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet, schema
+from xtok.cli.common import (
+    SPLITS,
+    add_dataset_arguments,
+    add_statistics_argument,
+    add_tokenizer_argument,
+    load_tokenizer,
+    say,
+    written_whole,
+)
+
+if TYPE_CHECKING:
+    from xtok.actions.types import ChunkBatch
+    from xtok.codec import Tokenizer
+    from xtok.data import Episode, EpisodeDataset
+
+EPISODES_PER_PART = 16
+REPORT_KEY = b"xtok.encode_report"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("encode", help="a data set into a parquet file of codes", description=__doc__)
+    add_dataset_arguments(parser)
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="codes.parquet")
+    add_tokenizer_argument(parser)
+    add_statistics_argument(parser)
+    parser.add_argument("--horizon", type=int, default=32, metavar="T", help="frames a chunk, 8 to 64 (default: 32)")
+    parser.add_argument("--stride", type=int, metavar="S", help="frames between chunk starts (default: T, no overlap)")
+    parser.add_argument("--split", choices=SPLITS, default="all", help="heldout = every fifth episode (default: all)")
+    parser.add_argument(
+        "--on-saturation",
+        choices=("report", "raise"),
+        default="report",
+        help="values outside the range of the statistics: report their share at the end (default), or stop",
+    )
+    parser.set_defaults(run=run, resume_hint="Give the same command again: it goes on after the last whole part.")
+
+
+def run(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from xtok.data import open_dataset
+    from xtok.data.splits import split_indices
+
+    dataset = open_dataset(args.data, layout=args.layout, embodiment=args.embodiment)
+    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
+    header = Header(
+        tokenizer=tokenizer.digest,
+        layout=dataset.layout.name,
+        layout_digest=dataset.layout.digest,
+        vocab_size=tokenizer.vocab_size,
+        levels=tokenizer.levels,
+        horizon=args.horizon,
+        stride=args.horizon if args.stride is None else args.stride,
+        split=args.split,
+        dataset=dataset.name,
+        statistics={robot: tokenizer.statistics[robot].to_dict() for robot in sorted(dataset.embodiments)},
+    )
+    folder = open_parts(args.out, header)
+    positions = split_indices(len(dataset), args.split)
+    groups = [positions[i : i + EPISODES_PER_PART] for i in range(0, len(positions), EPISODES_PER_PART)]
+    parts = [folder / f"part-{number:05d}.parquet" for number in range(len(groups))]
+    with tqdm(total=len(positions), unit="episode", desc="encode", disable=None) as bar:
+        for part, group in zip(parts, groups, strict=True):
+            if not part.exists():
+                write_part(part, header, [dataset[position] for position in group], tokenizer, args.on_saturation)
+            bar.update(len(group))
+    report = join(parts, args.out, header)
+    shutil.rmtree(folder)
+    print_report(report, dataset, header, args.out)
+
+
+@dataclass
+class Report:
+    """What encoding has seen. values, outside: valid values a channel, and those beyond the statistics' range."""
+
+    episodes: int = 0
+    too_short: int = 0
+    frames: int = 0
+    frames_coded: int = 0
+    chunks: int = 0
+    values: Counter[str] = field(default_factory=Counter)
+    outside: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: Report) -> Report:
+        return Report(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Report:
+        return cls(**{**fields, "values": Counter(fields["values"]), "outside": Counter(fields["outside"])})
+
+
+def open_parts(out: Path, header: Header) -> Path:
+    """The folder of part files beside `out`, made now or left by a run that was stopped.
+
+    Raises:
+        ValueError: if the folder belongs to a run with other settings, another tokenizer or other statistics.
+    """
+    folder = out.with_name(f"{out.name}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "settings.json"
+    if not record.exists():
+        with written_whole(record) as temporary:
+            temporary.write_text(header.to_json())
+    elif record.read_text() != header.to_json():
+        raise ValueError(
+            f"{folder} holds parts of a run with other settings (tokenizer, data, horizon, stride or split); "
+            f"give that run's command to finish it, or remove the folder to begin anew"
+        )
+    return folder
+
+
+def write_part(
+    path: Path, header: Header, episodes: Sequence[Episode], tokenizer: Tokenizer, on_saturation: str
+) -> None:
+    """Encode some episodes into one part file; their report is kept in its metadata."""
+    import pyarrow as pa
+
+    rows: list[dict[str, Any]] = []
+    report = Report()
+    for episode in episodes:
+        report.episodes += 1
+        report.frames += len(episode)
+        chunks_before = report.chunks
+        for start, chunks in chunks_of(episode, header.horizon, header.stride):
+            seen = saturation_report(chunks, tokenizer)
+            if seen.outside and on_saturation == "raise":
+                raise ValueError(
+                    f"{episode.dataset}, episode {episode.index}: {', '.join(sorted(seen.outside))}: values beyond "
+                    f"the statistics of {episode.embodiment!r}; --on-saturation report tells how many, and goes on"
+                )
+            report += seen
+            rows += rows_of(chunks, tokenizer, episode, start, header.stride)
+        if report.chunks == chunks_before:
+            report.too_short += 1
+        else:
+            overlap_free = min(header.stride, header.horizon)
+            report.frames_coded += (report.chunks - chunks_before - 1) * overlap_free + header.horizon
+    metadata = {**header.to_metadata(), REPORT_KEY: json.dumps(vars(report), sort_keys=True).encode()}
+    table = pa.Table.from_pylist(rows, schema=schema(header)).replace_schema_metadata(metadata)
+    with written_whole(path) as temporary:
+        pyarrow_parquet().write_table(table, temporary)
+
+
+def chunks_of(episode: Episode, horizon: int, stride: int) -> Iterator[tuple[int, ChunkBatch]]:
+    """Batches of an episode's chunks, each with the frame at which its first chunk starts; none if it is too short."""
+    from xtok.data.chunks import iter_chunks
+
+    if len(episode) <= horizon:
+        return
+    start = 1  # frame 0 is the first anchor
+    for chunks in iter_chunks([episode], horizon, stride):
+        yield start, chunks
+        start += stride * len(chunks)
+
+
+def rows_of(
+    chunks: ChunkBatch, tokenizer: Tokenizer, episode: Episode, start: int, stride: int
+) -> Iterator[dict[str, Any]]:
+    """The rows of a code file, one a chunk of a batch."""
+    context = chunks.context
+    assert context.anchor_BD is not None
+    for i, (codes, anchor) in enumerate(zip(tokenizer.encode(chunks).tokens, context.anchor_BD.tolist(), strict=True)):
+        yield {
+            "dataset": episode.dataset,
+            "episode_index": episode.index,
+            "frame_start": start + i * stride,
+            "horizon": context.horizon,
+            "embodiment": episode.embodiment,
+            "control_hz": episode.control_hz,
+            "codes": codes,
+            "anchor": anchor,
+            "mask": episode.mask_D,
+        }
+
+
+def saturation_report(chunks: ChunkBatch, tokenizer: Tokenizer) -> Report:
+    """How many values of a batch of one episode lie outside the range of its robot's statistics."""
+    context = chunks.context
+    frames = len(chunks) * context.horizon
+    names = context.layout.channel_names
+    return Report(
+        chunks=len(chunks),
+        values=Counter({names[channel]: frames for channel in context.mask_BD[0].nonzero().flatten().tolist()}),
+        outside=Counter({name: round(share * frames) for name, share in tokenizer.saturation(chunks).items()}),
+    )
+
+
+def join(parts: Sequence[Path], out: Path, header: Header) -> Report:
+    """All parts in order into one file, written whole or not at all."""
+    total = Report()
+    with written_whole(out) as temporary, pyarrow_parquet().ParquetWriter(temporary, schema(header)) as writer:
+        for part in parts:
+            with open_parquet(part) as file:
+                total += Report.from_dict(json.loads(file.schema_arrow.metadata[REPORT_KEY]))
+                writer.write_table(file.read().replace_schema_metadata(header.to_metadata()))
+    return total
+
+
+def print_report(report: Report, dataset: EpisodeDataset, header: Header, out: Path) -> None:
+    print(f"{out}: {report.chunks} chunks of {header.horizon} frames from {report.episodes} episodes of {dataset.name}")
+    if report.too_short:
+        say(f"{report.too_short} episodes have fewer than {header.horizon + 1} frames and gave no chunk")
+    if uncoded := report.frames - report.frames_coded:
+        say(
+            f"{uncoded} of {report.frames} frames ({uncoded / report.frames:.1%}) are in no chunk: the first of each "
+            "episode, tails shorter than a chunk, gaps between strides"
+        )
+    if report.outside:
+        shares = {channel: count / report.values[channel] for channel, count in report.outside.most_common()}
+        lines = (f"  {channel:<20} {share:8.3%}" for channel, share in shares.items())
+        say("\n".join(["saturated, share of values outside the range of the statistics:", *lines]))

@@ -1,0 +1,127 @@
+"""Measure a tokenizer on a data set, beside baselines: errors in millimetres and degrees, bits, robustness, speed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xtok.cli.common import (
+    SPLITS,
+    add_reading_arguments,
+    add_statistics_argument,
+    add_tokenizer_argument,
+    load_tokenizer,
+    say,
+    written_whole,
+)
+
+if TYPE_CHECKING:
+    from xtok.codec import Tokenizer
+    from xtok.data import EpisodeDataset
+    from xtok.data.splits import Split
+    from xtok.evaluate.dataset import Budget
+
+RVQ = "rvq"  # our own codec without masked modelling; the other baselines are known to xtok.evaluate
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("eval", help="measure a tokenizer beside baselines", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DATA", help="a data set folder")
+    add_reading_arguments(parser)
+    add_tokenizer_argument(parser)
+    add_statistics_argument(parser)
+    parser.add_argument("--split", choices=SPLITS, default="heldout", help="heldout = every fifth episode (default)")
+    parser.add_argument("--horizons", type=integers, default="8,16,32,64", metavar="T,T", help="default: 8,16,32,64")
+    parser.add_argument(
+        "--baselines", type=names, default="fast,bins,rvq", metavar="A,B", help="default: fast,bins,rvq"
+    )
+    parser.add_argument("--json", type=Path, metavar="F.json", help="write all figures")
+    parser.add_argument(
+        "--report", type=Path, metavar="F.html", help="write a report to look at, one self-contained file"
+    )
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+
+
+def integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def names(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def run(args: argparse.Namespace) -> None:
+    from xtok.data import open_dataset
+
+    dataset = open_dataset(args.data, layout=args.layout, embodiment=args.embodiment)
+    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
+    measure(dataset, tokenizer, args.horizons, args.split, args.baselines, args.json, args.report)
+
+
+def measure(
+    dataset: EpisodeDataset,
+    tokenizer: Tokenizer,
+    horizons: Sequence[int],
+    split: Split,
+    baselines: Sequence[str],
+    json_path: Path | None,
+    report_path: Path | None,
+    budget: Budget | None = None,
+) -> None:
+    """Evaluate, print the table, write the files that were asked for."""
+    from xtok.evaluate.dataset import Budget, evaluate_dataset
+    from xtok.evaluate.report import render
+    from xtok.evaluate.run import to_json
+
+    tokenizers = {tokenizer.name: tokenizer}
+    if RVQ in baselines:
+        tokenizers[RVQ] = load_tokenizer(f"{dataset.layout.name}-{RVQ}", dataset)
+    evaluation = evaluate_dataset(
+        dataset,
+        tokenizers,
+        tokenizer.statistics,
+        {name: each.digest for name, each in tokenizers.items()},
+        horizons=horizons,
+        split=split,
+        baselines=[name for name in baselines if name != RVQ],
+        budget=budget or Budget(),
+        progress=say,
+    )
+    print("\n".join(table(evaluation.result)))
+    for path, text in ((json_path, lambda: to_json(evaluation.result)), (report_path, lambda: render(evaluation))):
+        if path is not None:
+            with written_whole(path) as temporary:
+                temporary.write_text(text(), encoding="utf-8")
+            print(f"wrote {path}")
+
+
+COLUMNS: tuple[tuple[str, str, str], ...] = (
+    # heading, key of an entry, format
+    ("tokens", "tokens_mean", "{:.1f}"),
+    ("bits", "bits_mean", "{:.0f}"),
+    ("l1", "l1", "{:.5f}"),
+    ("mm", "position_mm", "{:.2f}"),
+    ("deg", "rotation_deg", "{:.2f}"),
+    ("joint", "joint", "{:.4f}"),
+    ("failed", "decode_failures", "{:d}"),
+    ("l1/fast", "l1_vs_fast_at_equal_bits", "{:.2f}"),
+)
+
+
+def table(result: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal: each tokenizer at each horizon; a dash where a question has no answer."""
+    robots = ", ".join(result["embodiments"])
+    lines = [f"{result['dataset']} ({robots}), {result['split']} episodes, layout {result['layout']}"]
+    used = [
+        column
+        for column in COLUMNS
+        if any(entry[column[1]] is not None for entries in result["horizons"].values() for entry in entries.values())
+    ]
+    lines.append(f"  {'T':>3} {'tokenizer':<12}" + "".join(f"{heading:>9}" for heading, _, _ in used))
+    for horizon, entries in result["horizons"].items():
+        for name, entry in entries.items():
+            cells = ["-" if entry[key] is None else form.format(entry[key]) for _, key, form in used]
+            lines.append(f"  {horizon:>3} {name:<12}" + "".join(f"{cell:>9}" for cell in cells))
+    return lines

@@ -1,0 +1,54 @@
+"""The `xtok` command. Each sub-command is a module with `add_parser` and `run`, which imports what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+
+import xtok
+from xtok.cli import decode, demo, encode, evaluate, stats, train
+
+COMMANDS = (demo, stats, encode, decode, train, evaluate)
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xtok",
+        description="Robot motion into short, fixed-length codes and back.",
+        epilog="`xtok COMMAND --help` explains each command; docs/cli.md shows what they print.",
+    )
+    parser.add_argument("--version", action="version", version=f"xtok {xtok.__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status.
+
+    0 done, 2 the user can mend it (message on stderr, traceback with --debug), 130 interrupted with Ctrl-C.
+    """
+    args = build_parser().parse_args(argv)
+    warnings.formatwarning = lambda message, *_, **__: f"xtok: warning: {message}\n"
+    try:
+        args.run(args)
+    except (ValueError, OSError, ImportError) as error:
+        if args.debug:
+            raise
+        print(f"xtok: error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(f"\nxtok: interrupted. {args.resume_hint}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,8 @@
+"""The codec: motion into codes and back. `Tokenizer` is the product, the rest is how it is made."""
+
+from __future__ import annotations
+
+from xtok.codec.config import CodecConfig, paper, small
+from xtok.codec.tokenizer import Tokenizer
+
+__all__ = ["CodecConfig", "Tokenizer", "paper", "small"]

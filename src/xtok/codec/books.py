@@ -1,0 +1,93 @@
+"""Which book codes which robot. METHOD 3, SRQ; decision 0003.
+
+# B batch, M slots, C code dimension, Q levels of these books
+In `arms26` all robots share the books: a code is a physical motion, whichever arm makes it. Joint spaces have no shared
+meaning, and a book shared by smooth and jerky robots serves the smooth ones badly, so in `joints` a robot has books of
+its own; robots that training did not see, and "none", use the shared ones until `xtok adapt` gives them theirs.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from xtok.codec.quantizer import Health, Quantized, ResidualQuantizer
+
+
+class Books(nn.Module):
+    """A shared residual quantizer, and those of single robots. Rows of a batch go to the books of their robot."""
+
+    def __init__(self, dim: int, codebook_size: int, levels: int) -> None:
+        super().__init__()
+        self.dim, self.codebook_size, self.levels = dim, codebook_size, levels
+        self.shared = ResidualQuantizer(dim, codebook_size, levels)
+        self.own = nn.ModuleDict()
+
+    def add(self, robot: str) -> ResidualQuantizer:
+        """Books of its own for a robot, empty until they are initialised."""
+        if robot not in self.own:
+            self.own[robot] = ResidualQuantizer(self.dim, self.codebook_size, self.levels)
+            self.own[robot].train(self.training)
+        return self.of(robot)
+
+    def of(self, robot: str) -> ResidualQuantizer:
+        if robot not in self.own:
+            return self.shared
+        found = self.own[robot]
+        assert isinstance(found, ResidualQuantizer)
+        return found
+
+    def forward(
+        self, x_BMC: Float[Tensor, "B M C"], robots: tuple[str, ...], valid_BMC: Bool[Tensor, "B M C"] | None = None
+    ) -> Quantized:
+        """Quantise greedily; rows in the order B, M. See ResidualQuantizer."""
+        groups = self._groups(robots)
+        if len(groups) == 1:
+            ((quantizer, _),) = groups
+            return quantizer(x_BMC.flatten(0, 1), None if valid_BMC is None else valid_BMC.flatten(0, 1))
+        B, M, C = x_BMC.shape
+        latents, partial = torch.empty_like(x_BMC), x_BMC.new_empty(self.levels, B, M, C)
+        codes = torch.empty(B, M, self.levels, dtype=torch.long, device=x_BMC.device)
+        commitment = x_BMC.new_zeros(())
+        for quantizer, rows in groups:
+            valid = None if valid_BMC is None else valid_BMC[rows].flatten(0, 1)
+            found = quantizer(x_BMC[rows].flatten(0, 1), valid)
+            latents[rows] = found.latents_NC.view(-1, M, C)
+            partial[:, rows] = found.partial_QNC.view(self.levels, -1, M, C)
+            codes[rows] = found.codes_NQ.view(-1, M, self.levels)
+            commitment = commitment + found.commitment * (len(rows) / B)
+        return Quantized(latents.flatten(0, 1), codes.flatten(0, 1), commitment, partial.flatten(1, 2))
+
+    def search(self, x_BMC: Float[Tensor, "B M C"], robots: tuple[str, ...], beam: int) -> Int[Tensor, "B M Q"]:
+        """Codes by beam search. See ResidualQuantizer."""
+        out = torch.empty(*x_BMC.shape[:2], self.levels, dtype=torch.long, device=x_BMC.device)
+        for quantizer, rows in self._groups(robots):
+            out[rows] = quantizer.search(x_BMC[rows].flatten(0, 1), beam).view(len(rows), -1, self.levels)
+        return out
+
+    def lookup(self, codes_BMq: Int[Tensor, "B M q"], robots: tuple[str, ...]) -> Float[Tensor, "B M C"]:
+        """Sum of the first q levels' codes."""
+        out = torch.empty(*codes_BMq.shape[:2], self.dim, device=codes_BMq.device)
+        for quantizer, rows in self._groups(robots):
+            out[rows] = quantizer.lookup(codes_BMq[rows].flatten(0, 1)).view(len(rows), -1, self.dim)
+        return out
+
+    def health(self) -> list[Health]:
+        """Of each level, mean over the books that were used since the last call."""
+        reports = [q.health() for q in (self.shared, *map(self.of, self.own)) if q.hits_QV.any()]
+        return [
+            Health(
+                usage=sum(level.usage for level in levels) / len(levels),
+                perplexity=sum(level.perplexity for level in levels) / len(levels),
+                resets=sum(level.resets for level in levels),
+            )
+            for levels in zip(*reports, strict=True)
+        ]
+
+    def _groups(self, robots: tuple[str, ...]) -> list[tuple[ResidualQuantizer, Int[Tensor, " b"]]]:
+        rows: dict[str, list[int]] = {}
+        for row, name in enumerate(robots):
+            rows.setdefault(name if name in self.own else "", []).append(row)
+        device = self.shared.books_QVC.device
+        return [(self.of(name), torch.tensor(index, device=device)) for name, index in rows.items()]

@@ -1,0 +1,70 @@
+"""One configuration, two presets. METHOD 3."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """Everything that fixes the shapes of a codec.
+
+    front: "prior" starts at a good solution: q0 codes the smoothed motion of a slot, q1 .. q3 code the chunk's residual
+    in the basis of the robot's motion prior, and the networks are corrections that start at zero (decision 0003).
+    "none" is the published design: the networks do all, from noise.
+    """
+
+    layout: str = "arms26"
+    front: str = "prior"
+    hidden: int = 128
+    heads: int = 4
+    encoder_layers: int = 2
+    decoder_layers: int = 2
+    dropout: float = 0.1
+    levels: int = 4
+    codebook_size: int = 2048
+    code_dim: int = 32  # of the detail levels ("prior") or of all levels ("none")
+    intent_space: str = "physical"  # "principal" for layouts whose channels mean another thing on every robot
+    intent_dim: int = 32  # of q0's book in the principal space; 4 x tangent channels in the physical one
+    own_books: bool = False  # each robot has books of its own: for layouts without a shared meaning
+    prior_rank: int = 256
+    intent_noise: float = 0.004  # physical sigma that q0 is smoothed against (m, rad, native unit)
+    beam: int = 8  # width of the search over detail levels at encode time; 1 = greedy
+
+    def __post_init__(self) -> None:
+        if self.front not in ("prior", "none"):
+            raise ValueError(f"front is {self.front!r}; expected 'prior' or 'none'")
+        if self.intent_space not in ("physical", "principal"):
+            raise ValueError(f"intent_space is {self.intent_space!r}; expected 'physical' or 'principal'")
+        if self.levels < 2:
+            raise ValueError(f"levels is {self.levels}; an intent level and at least one detail level are needed")
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> CodecConfig:
+        """Raises ValueError on unknown or missing fields."""
+        expected = {field.name for field in fields(cls)}
+        if content.keys() != expected:
+            raise ValueError(
+                f"codec configuration differs from the expected fields in {sorted(content.keys() ^ expected)}"
+            )
+        return cls(**content)
+
+
+def small(layout: str = "arms26") -> CodecConfig:
+    """Ships; made for a CPU."""
+    joints = layout == "joints"
+    return CodecConfig(layout=layout, intent_space="principal" if joints else "physical", own_books=joints)
+
+
+def paper(layout: str = "arms26") -> CodecConfig:
+    """The published codec: 12 layers, H 1024, 8 heads, Q 4, V 2048. Code dimension is unspecified; decision 0004."""
+    return CodecConfig(
+        layout=layout, front="none", hidden=1024, heads=8, encoder_layers=12, decoder_layers=4, code_dim=256, beam=1
+    )
+
+
+PRESETS = {"small": small, "paper": paper}

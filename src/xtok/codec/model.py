@@ -1,0 +1,387 @@
+"""The codec as one module: motion -> h -> SRQ -> z~ -> motion. METHOD 3, decision 0003.
+
+# B batch, T frames, M slots, Q levels, K tangent channels, X = 4 K values of a slot, C code dimension
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from xtok.actions.delta import from_tangent, tangent_mask, tangent_width, to_delta, to_tangent
+from xtok.actions.embodiments import NONE, get_embodiment
+from xtok.actions.layout import get_layout
+from xtok.actions.statistics import Statistics
+from xtok.actions.types import FRAMES_PER_SLOT, ChunkBatch, Context, slots
+from xtok.codec.books import Books
+from xtok.codec.config import CodecConfig
+from xtok.codec.decoder import Decoder
+from xtok.codec.encoder import Conditions, Encoder
+from xtok.codec.prior import ChunkBasis, GenericPrior, MotionPrior, frames_to_slots, narrowed
+from xtok.codec.quantizer import Quantized, ResidualQuantizer
+
+
+@dataclass(frozen=True)
+class Robot:
+    """Rows of a batch that share one prior."""
+
+    rows: Int[Tensor, " b"]
+    prior: MotionPrior
+    basis: ChunkBasis
+    channels: Int[Tensor, " k"]  # its valid tangent channels
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What encoder and decoder both know: conditions, robots, length. Never the motion."""
+
+    horizon: int
+    given: Conditions
+    robots: tuple[Robot, ...]
+    names: tuple[str, ...]  # of the robot of each row
+
+
+@dataclass(frozen=True)
+class CodecOutput:
+    """motion_BTK: decoded, normalised tangent. h_BMC: latents before quantisation, gradient to the encoder.
+    intent_BMC: q0's codes with straight-through gradient. z_BMX: what the decoder saw. commitment: SRQ loss."""
+
+    motion_BTK: Float[Tensor, "B T K"]
+    h_BMC: Float[Tensor, "B M C"]
+    intent_BMC: Float[Tensor, "B M C"]
+    z_BMX: Float[Tensor, "B M X"]
+    codes_BMQ: Int[Tensor, "B M Q"]
+    commitment: Float[Tensor, ""]
+
+
+class Codec(nn.Module):
+    """Networks, books and priors. `robots` and `generic` are data, saved beside the weights."""
+
+    def __init__(
+        self, config: CodecConfig, robots: dict[str, MotionPrior] | None = None, generic: GenericPrior | None = None
+    ) -> None:
+        super().__init__()
+        self.config, self.robots, self.generic = config, dict(robots or {}), generic
+        self.ranges: dict[str, Statistics] = {}  # robots without a prior of their own: the generic one serves them
+        self.layout = get_layout(config.layout)
+        self._bases: dict[tuple[str, bytes, int], tuple[MotionPrior, ChunkBasis]] = {}
+        K, D = tangent_width(self.layout), self.layout.width
+        X = FRAMES_PER_SLOT * K
+        front = config.front == "prior"
+        net = (config.hidden, config.heads)
+        intent_dim = X if config.intent_space == "physical" else config.intent_dim
+        self.latent_dim = intent_dim if front else config.code_dim
+        self.encoder = Encoder(K, D, *net, config.encoder_layers, config.dropout, self.latent_dim, front)
+        slot_dim = X + intent_dim if front else config.code_dim
+        self.decoder = Decoder(slot_dim, K, D, config.levels, *net, config.decoder_layers, config.dropout, front)
+        if front:
+            self.intent = Books(intent_dim, config.codebook_size, levels=1)
+            self.detail = Books(config.code_dim, config.codebook_size, config.levels - 1)
+        else:
+            self.books = Books(config.code_dim, config.codebook_size, config.levels)
+
+    @property
+    def all_books(self) -> list[Books]:
+        """In level order."""
+        return [self.intent, self.detail] if self.config.front == "prior" else [self.books]
+
+    @property
+    def quantizers(self) -> list[ResidualQuantizer]:
+        """The shared ones, in level order."""
+        return [books.shared for books in self.all_books]
+
+    # -- robots ---------------------------------------------------------------------------------------------------
+
+    @property
+    def statistics(self) -> dict[str, Statistics]:
+        """Of every robot that can be coded, "none" included."""
+        return {**self.ranges, **{name: prior.statistics for name, prior in self.robots.items()}}
+
+    def prior(self, name: str, mask_D: Bool[np.ndarray, " D"]) -> MotionPrior:
+        """The robot's own prior, or the generic one over its channels.
+
+        Raises:
+            ValueError: channels that the robot lacks, or neither a prior nor statistics to go by.
+        """
+        if name in self.robots:
+            prior = self.robots[name]
+            return prior if (mask_D == prior.statistics.mask_D).all() else prior.restricted(mask_D)
+        if name in self.ranges and self.generic is not None:
+            return self.generic.for_robot(narrowed(self.ranges[name], mask_D))
+        if name != NONE and not name.startswith(f"{NONE}:"):
+            get_embodiment(name)  # an unknown name is told its close matches
+        raise ValueError(
+            f"this tokenizer has no robot {name!r}; it has {sorted(self.statistics)}. Add yours from its data with "
+            "`xtok adapt DATA -o TOKENIZER` (seconds, no training), or give with_statistics(...), or use 'none'"
+        )
+
+    def add_robot(self, prior: MotionPrior) -> None:
+        self.robots[prior.statistics.embodiment] = prior
+        self._bases.clear()
+
+    def add_statistics(self, statistics: Statistics) -> None:
+        """A robot known by its ranges alone: the generic prior serves it."""
+        self.robots.pop(statistics.embodiment, None)
+        self.ranges[statistics.embodiment] = statistics
+        self._bases.clear()
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.queries.device
+
+    def forget_bases(self) -> None:
+        """Call after a prior changed, or after the module moved to another device."""
+        self._bases.clear()
+
+    def basis(self, name: str, mask_D: Bool[np.ndarray, " D"], horizon: int) -> tuple[MotionPrior, ChunkBasis]:
+        key = (name, mask_D.tobytes(), horizon)
+        if key not in self._bases:
+            prior = self.prior(name, mask_D)
+            basis = prior.at(horizon, self.config.intent_noise, self.config.code_dim)
+            self._bases[key] = prior, basis.to(self.device)
+        return self._bases[key]
+
+    # -- borders --------------------------------------------------------------------------------------------------
+
+    def setting(self, context: Context) -> Setting:
+        """Look up the robots of a batch.
+
+        Raises:
+            ValueError: another layout, an unknown robot, another control rate.
+        """
+        if context.layout.digest != self.layout.digest:
+            raise ValueError(
+                f"chunks are in layout {context.layout.name!r}; this tokenizer is for {self.layout.name!r}"
+            )
+        groups: dict[tuple[str, bytes], list[int]] = {}
+        masks = context.mask_BD.cpu().numpy()
+        for row, name in enumerate(context.embodiment):
+            groups.setdefault((name, masks[row].tobytes()), []).append(row)
+        robots = []
+        device = self.device
+        slot_B = torch.empty(len(context), dtype=torch.long, device=device)
+        for (name, mask), rows in groups.items():
+            prior, basis = self.basis(name, np.frombuffer(mask, dtype=bool), context.horizon)
+            index = torch.tensor(rows, device=device)
+            for control_hz in context.control_hz_B[rows].unique().tolist():
+                if name != NONE:
+                    prior.statistics.check(self.layout, control_hz, context.horizon)
+            slot_B[index] = get_embodiment(name).slot
+            robots.append(Robot(index, prior, basis, prior.valid.nonzero().flatten().to(device)))
+        anchor_BD = context.anchor_BD
+        if anchor_BD is None:
+            anchor_BD = torch.zeros(len(context), self.layout.width)
+        given = Conditions(
+            torch.where(context.mask_BD, anchor_BD, 0.0).float().to(device),
+            tangent_mask(self.layout, context.mask_BD).to(device),
+            slot_B,
+            context.control_hz_B.float().to(device),
+        )
+        return Setting(context.horizon, given, tuple(robots), context.embodiment)
+
+    def motion(self, chunks: ChunkBatch, setting: Setting) -> Float[Tensor, "B T K"]:
+        """Normalised tangent deltas of absolute chunks, float64."""
+        anchor_BD = chunks.context.anchor_BD
+        assert anchor_BD is not None, "absolute actions need an anchor"
+        delta = to_delta(self.layout, chunks.target_BTD.double(), anchor_BD.double(), chunks.context.mask_BD)
+        return self.motion_of_delta(delta.to(self.device), setting)
+
+    def motion_of_delta(self, delta_BTD: Float[Tensor, "B T D"], setting: Setting) -> Float[Tensor, "B T K"]:
+        """Physical deltas to normalised tangent."""
+        tangent = to_tangent(self.layout, delta_BTD)
+        out = torch.zeros_like(tangent)
+        for robot in setting.robots:
+            scale = out.new_zeros(tangent.shape[-1])
+            scale[robot.channels] = 1 / robot.prior.scale_K.to(scale)
+            out[robot.rows] = tangent[robot.rows] * scale
+        return out
+
+    def delta(self, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> Float[Tensor, "B T D"]:
+        """Inverse of `motion_of_delta`. Masked rotations come back as the identity; callers mask."""
+        tangent = torch.zeros_like(motion_BTK)
+        for robot in setting.robots:
+            scale = motion_BTK.new_zeros(motion_BTK.shape[-1])
+            scale[robot.channels] = robot.prior.scale_K.to(scale)
+            tangent[robot.rows] = motion_BTK[robot.rows] * scale
+        return from_tangent(self.layout, tangent)
+
+    # -- encoder, SRQ, decoder ------------------------------------------------------------------------------------
+
+    def latents(
+        self,
+        motion_BTK: Float[Tensor, "B T K"],
+        setting: Setting,
+        hidden_BTK: Bool[Tensor, "B T K"] | None = None,
+        encoder: Encoder | None = None,
+    ) -> Float[Tensor, "B M C"]:
+        """h: the smoothed motion of each slot in units of intent, plus the encoder's correction.
+
+        hidden_BTK: values that masked modelling hides from both. encoder: a float64 copy, where codes must be exact.
+        """
+        network = encoder or self.encoder
+        dtype = next(network.parameters()).dtype
+        given = setting.given
+        if dtype == torch.float64:
+            given = Conditions(given.state_BD.double(), given.mask_BK, given.slot_B, given.control_hz_B.double())
+        h = network(motion_BTK.to(dtype), given, hidden_BTK)
+        if self.config.front == "none":
+            return h
+        seen = motion_BTK if hidden_BTK is None else torch.where(hidden_BTK, 0.0, motion_BTK)
+        front = torch.zeros_like(h, dtype=motion_BTK.dtype)
+        for robot in setting.robots:
+            smooth = robot.basis.smooth(seen[robot.rows][..., robot.channels].flatten(1))
+            slots_bMX = smooth.unflatten(1, (h.shape[1], -1))
+            front[robot.rows] = robot.prior.to_intent(robot.basis, slots_bMX, self.config.intent_space, self.latent_dim)
+        return (front + h) * self.valid(setting)
+
+    def valid(self, setting: Setting) -> Bool[Tensor, "B M C"]:
+        """True where a latent value means something for the robot: in the physical space, the channels that it has."""
+        B, M = len(setting.given.slot_B), slots(setting.horizon)
+        if self.config.front == "none" or self.config.intent_space == "principal":
+            return setting.given.mask_BK.new_ones(B, M, self.latent_dim)
+        return setting.given.mask_BK.repeat(1, FRAMES_PER_SLOT)[:, None].expand(B, M, -1)
+
+    def quantize_intent(self, h_BMC: Float[Tensor, "B M C"], setting: Setting) -> Quantized:
+        """q0 of latents; rows in the order B, M."""
+        return self.intent(h_BMC, setting.names, self.valid(setting))
+
+    def seen(self, intent_BMC: Tensor, setting: Setting, robot: Robot) -> Float[Tensor, "b E"]:
+        """One robot's slots as q0 sees them, in units of its prior."""
+        return robot.prior.from_intent(robot.basis, intent_BMC[robot.rows], self.config.intent_space).flatten(1)
+
+    def forward(
+        self,
+        motion_BTK: Float[Tensor, "B T K"],
+        setting: Setting,
+        levels: int | None = None,
+        hidden_BTK: Bool[Tensor, "B T K"] | None = None,
+    ) -> CodecOutput:
+        """Training pass: greedy codes, straight-through gradients, `levels` seen by the decoder only (METHOD 3).
+
+        Gradients of the reconstruction reach the encoder through q0; the detail levels code whatever q0 left of the
+        true motion and are constants to it, so that a loss on q0 costs no reconstruction.
+        """
+        levels = levels or self.config.levels
+        h = self.latents(motion_BTK, setting, hidden_BTK)
+        B, M, C = h.shape
+        if self.config.front == "none":
+            found = self.books(h.float(), setting.names)
+            z = (h.reshape(B * M, C) + (found.partial_QNC[levels - 1] - h.reshape(B * M, C)).detach()).view(B, M, C)
+            intent = h + (found.partial_QNC[0].view_as(h) - h).detach()
+            motion = self.decoder(z, setting.given, setting.horizon, levels)
+            codes = found.codes_NQ.view(B, M, -1)
+            return CodecOutput(motion, h, intent, z, codes, found.commitment)
+        coarse = self.quantize_intent(h.float(), setting)
+        intent = h + (coarse.latents_NC.view_as(h).to(h.dtype) - h).detach()
+        predicted, scale = self._predict(intent, setting)
+        residual = self._analyse((motion_BTK - predicted).detach(), setting) / scale
+        fine = self.detail(residual.float(), setting.names)
+        linear = predicted
+        if levels > 1:
+            detail = fine.partial_QNC[levels - 2].view(B, M, -1).detach().to(predicted.dtype)
+            linear = predicted + self._synthesise(detail * scale, setting)
+        motion, z = self._refine(linear, intent, setting, levels)
+        codes = torch.cat([coarse.codes_NQ, fine.codes_NQ], dim=-1).view(B, M, -1)
+        return CodecOutput(motion, h, intent, z, codes, coarse.commitment)
+
+    @torch.no_grad()
+    def encode(
+        self, motion_BTK: Float[Tensor, "B T K"], setting: Setting, encoder: Encoder | None = None
+    ) -> Int[Tensor, "B M Q"]:
+        """Codes, with beam search over the detail levels. Call in eval mode."""
+        h = self.latents(motion_BTK, setting, encoder=encoder)
+        if self.config.front == "none":
+            return self.books.search(h.float(), setting.names, self.config.beam)
+        codes, residual = self._intent(motion_BTK, h, setting)
+        return torch.cat([codes, self.detail.search(residual, setting.names, self.config.beam)], dim=-1)
+
+    @torch.no_grad()
+    def residual(self, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> Float[Tensor, "B M C"]:
+        """What the detail levels have to code, for placing their books."""
+        return self._intent(motion_BTK, self.latents(motion_BTK, setting), setting)[1]
+
+    @torch.no_grad()
+    def activity(
+        self, motion_BTK: Float[Tensor, "B T K"], setting: Setting
+    ) -> tuple[Int[Tensor, " B"], Float[Tensor, "B M C"]]:
+        """Activity bin of each chunk of one robot, and its details in units of the Gaussian's gain."""
+        (robot,) = setting.robots
+        h = self.latents(motion_BTK, setting)
+        found = self.quantize_intent(h, setting).latents_NC.view_as(h)
+        predicted, _ = self._predict(found, setting)
+        activity = robot.prior.activity(robot.basis, self.seen(found, setting, robot))
+        return activity, self._analyse(motion_BTK - predicted, setting)
+
+    def _intent(self, motion_BTK: Tensor, h_BMX: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
+        """q0's codes [B, M, 1] and what they leave open, as slot details [B, M, C]."""
+        found = self.quantize_intent(h_BMX, setting)
+        predicted, scale = self._predict(found.latents_NC.view_as(h_BMX), setting)
+        residual = self._analyse(motion_BTK - predicted, setting) / scale
+        return found.codes_NQ.view(*h_BMX.shape[:2], 1), residual
+
+    @torch.no_grad()
+    def decode(
+        self, codes_BMq: Int[Tensor, "B M q"], setting: Setting, present_BM: Bool[Tensor, "B M"] | None = None
+    ) -> Float[Tensor, "B T K"]:
+        """Normalised tangent motion from the first q levels. Slots that are not present: the prior continues."""
+        levels = codes_BMq.shape[-1]
+        if self.config.front == "none":
+            z = self.books.lookup(codes_BMq, setting.names)
+            return self.decoder(z, setting.given, setting.horizon, levels)
+        intent = self.intent.lookup(codes_BMq[..., :1], setting.names).double() * self.valid(setting)
+        if present_BM is not None:
+            intent = self._continued(intent, present_BM, setting)
+        linear, scale = self._predict(intent, setting)
+        if levels > 1:
+            scale = scale if present_BM is None else scale * present_BM[..., None]
+            detail = self.detail.lookup(codes_BMq[..., 1:], setting.names).double()
+            linear = linear + self._synthesise(detail * scale, setting)
+        return self._refine(linear, intent, setting, levels)[0]
+
+    def _continued(self, intent_BMC: Tensor, present_BM: Bool[Tensor, "B M"], setting: Setting) -> Tensor:
+        """q0 latents with missing slots filled by what the prior expects after the present ones."""
+        out = intent_BMC.clone()
+        for robot in setting.robots:
+            seen = self.seen(intent_BMC, setting, robot)
+            for i, row in enumerate(robot.rows.tolist()):
+                likely = robot.prior.continue_from(seen[i], present_BM[row])
+                h = robot.prior.to_intent(robot.basis, likely[None], self.config.intent_space, self.latent_dim)[0]
+                out[row] = torch.where(present_BM[row, :, None], intent_BMC[row], h)
+        return out
+
+    def _predict(self, intent_BMX: Tensor, setting: Setting) -> tuple[Float[Tensor, "B T K"], Float[Tensor, "B 1 1"]]:
+        """The motion to expect from q0 alone, and the size of the details that it leaves open; float64."""
+        B, K = setting.given.mask_BK.shape
+        out = torch.zeros(B, setting.horizon, K, dtype=torch.float64, device=intent_BMX.device)
+        scale = out.new_ones(B, 1, 1)
+        for robot in setting.robots:
+            seen = self.seen(intent_BMX.double(), setting, robot)
+            y = robot.basis.predict(seen).unflatten(1, (setting.horizon, -1))
+            out[robot.rows[:, None, None], torch.arange(setting.horizon)[:, None], robot.channels] = y
+            scale[robot.rows, 0, 0] = robot.prior.scale(robot.basis, seen.detach())
+        return out, scale
+
+    def _analyse(self, residual_BTK: Tensor, setting: Setting) -> Float[Tensor, "B M C"]:
+        out = residual_BTK.new_zeros(len(residual_BTK), slots(setting.horizon), self.config.code_dim)
+        for robot in setting.robots:
+            out[robot.rows] = robot.basis.analyse(residual_BTK[robot.rows][..., robot.channels].flatten(1))
+        return out
+
+    def _synthesise(self, detail_BMC: Tensor, setting: Setting) -> Float[Tensor, "B T K"]:
+        out = detail_BMC.new_zeros(len(detail_BMC), setting.horizon, setting.given.mask_BK.shape[1])
+        for robot in setting.robots:
+            x = robot.basis.synthesise(detail_BMC[robot.rows]).view(len(robot.rows), setting.horizon, -1)
+            out[robot.rows[:, None, None], torch.arange(setting.horizon)[:, None], robot.channels] = x
+        return out
+
+    def _refine(
+        self, linear_BTK: Tensor, intent_BMX: Tensor, setting: Setting, levels: int
+    ) -> tuple[Float[Tensor, "B T K"], Float[Tensor, "B M X"]]:
+        """The network's correction of the linear decoding, and the slot latents it saw."""
+        z = torch.cat([frames_to_slots(linear_BTK), intent_BMX.to(linear_BTK.dtype)], dim=-1).float()
+        correction = self.decoder(z, setting.given, setting.horizon, levels)
+        return linear_BTK + correction * setting.given.mask_BK[:, None], z

@@ -1,0 +1,391 @@
+"""The motion prior: how a robot's deltas vary over a chunk, as one Gaussian from which every chunk length is served.
+
+# B batch, T frames of this chunk, S = 64 frames of the longest, K tangent channels (valid ones only in a prior),
+# P = T * K values of a chunk, R rank, M slots, C dimensions of a slot's detail
+
+A delta is relative to the step before the chunk, so the first T frames of a 64-frame chunk are a T-frame chunk: the
+leading block of one covariance is the covariance at T. From it follow, in closed form and float64:
+- `smooth`: the motion that is likely under sensor noise (q0 codes this, so that noise does not flip it);
+- `predict`: the chunk to expect when only the q0 codes are known;
+- `basis`: orthonormal directions of what q0 leaves open, dealt out to the slots so that each carries an equal share.
+No network, no gradient: a new robot needs a covariance only (`Tokenizer.adapt`). Decision 0003.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from xtok.actions.delta import tangent_mask
+from xtok.actions.layout import Layout, get_layout
+from xtok.actions.statistics import Statistics
+from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
+
+# One unit of intent by kind: q0 sees physical motion, so that a code means the same on every arm.
+INTENT_UNIT = {"position": 0.1, "rotation6d": 0.5, "gripper": 0.5, "velocity": 0.5, "scalar": 0.5}
+JOINT_UNIT_MIN = 0.3  # rad; joints use half their range where that is more (native units have no physical scale)
+_JITTER = 1e-9
+COMPAND = 0.3  # intent units up to which q0's space is about linear: 3 cm, .15 rad
+ACTIVITY_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of a chunk's movement over the robot's usual
+
+
+def tangent_kinds(layout: Layout) -> tuple[str, ...]:
+    """Kind of each tangent channel: a rotation has 3."""
+    return tuple(group.kind for group in layout.groups for _ in range(3 if group.kind == "rotation6d" else group.size))
+
+
+def tangent_scale(layout: Layout, statistics: Statistics) -> Float[Tensor, " K"]:
+    """Half the range of every tangent channel, so that an error of 1 there is about 1 in normalised l1.
+
+    Rotations: near the identity the 6D channels are linear in the rotation vector (c1 = [1, z, -y], c2 = [-z, 1, x]).
+    """
+    half_D = torch.from_numpy((statistics.high_D - statistics.low_D) / 2)
+    parts = []
+    for group in layout.groups:
+        half = half_D[layout.slices[group.name]]
+        parts.append(half[[5, 2, 1]] if group.kind == "rotation6d" else half)
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class ChunkBasis:
+    """A prior at one chunk length. All float64; rows are a chunk's P values, time-major."""
+
+    horizon: int
+    mean_E: Float[Tensor, " E"]  # E = 4 M K: whole slots, of which a chunk fills the first P values
+    factor_ER: Float[Tensor, "E R"]
+    smooth_RP: Float[Tensor, "R P"]
+    predict_RE: Float[Tensor, "R E"]
+    basis_PX: Float[Tensor, "P X"]  # X directions in use, by falling variance
+    place_MC: Int[Tensor, "M C"]  # direction of each slot's detail dimension, -1 where there is none
+    gain: float  # root mean square of a detail dimension that the Gaussian expects
+    principal_XC: Float[Tensor, "x x"]  # main directions of one slot's values, by falling variance, orthonormal
+    principal_rms: float  # root mean square of a slot along its first direction
+    spread: float  # root mean square of the motion's steps from slot to slot
+
+    def to(self, device: torch.device) -> ChunkBasis:
+        moved: dict[str, Any] = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in vars(self).items()}
+        return ChunkBasis(**moved)
+
+    def smooth(self, x_BP: Float[Tensor, "B P"]) -> Float[Tensor, "B E"]:
+        """Likely motion without sensor noise; a last slot that the chunk fills in part is continued."""
+        P = x_BP.shape[1]
+        return self.mean_E + (x_BP - self.mean_E[:P]) @ self.smooth_RP.T @ self.factor_ER.T
+
+    def predict(self, intent_BE: Float[Tensor, "B E"]) -> Float[Tensor, "B P"]:
+        """The chunk to expect from q0's view of its slots."""
+        P = self.smooth_RP.shape[1]
+        return self.mean_E[:P] + (intent_BE - self.mean_E) @ self.predict_RE.T @ self.factor_ER[:P].T
+
+    def analyse(self, residual_BP: Tensor) -> Float[Tensor, "B M C"]:
+        """A chunk's residual as slot details, in units of `gain`."""
+        used = residual_BP @ self.basis_PX / self.gain
+        padded = torch.cat([used, used.new_zeros(len(used), 1)], dim=1)  # -1 points at the zero
+        return padded[:, self.place_MC]
+
+    def synthesise(self, detail_BMC: Float[Tensor, "B M C"]) -> Float[Tensor, "B P"]:
+        """Inverse of `analyse` on the directions in use."""
+        used = detail_BMC.new_zeros(len(detail_BMC), self.basis_PX.shape[1])
+        real = self.place_MC >= 0
+        used[:, self.place_MC[real]] = detail_BMC[:, real]
+        return used @ self.basis_PX.T * self.gain
+
+
+@dataclass(frozen=True, eq=False)
+class MotionPrior:
+    """One robot: statistics, mean and covariance factor over its valid tangent channels, in units of `scale_K`.
+
+    noise_MK: mean squared distance of q0's code to the motion by slot, which `predict` has to see through: early slots
+    have moved less and are coded more finely. activity_A: measured size of a chunk's details over the Gaussian's, by
+    how much q0 says that the chunk moves (ACTIVITY_EDGES). Robots move or stand still; one Gaussian does not.
+    """
+
+    layout: Layout
+    statistics: Statistics
+    mean_SK: Float[Tensor, "S K"]
+    factor_SKR: Float[Tensor, "S K R"]
+    noise_MK: Float[Tensor, "M K"]
+    activity_A: Float[Tensor, " A"]
+
+    @cached_property
+    def valid(self) -> Bool[Tensor, " Kfull"]:
+        return tangent_mask(self.layout, torch.from_numpy(self.statistics.mask_D.copy()))
+
+    @cached_property
+    def scale_K(self) -> Float[Tensor, " K"]:
+        """Tangent units in one unit of the prior."""
+        return tangent_scale(self.layout, self.statistics)[self.valid]
+
+    @cached_property
+    def intent_unit_K(self) -> Float[Tensor, " K"]:
+        """Units of the prior in one unit of q0's codes."""
+        scale = tangent_scale(self.layout, self.statistics)
+        unit = [
+            max(JOINT_UNIT_MIN, float(half)) if kind == "joint" else INTENT_UNIT[kind]
+            for kind, half in zip(tangent_kinds(self.layout), scale, strict=True)
+        ]
+        return torch.tensor(unit, dtype=torch.float64)[self.valid] / self.scale_K
+
+    @cached_property
+    def _factor(self) -> Float[Tensor, "E R"]:
+        return self.factor_SKR.double().flatten(0, 1)
+
+    def to_intent(self, basis: ChunkBasis, x_BMX: Float[Tensor, "B M x"], space: str, dim: int) -> Tensor:
+        """A slot's values (valid channels, prior units) in q0's space [B, M, C], where codes are chosen.
+
+        "physical": each channel in INTENT_UNITs at its place in the layout, so that a code means the same motion on
+        every arm. "principal": coordinates along the robot's own main directions, in units of its usual motion over
+        such a chunk, for joints, which have no shared meaning: every robot then uses the whole book.
+        """
+        if space == "principal":
+            y = x_BMX @ basis.principal_XC[:, :dim] / basis.principal_rms
+            return torch.nn.functional.pad(y, (0, dim - y.shape[-1]))
+        x = x_BMX.unflatten(-1, (FRAMES_PER_SLOT, -1)) / self.intent_unit_K.to(x_BMX.device)
+        out = x.new_zeros(*x.shape[:-1], len(self.valid))
+        out[..., self.valid] = compand(x)
+        return out.flatten(-2)
+
+    def from_intent(self, basis: ChunkBasis, h_BMC: Float[Tensor, "B M C"], space: str) -> Float[Tensor, "B M x"]:
+        """Inverse of `to_intent` (its projection where "principal" keeps fewer directions)."""
+        if space == "principal":
+            direction = basis.principal_XC[:, : h_BMC.shape[-1]].to(h_BMC.dtype)
+            return h_BMC[..., : direction.shape[1]] @ direction.T * basis.principal_rms
+        x = expand(h_BMC.unflatten(-1, (FRAMES_PER_SLOT, -1))[..., self.valid]) * self.intent_unit_K.to(h_BMC.device)
+        return x.flatten(-2)
+
+    def continue_from(self, seen_E: Float[Tensor, " E"], present_M: Bool[Tensor, " M"]) -> Float[Tensor, "M x"]:
+        """All slots of a chunk as expected from q0's view of the present ones."""
+        M, width = len(present_M), FRAMES_PER_SLOT * len(self.scale_K)
+        factor_ER = self._factor[: M * width]
+        mean_E = self.mean_SK[: M * FRAMES_PER_SLOT].double().flatten()
+        noise_E = self.noise_MK[:M].double().clamp_min(1e-8).repeat_interleave(FRAMES_PER_SLOT, dim=0).flatten()
+        here_E = present_M.repeat_interleave(width)
+        estimate_RP, _ = _posterior(factor_ER[here_E], noise_E[here_E])
+        return (mean_E + factor_ER @ (estimate_RP @ (seen_E - mean_E)[here_E])).view(M, width)
+
+    def at(self, horizon: int, noise: float, detail_dim: int) -> ChunkBasis:
+        """Closed forms for chunks of `horizon` frames. noise: physical sigma that `smooth` removes."""
+        M = slots(horizon)
+        P, E = horizon * len(self.scale_K), M * FRAMES_PER_SLOT * len(self.scale_K)
+        factor_ER = self._factor[:E]
+        factor_PR = factor_ER[:P]
+        sensor_P = (noise / self.scale_K).square().repeat(horizon)
+        by_slot = self.noise_MK.double().clamp_min(1e-8)
+        intent_E = by_slot[:M].repeat_interleave(FRAMES_PER_SLOT, dim=0).reshape(E)
+        smooth_RP, _ = _posterior(factor_PR, sensor_P + _JITTER)
+        predict_RE, open_RR = _posterior(factor_ER, intent_E)
+        # Directions of the open part F open F^T, through its small side.
+        root_PR = factor_PR @ torch.linalg.cholesky(open_RR + _JITTER * torch.eye(len(open_RR), dtype=torch.float64))
+        variance, vectors = torch.linalg.eigh(root_PR.T @ root_PR)
+        X = min(M * detail_dim, P, int((variance > 1e-10 * variance[-1]).sum()))
+        order = torch.arange(len(variance) - 1, len(variance) - 1 - X, -1)
+        variance, vectors = variance[order], vectors[:, order]
+        basis_PX = _fixed_sign(root_PR @ vectors / variance.sqrt())
+        by_slot_MXR = factor_ER.view(M, FRAMES_PER_SLOT * len(self.scale_K), -1)
+        mean_MX = self.mean_SK[: M * FRAMES_PER_SLOT].double().view(M, -1)
+        second_XX = (by_slot_MXR @ by_slot_MXR.mT).mean(dim=0) + mean_MX.T @ mean_MX / M
+        slot_variance, principal_XC = torch.linalg.eigh(second_XX)
+        return ChunkBasis(
+            horizon=horizon,
+            mean_E=self.mean_SK[: M * FRAMES_PER_SLOT].double().reshape(E),
+            factor_ER=factor_ER,
+            smooth_RP=smooth_RP,
+            predict_RE=predict_RE,
+            basis_PX=basis_PX,
+            place_MC=_deal(X, M, detail_dim),
+            gain=float((variance.sum() / (M * detail_dim)).sqrt()),
+            principal_XC=_fixed_sign(principal_XC.flip(-1)),
+            principal_rms=float(slot_variance[-1].sqrt()),
+            spread=float(_steps(factor_ER.T.unflatten(1, (-1, len(self.scale_K)))).square().sum(0).mean().sqrt()),
+        )
+
+    def scale(self, basis: ChunkBasis, intent_BE: Float[Tensor, "B E"]) -> Float[Tensor, " B"]:
+        """Size of each chunk's details, known to the decoder too: read off how much the q0 codes move."""
+        return self.activity_A.double().to(intent_BE.device)[self.activity(basis, intent_BE)]
+
+    def activity(self, basis: ChunkBasis, intent_BE: Float[Tensor, "B E"]) -> Int[Tensor, " B"]:
+        """Bin of each chunk's movement from slot to slot, as the q0 codes tell it, over the robot's usual."""
+        frames = intent_BE.unflatten(1, (-1, len(self.scale_K)))
+        moved_B = _steps(frames).square().mean(dim=(1, 2)).sqrt() / basis.spread
+        return torch.bucketize(moved_B, moved_B.new_tensor(ACTIVITY_EDGES))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            "mean_SK": self.mean_SK,
+            "factor_SKR": self.factor_SKR,
+            "noise_MK": self.noise_MK,
+            "activity_A": self.activity_A,
+        }
+
+    def restricted(self, mask_D: Bool[np.ndarray, " D"]) -> MotionPrior:
+        """The same robot with fewer channels.
+
+        Raises:
+            ValueError: a channel that this robot does not have.
+        """
+        statistics = narrowed(self.statistics, mask_D)
+        kept = tangent_mask(self.layout, torch.from_numpy(mask_D.copy()))[self.valid]
+        return replace(
+            self,
+            statistics=statistics,
+            mean_SK=self.mean_SK[:, kept],
+            factor_SKR=self.factor_SKR[:, kept],
+            noise_MK=self.noise_MK[:, kept],
+        )
+
+
+def narrowed(statistics: Statistics, mask_D: Bool[np.ndarray, " D"]) -> Statistics:
+    """The same robot with fewer channels.
+
+    Raises:
+        ValueError: a channel that this robot does not have.
+    """
+    if (mask_D & ~statistics.mask_D).any():
+        names = np.array(get_layout(statistics.layout).channel_names)[mask_D & ~statistics.mask_D].tolist()
+        raise ValueError(
+            f"robot {statistics.embodiment!r} has no channels {names}; "
+            "correct the mask, use embodiment 'none', or `xtok adapt` to your data"
+        )
+    return replace(statistics, mask_D=mask_D)
+
+
+def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor, "N S K"], rank: int) -> MotionPrior:
+    """Mean and leading covariance directions of 64-frame windows of valid tangent deltas (tangent units).
+
+    Raises:
+        ValueError: windows of another length, or fewer than two.
+    """
+    N, S, K = windows_NSK.shape
+    if S != HORIZON_MAX or N < 2:
+        raise ValueError(
+            f"a motion prior needs two or more windows of {HORIZON_MAX} frames, there are {N} of {S}; "
+            "give longer episodes, or encode with embodiment 'none'"
+        )
+    valid = tangent_mask(layout, torch.from_numpy(statistics.mask_D.copy()))
+    x_NP = (windows_NSK.double() / tangent_scale(layout, statistics)[valid]).reshape(N, S * K)
+    mean_P = x_NP.mean(dim=0)
+    centred = (x_NP - mean_P) / N**0.5
+    rank = min(rank, N - 1, S * K)
+    if min(N, S * K) > 4 * rank:  # a full decomposition would take minutes, the leading part takes seconds
+        torch.manual_seed(0)
+        _, value, direction_PR = torch.svd_lowrank(centred, q=rank, niter=6)
+    else:
+        _, value, direction_RP = torch.linalg.svd(centred, full_matrices=False)
+        value, direction_PR = value[:rank], direction_RP[:rank].T
+    factor = (direction_PR * value).reshape(S, K, rank)
+    noise = torch.full((slots(S), K), 0.01)
+    return MotionPrior(layout, statistics, mean_P.reshape(S, K).float(), factor.float(), noise, no_activity())
+
+
+@dataclass(frozen=True, eq=False)
+class GenericPrior:
+    """For a robot without a prior: each channel by itself, with the time course that its kind usually has."""
+
+    layout: Layout
+    temporal: dict[str, Float[Tensor, "S r"]]  # kind -> factor, in units of half a range
+    noise: dict[str, Float[Tensor, " M"]]  # kind -> q0 noise by slot
+    activity_A: Float[Tensor, " A"]
+
+    def for_robot(self, statistics: Statistics) -> MotionPrior:
+        """A prior over the valid channels of `statistics`."""
+        valid = tangent_mask(self.layout, torch.from_numpy(statistics.mask_D.copy()))
+        kinds = [kind for kind, keep in zip(tangent_kinds(self.layout), valid, strict=True) if keep]
+        S, r = next(iter(self.temporal.values())).shape
+        factor = torch.zeros(S, len(kinds), len(kinds) * r)
+        for k, kind in enumerate(kinds):
+            # Equal channels would leave the directions undetermined: each a little smaller than the one before.
+            factor[:, k, k * r : (k + 1) * r] = self.temporal[kind] * (1 - 0.004 * k)
+        noise = torch.stack([self.noise[kind] for kind in kinds], dim=1)
+        return MotionPrior(self.layout, statistics, torch.zeros(S, len(kinds)), factor, noise, self.activity_A)
+
+    def tensors(self) -> dict[str, Tensor]:
+        named = {f"temporal.{kind}": factor for kind, factor in self.temporal.items()}
+        return {
+            **named,
+            **{f"noise.{kind}": noise for kind, noise in self.noise.items()},
+            "activity_A": self.activity_A,
+        }
+
+
+def fit_generic(layout: Layout, priors: list[MotionPrior], rank: int = 24) -> GenericPrior:
+    """Average second moment of the time courses over all channels of a kind and all robots, mean included."""
+    moment: dict[str, list[Tensor]] = {}
+    noise: dict[str, list[Tensor]] = {}
+    for prior in priors:
+        kinds = [kind for kind, keep in zip(tangent_kinds(layout), prior.valid, strict=True) if keep]
+        for k, kind in enumerate(kinds):
+            factor, mean = prior.factor_SKR[:, k].double(), prior.mean_SK[:, k].double()
+            moment.setdefault(kind, []).append(factor @ factor.T + torch.outer(mean, mean))
+            noise.setdefault(kind, []).append(prior.noise_MK[:, k])
+    everything = [value for values in moment.values() for value in values]
+    temporal, level = {}, {}
+    for kind in sorted(set(tangent_kinds(layout))):
+        values = moment.get(kind, everything)  # a kind that no robot of the corpus has moves like the average channel
+        variance, vectors = torch.linalg.eigh(torch.stack(values).mean(dim=0))
+        temporal[kind] = (vectors[:, -rank:] * variance[-rank:].clamp_min(0).sqrt()).flip(-1).float()
+        level[kind] = torch.stack(noise.get(kind, [v for vs in noise.values() for v in vs])).mean(dim=0)
+    activity_A = torch.stack([prior.activity_A for prior in priors]).log().mean(dim=0).exp()
+    return GenericPrior(layout, temporal, level, activity_A)
+
+
+def no_activity() -> Float[Tensor, " A"]:
+    """Details as large as the Gaussian expects, however much the chunk moves."""
+    return torch.ones(len(ACTIVITY_EDGES) + 1)
+
+
+def _steps(x_BTK: Tensor) -> Tensor:
+    """Difference between frames one slot apart."""
+    return x_BTK[:, FRAMES_PER_SLOT:] - x_BTK[:, :-FRAMES_PER_SLOT]
+
+
+def _posterior(factor_PR: Tensor, noise_P: Tensor) -> tuple[Tensor, Tensor]:
+    """x = F z, z ~ N(0, 1), seen as x + noise: the matrix that estimates z, and z's posterior covariance."""
+    weighted = factor_PR / noise_P[:, None]
+    precision = torch.eye(factor_PR.shape[1], dtype=torch.float64) + factor_PR.T @ weighted
+    chol = torch.linalg.cholesky(precision)
+    return torch.cholesky_solve(weighted.T, chol), torch.cholesky_inverse(chol)
+
+
+def _deal(count: int, M: int, detail_dim: int) -> Tensor:
+    """Directions by falling variance to slots, back and forth, so that every slot's k-th dimension is alike."""
+    place = torch.full((M, detail_dim), -1, dtype=torch.long)
+    for direction in range(count):
+        row, column = divmod(direction, M)
+        place[column if row % 2 == 0 else M - 1 - column, row] = direction
+    return place
+
+
+def _fixed_sign(basis_PX: Tensor) -> Tensor:
+    """Eigenvectors are free up to sign; fix it (largest entry positive), so that codes do not depend on the solver."""
+    top = basis_PX.gather(0, basis_PX.abs().argmax(dim=0, keepdim=True))
+    return basis_PX * torch.sign(top)
+
+
+def compand(x: Tensor) -> Tensor:
+    """Motion in intent units to q0's space: linear near rest, logarithmic far out, so that small motions keep words."""
+    return torch.asinh(x / COMPAND)
+
+
+def expand(h: Tensor) -> Tensor:
+    """Inverse of `compand`. Bounded, since a code book holds nothing that far out: no overflow from a wild code."""
+    return torch.sinh(h.clamp(-8, 8)) * COMPAND
+
+
+def frames_to_slots(x_BTK: Tensor) -> Tensor:
+    """[B, T, K] -> [B, M, 4 K]; frames beyond T are 0 (and must be masked by `slot_mask`)."""
+    B, T, K = x_BTK.shape
+    M = slots(T)
+    padded = torch.nn.functional.pad(x_BTK, (0, 0, 0, M * FRAMES_PER_SLOT - T))
+    return padded.reshape(B, M, FRAMES_PER_SLOT * K)
+
+
+def slots_to_frames(x_BMX: Tensor, horizon: int) -> Tensor:
+    """Inverse of `frames_to_slots`."""
+    B, M, X = x_BMX.shape
+    return x_BMX.reshape(B, M * FRAMES_PER_SLOT, X // FRAMES_PER_SLOT)[:, :horizon]

@@ -1,0 +1,231 @@
+"""Residual vector quantisation with EMA codebooks: ours, since it is what xtok exists for. METHOD 3, SRQ.
+
+# N vectors, C code dimension, Q levels, V codes a level
+Books are float32 always (bfloat16 flips codes). Distances are taken in the dtype of the input: encoding passes float64,
+so that codes do not depend on batch size, padding or threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+_ROWS = 16384  # vectors per distance matrix: 16384 x 2048 floats are 128 MiB
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """latents_NC: sum of the chosen codes. codes_NQ. commitment: mean squared distance of each residual to its code,
+    summed over levels, with gradient to the input. partial_QNC: running sums, for decoding from a prefix of levels."""
+
+    latents_NC: Float[Tensor, "N C"]
+    codes_NQ: Int[Tensor, "N Q"]
+    commitment: Float[Tensor, ""]
+    partial_QNC: Float[Tensor, "Q N C"]
+
+
+@dataclass(frozen=True)
+class Health:
+    """Of one level since the last report: share of codes used, perplexity, codes reset."""
+
+    usage: float
+    perplexity: float
+    resets: int
+
+
+class ResidualQuantizer(nn.Module):
+    """Q books of V codes; level q codes what levels 0 .. q-1 left over, by Euclidean distance over valid dimensions.
+
+    A vector may lack dimensions (`valid_NC`): they count neither in distances nor in book updates. Books are placed by
+    an explicit `initialise` (k-means), never inside a forward.
+
+    Dead codes: METHOD's threshold of 2 hits a batch would reset half a book at small batches, so ours is relative:
+    a code is dead when its EMA count is under `dead_share` of the even share N / V. Decision 0004.
+    """
+
+    def __init__(
+        self, dim: int, codebook_size: int = 2048, levels: int = 4, decay: float = 0.8, dead_share: float = 0.02
+    ) -> None:
+        super().__init__()
+        self.dim, self.codebook_size, self.levels = dim, codebook_size, levels
+        self.decay, self.dead_share = decay, dead_share
+        self.books_QVC: Tensor
+        self.count_QV: Tensor
+        self.sum_QVC: Tensor
+        self.weight_QVC: Tensor
+        self.hits_QV: Tensor
+        self.resets_Q: Tensor
+        self.register_buffer("books_QVC", torch.zeros(levels, codebook_size, dim))
+        # Training state: it belongs to a checkpoint, not to released weights.
+        self.register_buffer("count_QV", torch.ones(levels, codebook_size))
+        self.register_buffer("sum_QVC", torch.zeros(levels, codebook_size, dim))
+        self.register_buffer("weight_QVC", torch.ones(levels, codebook_size, dim))
+        self.register_buffer("hits_QV", torch.zeros(levels, codebook_size))
+        self.register_buffer("resets_Q", torch.zeros(levels, dtype=torch.long))
+
+    TRAINING_STATE = ("count_QV", "sum_QVC", "weight_QVC", "hits_QV", "resets_Q")
+
+    def forward(self, x_NC: Float[Tensor, "N C"], valid_NC: Bool[Tensor, "N C"] | None = None) -> Quantized:
+        """Quantise greedily, level by level. In training mode the books follow by EMA."""
+        residual = x_NC
+        partial, codes = [], []
+        commitment = x_NC.new_zeros(())
+        valid = None if valid_NC is None else valid_NC.to(x_NC.dtype)
+        n_valid = x_NC.numel() if valid is None else valid.sum().clamp_min(1)
+        total = torch.zeros_like(x_NC)
+        for level in range(self.levels):
+            index = self._nearest(level, residual.detach(), valid)
+            code = self.books_QVC[level].to(x_NC.dtype)[index]
+            if valid is not None:
+                code = code * valid
+                residual = residual * valid
+            commitment = commitment + (residual - code).square().sum() / n_valid
+            if self.training:
+                self._update(level, residual.detach(), index, valid)
+            total = total + code
+            residual = residual - code
+            partial.append(total)
+            codes.append(index)
+        return Quantized(total, torch.stack(codes, dim=-1), commitment, torch.stack(partial))
+
+    @torch.no_grad()
+    def search(self, x_NC: Float[Tensor, "N C"], beam: int) -> Int[Tensor, "N Q"]:
+        """Codes by beam search over the levels: less error than greedy choice at the same bits; no update, no mask."""
+        if beam == 1:
+            return self.forward(x_NC).codes_NQ if not self.training else self._greedy(x_NC)
+        rows = max(1, _ROWS // beam)
+        return torch.cat([self._search(part, beam) for part in x_NC.split(rows)])
+
+    def lookup(self, codes_NQ: Int[Tensor, "N q"]) -> Float[Tensor, "N C"]:
+        """Sum of the first q levels' codes, q <= Q, float32."""
+        total = self.books_QVC.new_zeros(codes_NQ.shape[0], self.dim)
+        for level in range(codes_NQ.shape[1]):
+            total = total + self.books_QVC[level][codes_NQ[:, level]]
+        return total
+
+    @torch.no_grad()
+    def initialise(
+        self,
+        x_NC: Float[Tensor, "N C"],
+        valid_NC: Bool[Tensor, "N C"] | None = None,
+        iterations: int = 100,
+        seed: int = 0,
+    ) -> None:
+        """Place all books by k-means on the residuals of a sample, level after level (METHOD 3).
+
+        Raises:
+            ValueError: fewer vectors than codes.
+        """
+        if len(x_NC) < self.codebook_size:
+            raise ValueError(
+                f"k-means of {self.codebook_size} codes needs at least as many vectors, there are {len(x_NC)}; "
+                "give more data or a smaller codebook_size"
+            )
+        generator = torch.Generator().manual_seed(seed)
+        valid = None if valid_NC is None else valid_NC.to(x_NC.dtype)
+        residual = x_NC.clone() if valid is None else x_NC * valid
+        for level in range(self.levels):
+            start = torch.randperm(len(residual), generator=generator)[: self.codebook_size]
+            self.books_QVC[level] = residual[start]
+            for _ in range(iterations):
+                index = self._nearest(level, residual, valid)
+                count, total, weight = self._gather(residual, index, valid)
+                self.books_QVC[level] = torch.where(weight > 0, total / weight.clamp_min(1e-9), self.books_QVC[level])
+                empty = (count == 0).nonzero().flatten()
+                spare = torch.randint(len(residual), (len(empty),), generator=generator)
+                self.books_QVC[level, empty] = residual[spare]
+            index = self._nearest(level, residual, valid)
+            self._restart_ema(level, residual, index, valid)
+            code = self.books_QVC[level][index]
+            residual = residual - (code if valid is None else code * valid)
+
+    def health(self, reset: bool = True) -> list[Health]:
+        """Use of each level over all training forwards since the last call."""
+        out = []
+        for hits, resets in zip(self.hits_QV, self.resets_Q, strict=True):
+            share = hits / hits.sum().clamp_min(1)
+            perplexity = torch.exp(-(share * share.clamp_min(1e-12).log()).sum())
+            out.append(Health(float((hits > 0).float().mean()), float(perplexity), int(resets)))
+        if reset:
+            self.hits_QV.zero_()
+            self.resets_Q.zero_()
+        return out
+
+    def _nearest(self, level: int, x_NC: Tensor, valid_NC: Tensor | None) -> Tensor:
+        """|x - c|^2 without |x|^2, which does not change the argmin."""
+        book = self.books_QVC[level].to(x_NC.dtype)
+        square = book.square()
+        out = []
+        for start in range(0, len(x_NC), _ROWS):
+            x = x_NC[start : start + _ROWS]
+            if valid_NC is None:
+                distance = torch.addmm(square.sum(dim=1), x, book.T, alpha=-2)
+            else:
+                valid = valid_NC[start : start + _ROWS]
+                distance = torch.addmm(valid @ square.T, x * valid, book.T, alpha=-2)
+            out.append(distance.argmin(dim=1))
+        return torch.cat(out) if out else x_NC.new_zeros(0, dtype=torch.long)
+
+    def _gather(self, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Hits [V], sums [V, C] and valid counts [V, C] of one assignment."""
+        x = x_NC.float()
+        count = torch.bincount(index_N, minlength=self.codebook_size).float()
+        total = torch.zeros_like(self.books_QVC[0]).index_add_(0, index_N, x)
+        if valid_NC is None:
+            return count, total, count[:, None].expand_as(total)
+        return count, total, torch.zeros_like(total).index_add_(0, index_N, valid_NC.float())
+
+    def _restart_ema(self, level: int, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None) -> None:
+        """EMA state as if batches of 8 V vectors like these had been seen for ever."""
+        count, total, weight = self._gather(x_NC, index_N, valid_NC)
+        scale = 8 * self.codebook_size / max(1, len(x_NC))
+        self.count_QV[level] = count * scale
+        self.weight_QVC[level] = weight * scale
+        self.sum_QVC[level] = torch.where(weight > 0, total * scale, 0.0)
+
+    @torch.no_grad()
+    def _update(self, level: int, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None) -> None:
+        """One EMA step, then dead codes move onto vectors of this batch."""
+        count, total, weight = self._gather(x_NC, index_N, valid_NC)
+        self.hits_QV[level] += count
+        for state, new in ((self.count_QV, count), (self.sum_QVC, total), (self.weight_QVC, weight)):
+            state[level].mul_(self.decay).add_(new, alpha=1 - self.decay)
+        weight = self.weight_QVC[level]
+        book = torch.where(weight > 1e-6, self.sum_QVC[level] / weight.clamp_min(1e-6), self.books_QVC[level])
+        self.books_QVC[level] = book
+        even = len(x_NC) / self.codebook_size
+        dead = (self.count_QV[level] < self.dead_share * even).nonzero().flatten()
+        # Never more than the batch can replace without putting two codes on one vector.
+        dead = dead[: len(x_NC)]
+        if len(dead):
+            chosen = torch.randperm(len(x_NC), device=x_NC.device)[: len(dead)]
+            valid = torch.ones_like(x_NC) if valid_NC is None else valid_NC
+            self.books_QVC[level, dead] = x_NC[chosen].float()
+            self.count_QV[level, dead] = even
+            self.weight_QVC[level, dead] = valid[chosen].float() * even
+            self.sum_QVC[level, dead] = x_NC[chosen].float() * even
+            self.resets_Q[level] += len(dead)
+
+    def _greedy(self, x_NC: Tensor) -> Tensor:
+        self.eval()
+        try:
+            return self.forward(x_NC).codes_NQ
+        finally:
+            self.train()
+
+    def _search(self, x_NC: Tensor, beam: int) -> Tensor:
+        N, V = len(x_NC), self.codebook_size
+        residual = x_NC[:, None]  # [N, b, C]
+        codes = torch.zeros(N, 1, 0, dtype=torch.long, device=x_NC.device)
+        for level in range(self.levels):
+            book = self.books_QVC[level].to(x_NC.dtype)
+            error = book.square().sum(dim=1) - 2 * residual @ book.T + residual.square().sum(dim=-1, keepdim=True)
+            width = min(beam, residual.shape[1] * V)
+            flat = error.flatten(1).topk(width, largest=False).indices
+            parent, index = flat // V, flat % V
+            residual = residual.gather(1, parent[..., None].expand(-1, -1, self.dim)) - book[index]
+            codes = torch.cat([codes.gather(1, parent[..., None].expand(-1, -1, level)), index[..., None]], dim=-1)
+        return codes[:, 0]

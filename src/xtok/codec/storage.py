@@ -1,0 +1,191 @@
+"""A tokenizer on disk: model.safetensors and config.json, one hash over both. Never a pickle.
+
+config.json holds the codec's configuration, every robot's statistics, and the hash that ties them to the weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from xtok.actions.layout import LAYOUTS, get_layout
+from xtok.actions.statistics import Statistics
+from xtok.codec.config import CodecConfig
+from xtok.codec.model import Codec
+from xtok.codec.prior import GenericPrior, MotionPrior
+from xtok.codec.quantizer import ResidualQuantizer
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+FORMAT = 1
+BYTES_MAX = 4 << 30
+DEFAULT = "arms26"
+
+
+def shipped(layout: str) -> Path:
+    """Folder of the weights that come with the package."""
+    return Path(str(files("xtok") / "weights" / layout))
+
+
+def resolve(path_or_id: str | Path | None) -> Path:
+    """A folder: shipped weights by layout name, a local path, or a hub id (downloaded by huggingface_hub).
+
+    Raises:
+        FileNotFoundError: nothing of that name here or on the hub.
+    """
+    name = str(path_or_id or DEFAULT)
+    if name in LAYOUTS and not Path(name).is_dir():
+        folder = shipped(name)
+        if not (folder / WEIGHTS).exists():
+            raise FileNotFoundError(f"this installation has no shipped weights for layout {name!r} ({folder})")
+        return folder
+    if Path(name).is_dir():
+        return Path(name)
+    if not isinstance(path_or_id, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise FileNotFoundError(
+            f"no tokenizer folder {name!r}; give a folder written by save_pretrained, {sorted(LAYOUTS)}, or a hub id"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[WEIGHTS, CONFIG]))
+    except (LocalEntryNotFoundError, RepositoryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise FileNotFoundError(f"no folder {name!r} here, and the hub did not give one: {error}") from error
+
+
+def save(codec: Codec, folder: Path) -> None:
+    """Write both files; each appears whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = tensors_of(codec)
+    config = {
+        "format": FORMAT,
+        "codec": codec.config.to_dict(),
+        "layout_digest": codec.layout.digest,
+        "robots": {name: prior.statistics.to_dict() for name, prior in sorted(codec.robots.items())},
+        "ranges": {name: statistics.to_dict() for name, statistics in sorted(codec.ranges.items())},
+        "digest": digest(codec, tensors),
+    }
+    for name, write in (
+        (WEIGHTS, lambda path: save_file(tensors, path)),
+        (CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")),
+    ):
+        temporary = folder / f".{name}.tmp"
+        write(temporary)
+        temporary.replace(folder / name)
+
+
+def load(folder: Path) -> Codec:
+    """Read what `save` wrote.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged or altered, has other shapes than its configuration says, or is of another format.
+    """
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}; a tokenizer folder holds {WEIGHTS} and {CONFIG}")
+    config = _read_config(folder / CONFIG)
+    codec = Codec(CodecConfig.from_dict(config["codec"]))
+    if config["layout_digest"] != codec.layout.digest:
+        raise ValueError(f"{folder}: layout {codec.layout.name!r} has changed since these weights were saved")
+    tensors = _read_tensors(folder / WEIGHTS)
+    codec.ranges = {name: Statistics.from_dict(part) for name, part in config["ranges"].items()}
+    for name, part in config["robots"].items():
+        fields = _pop(tensors, f"robot.{name}.", folder)
+        codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields)
+    if any(name.startswith("generic.") for name in tensors):
+        codec.generic = _generic(codec.config.layout, _pop(tensors, "generic.", folder))
+    for books, prefix in zip(codec.all_books, ("intent", "detail"), strict=False):
+        for name in config["robots"]:
+            if f"{prefix}.own.{name}.books_QVC" in tensors:
+                books.add(name)
+    for name, target in codec.state_dict().items():
+        if _is_training_state(name):
+            tensors.setdefault(name, target)
+    try:
+        codec.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {error}") from error
+    if digest(codec, tensors_of(codec)) != config["digest"]:
+        raise ValueError(f"{folder}: weights and {CONFIG} do not belong together, or one was altered; fetch both again")
+    return codec.eval()
+
+
+def tensors_of(codec: Codec) -> dict[str, Tensor]:
+    """Everything that is released: weights, books, priors; no training state, no heads."""
+    out = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items() if not _is_training_state(k)}
+    for name, prior in codec.robots.items():
+        out |= {f"robot.{name}.{k}": v.contiguous() for k, v in prior.tensors().items()}
+    if codec.generic is not None:
+        out |= {f"generic.{k}": v.contiguous() for k, v in codec.generic.tensors().items()}
+    return out
+
+
+def digest(codec: Codec, tensors: dict[str, Tensor] | None = None) -> str:
+    """Sixteen hex digits over all that decides what codes mean."""
+    found = hashlib.sha256(json.dumps(codec.config.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted((tensors_of(codec) if tensors is None else tensors).items()):
+        found.update(f"{name}{tuple(tensor.shape)}".encode())
+        found.update(tensor.numpy().tobytes())
+    for name, statistics in sorted(codec.statistics.items()):
+        found.update(f"{name}{statistics.digest}".encode())
+    return found.hexdigest()[:16]
+
+
+def _is_training_state(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] in ResidualQuantizer.TRAINING_STATE
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not JSON ({error}); fetch the tokenizer again") from error
+    expected = {"format", "codec", "layout_digest", "robots", "ranges", "digest"}
+    if not isinstance(config, dict) or config.keys() != expected:
+        raise ValueError(f"{path} is not a tokenizer's configuration: expected the fields {sorted(expected)}")
+    if config["format"] != FORMAT:
+        raise ValueError(f"{path} has format {config['format']}, this xtok reads {FORMAT}: update xtok")
+    return config
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if path.stat().st_size > BYTES_MAX:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes; a tokenizer has at most {BYTES_MAX}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); fetch the tokenizer again") from error
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32:
+            raise ValueError(
+                f"{path}: {name} is {tensor.dtype}; weights and books are kept in float32 (others flip codes)"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name} has values that are not finite; fetch the tokenizer again")
+    return tensors
+
+
+def _pop(tensors: dict[str, Tensor], prefix: str, folder: Path) -> dict[str, Tensor]:
+    found = {name: tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+    if not found:
+        raise ValueError(f"{folder / WEIGHTS} lacks the tensors {prefix}* that its {CONFIG} names; fetch both again")
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+
+
+def _generic(layout: str, tensors: dict[str, Tensor]) -> GenericPrior:
+    parts: dict[str, dict[str, Tensor]] = {"temporal": {}, "noise": {}}
+    for name, tensor in tensors.items():
+        if "." in name:
+            part, kind = name.split(".", 1)
+            parts[part][kind] = tensor
+    return GenericPrior(get_layout(layout), parts["temporal"], parts["noise"], tensors["activity_A"])

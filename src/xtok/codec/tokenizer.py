@@ -1,0 +1,294 @@
+"""The product: chunks of motion into fixed-length codes and back.
+
+# B chunks, T frames, M = ceil(T / 4) slots, Q levels, D channels of the layout
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from xtok.actions.delta import from_delta
+from xtok.actions.layout import Layout
+from xtok.actions.statistics import Statistics, normalise_batch, saturation
+from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, Actions, ChunkBatch, Codes, Context, slots
+from xtok.actions.validate import check_actions
+from xtok.codec import storage
+from xtok.codec.arrays import ArrayInterface
+from xtok.codec.encoder import Encoder
+from xtok.codec.model import Codec, Setting
+from xtok.codec.sequence import Checked, OnInvalid, check_sequences
+
+
+class Tokenizer(ArrayInterface):
+    """A frozen codec behind the `ActionTokenizer` protocol, and behind the method names of the authors' library.
+
+    Encoding is exact: everything that decides a code runs in float64, so a chunk has the same codes alone or in a
+    batch, padded or not, on one thread or many. Decoding never fails on codes that exist and is never silent on others.
+    """
+
+    def __init__(self, codec: Codec, name: str = "xtok") -> None:
+        self.codec, self.name = codec.eval(), name
+
+    # -- what it is -----------------------------------------------------------------------------------------------
+
+    @property
+    def layout(self) -> Layout:
+        return self.codec.layout
+
+    @property
+    def levels(self) -> int:
+        """Q."""
+        return self.codec.config.levels
+
+    @property
+    def codebook_size(self) -> int:
+        """V, codes a level."""
+        return self.codec.config.codebook_size
+
+    @property
+    def vocab_size(self) -> int:
+        return self.codebook_size
+
+    @property
+    def statistics(self) -> dict[str, Statistics]:
+        """Of every robot that it can code, "none" included."""
+        return self.codec.statistics
+
+    @cached_property
+    def digest(self) -> str:
+        """Sixteen hex digits over weights, books, priors and configuration: what do these codes mean?"""
+        return storage.digest(self.codec)
+
+    # -- from and to disk -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path | None = None) -> Tokenizer:
+        """A folder written by `save_pretrained`, a hub id, or the shipped weights of a layout ("arms26", "joints").
+
+        Raises:
+            FileNotFoundError: no such tokenizer. ValueError: a damaged or altered one.
+        """
+        return cls(storage.load(storage.resolve(path_or_id)), name="xtok")
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model.safetensors and config.json."""
+        storage.save(self.codec, Path(folder))
+
+    # -- robots ---------------------------------------------------------------------------------------------------
+
+    def with_statistics(self, statistics: Statistics) -> Tokenizer:
+        """The same weights for one more robot, known by its ranges only: the generic motion prior serves it.
+
+        `xtok.pretrain.adapt` measures the robot's own prior from its episodes, which codes it better.
+
+        Raises:
+            ValueError: statistics of another layout, or for shorter chunks than 64 frames.
+        """
+        statistics.check(self.layout, statistics.control_hz, HORIZON_MAX)
+        known = self.statistics.get(statistics.embodiment)
+        if known is not None and known.digest == statistics.digest:
+            return self
+        codec = self.shared_codec()
+        codec.add_statistics(statistics)
+        return Tokenizer(codec, self.name)
+
+    def shared_codec(self) -> Codec:
+        """A copy to which robots can be added: this tokenizer stays as it is."""
+        codec = deepcopy(self.codec)
+        codec.forget_bases()
+        return codec
+
+    # -- the protocol ---------------------------------------------------------------------------------------------
+
+    @overload
+    def encode(self, chunks: ChunkBatch) -> Codes: ...
+
+    @overload
+    def encode(
+        self,
+        chunks: Float[Tensor, "B T D"],
+        robot_type: str = ...,
+        obs_state: Float[Tensor, "B D"] | None = ...,
+        dof_mask: Tensor | None = ...,
+        control_hz: float | None = ...,
+        layout: str = ...,
+    ) -> Int[Tensor, "B M Q"]: ...
+
+    def encode(
+        self,
+        chunks: ChunkBatch | Float[Tensor, "B T D"],
+        robot_type: str = "none",
+        obs_state: Float[Tensor, "B D"] | None = None,
+        dof_mask: Tensor | None = None,
+        control_hz: float | None = None,
+        layout: str = "time_major",
+    ) -> Codes | Int[Tensor, "B M Q"]:
+        """Codes of absolute chunks; or, given a tensor, of deltas in physical units (see `encode_delta`).
+
+        Raises:
+            ValueError: NaN or inf, a degenerate rotation, a wrong width, T outside [8, 64], an unknown robot, a rate or
+                layout that its statistics do not fit, or chunks without an anchor.
+        """
+        if not isinstance(chunks, ChunkBatch):
+            return self.encode_delta(chunks, robot_type, obs_state, dof_mask, control_hz, layout)
+        context = chunks.context
+        _check_horizon(context.horizon)
+        if context.anchor_BD is None:
+            raise ValueError(
+                "chunks of absolute actions need an anchor (the state one step before); encode deltas instead"
+            )
+        check_actions(self.layout, chunks.target_BTD, context.mask_BD[:, None])
+        check_actions(self.layout, context.anchor_BD, context.mask_BD)
+        setting = self.codec.setting(context)
+        codes = self._encode(self.codec.motion(chunks, setting), setting)
+        return Codes.from_grid(codes, self.vocab_size)
+
+    @overload
+    def decode(
+        self, codes: Codes, context: Context, levels: int | None = ..., on_invalid: OnInvalid = ...
+    ) -> Actions: ...
+
+    @overload
+    def decode(
+        self,
+        codes: Int[Tensor, "B M q"],
+        context: None = ...,
+        levels: int | None = ...,
+        on_invalid: OnInvalid = ...,
+        *,
+        target_length: int,
+        robot_type: str = ...,
+        obs_state: Float[Tensor, "B D"] | None = ...,
+        dof_mask: Tensor | None = ...,
+        control_hz: float | None = ...,
+        layout: str = ...,
+    ) -> Float[Tensor, "B T D"]: ...
+
+    def decode(
+        self,
+        codes: Codes | Int[Tensor, "B M q"],
+        context: Context | None = None,
+        levels: int | None = None,
+        on_invalid: OnInvalid = "raise",
+        *,
+        target_length: int | None = None,
+        robot_type: str = "none",
+        obs_state: Float[Tensor, "B D"] | None = None,
+        dof_mask: Tensor | None = None,
+        control_hz: float | None = None,
+        layout: str = "time_major",
+    ) -> Actions | Float[Tensor, "B T D"]:
+        """Motion from the first `levels` levels; or, given a tensor, deltas in physical units (see `decode_delta`).
+
+        on_invalid="repair" decodes the whole slots before the first fault: `complete_BT` says which frames they cover,
+        the prior continues the motion over the rest, and a warning says what was dropped.
+
+        Raises:
+            ValueError: ids outside the book, sequences that are cut short, too long or incomplete, levels outside
+                [1, Q], T outside [8, 64], an unknown robot.
+        """
+        if not isinstance(codes, Codes):
+            if target_length is None:
+                raise ValueError(
+                    "decode(codes) needs target_length=T, the frames that were encoded: M slots fit four T"
+                )
+            return self.decode_delta(
+                codes, target_length, levels, robot_type, obs_state, dof_mask, control_hz, layout, on_invalid
+            )
+        if context is None:
+            raise ValueError("decode(Codes) needs the context of the chunks: chunks.context")
+        return self._decode(codes, context, levels, on_invalid)
+
+    def rate_points(self) -> list[Prefix]:
+        """This tokenizer at 1 .. Q levels, for rate-distortion curves."""
+        return [Prefix(self, level) for level in range(1, self.levels + 1)]
+
+    def saturation(self, chunks: ChunkBatch) -> dict[str, float]:
+        """Share of a channel's values outside the range of the robot's statistics, for channels where there are any."""
+        context = chunks.context
+        setting = self.codec.setting(context)
+        delta = self.codec.delta(self.codec.motion(chunks, setting), setting)
+        normalised = normalise_batch(self.statistics, context, delta)
+        return {self.layout.channel_names[i]: share for i, share in saturation(normalised, context.mask_BD).items()}
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _exact_encoder(self) -> Encoder | None:
+        """The encoder in float64. Its correction is small, but float32 would round differently by batch and thread."""
+        return deepcopy(self.codec.encoder).double() if self.codec.config.front == "prior" else None
+
+    def _encode(self, motion_BTK: Tensor, setting: Setting) -> Int[Tensor, "B M Q"]:
+        return self.codec.encode(motion_BTK, setting, self._exact_encoder)
+
+    def _decode(
+        self, codes: Codes, context: Context, levels: int | None = None, on_invalid: OnInvalid = "raise"
+    ) -> Actions:
+        _check_horizon(context.horizon)
+        levels = self._check_levels(levels)
+        if len(codes) != len(context):
+            raise ValueError(f"there are {len(codes)} code sequences and {len(context)} chunks in the context")
+        written = self.levels if codes.grid_BMQ is None else codes.grid_BMQ.shape[-1]
+        checked = check_sequences(codes.tokens, slots(context.horizon), written, self.vocab_size, on_invalid)
+        return self._actions(checked, context, min(levels, written))
+
+    def _actions(self, checked: Checked, context: Context, levels: int) -> Actions:
+        setting = self.codec.setting(context)
+        grid = checked.codes_BMQ[..., :levels]
+        motion = self.codec.decode(grid, setting, None if checked.present_BM.all() else checked.present_BM)
+        mask_BTD = context.mask_BD[:, None]
+        delta_BTD = torch.where(mask_BTD, self.codec.delta(motion, setting), 0.0)
+        absolute_BTD = None
+        if context.anchor_BD is not None:
+            absolute_BTD = from_delta(self.layout, delta_BTD, context.anchor_BD.double(), context.mask_BD).float()
+        complete_BT = checked.present_BM.repeat_interleave(4, dim=1)[:, : context.horizon]
+        return Actions(delta_BTD.float(), absolute_BTD, torch.zeros(len(context), dtype=torch.bool), complete_BT)
+
+    def _check_levels(self, levels: int | None) -> int:
+        if levels is None:
+            return self.levels
+        if not 1 <= levels <= self.levels:
+            raise ValueError(f"levels is {levels}; this tokenizer has levels 1 to {self.levels}")
+        return levels
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A tokenizer that keeps the first `levels` levels only; fewer bits, coarser motion."""
+
+    tokenizer: Tokenizer
+    levels: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.tokenizer.name}[:{self.levels}]"
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.vocab_size
+
+    def encode(self, chunks: ChunkBatch) -> Codes:
+        grid = self.tokenizer.encode(chunks).grid_BMQ
+        assert grid is not None
+        return Codes.from_grid(grid[..., : self.levels], self.vocab_size)
+
+    def decode(self, codes: Codes, context: Context) -> Actions:
+        grid = codes.grid_BMQ
+        if grid is None:
+            grid = torch.stack([torch.as_tensor(t) for t in codes.tokens]).unflatten(1, (-1, self.levels))
+        return self.tokenizer._decode(replace(codes, grid_BMQ=grid), context)
+
+
+def _check_horizon(horizon: int) -> None:
+    if not HORIZON_MIN <= horizon <= HORIZON_MAX:
+        raise ValueError(
+            f"chunks have {horizon} frames; expected {HORIZON_MIN} to {HORIZON_MAX}. Cut longer motion into several"
+        )

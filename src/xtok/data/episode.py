@@ -1,0 +1,147 @@
+"""One demonstration in the units of a layout, whatever file it came from. DESIGN, "the path of one batch".
+
+# N frames of the episode, D channels of the layout, H W pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, overload
+
+import numpy as np
+
+from xtok.actions.layout import Layout
+
+ActionSource = Literal["achieved", "commanded"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A sub-task: frames start (included) to end (excluded) and what happens in them."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True)
+class VideoHandle:
+    """A camera's pictures of one episode; nothing is opened before `frames` is called.
+
+    path: the mp4. from_timestamp, to_timestamp: seconds in that file (v3.0 keeps many episodes in one). fps: frames
+    a second, so that frame k of the episode is shown at from_timestamp + k / fps.
+    """
+
+    path: Path
+    from_timestamp: float
+    to_timestamp: float
+    fps: float
+
+    def __len__(self) -> int:
+        return round((self.to_timestamp - self.from_timestamp) * self.fps)
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """uint8 RGB [n, H, W, 3], in the order of `indices` (frames of the episode).
+
+        Raises:
+            ValueError: an index outside the episode, or a file that is missing, truncated or no video.
+        """
+        from xtok.data.video import read_frames
+
+        return read_frames(self, indices)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration.
+
+    absolute_ND: float32, in the units of the layout; channels that the robot lacks are 0 and False in mask_D.
+    control_hz: nominal rate. timestamps_s: as recorded, so they may jitter around it. action_source: "achieved" if
+    the motion was measured, "commanded" if it is what was asked of the robot. index: the set's own episode number.
+
+    Raises:
+        ValueError: shapes that do not fit, a value that is not finite, or a rate that is not positive.
+    """
+
+    absolute_ND: np.ndarray = field(repr=False)
+    layout: Layout
+    mask_D: np.ndarray = field(repr=False)
+    embodiment: str
+    control_hz: float
+    instruction: str
+    dataset: str
+    index: int
+    timestamps_s: np.ndarray = field(repr=False)
+    action_source: ActionSource = "achieved"
+    subtasks: tuple[Segment, ...] = ()
+    videos: Mapping[str, VideoHandle] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = f"dataset {self.dataset!r}, episode {self.index}"
+        N, D = len(self.absolute_ND), self.layout.width
+        if self.absolute_ND.shape != (N, D) or self.mask_D.shape != (D,) or self.timestamps_s.shape != (N,):
+            raise ValueError(
+                f"{where}: actions {self.absolute_ND.shape}, mask {self.mask_D.shape}, timestamps "
+                f"{self.timestamps_s.shape}; layout {self.layout.name!r} wants [N, {D}], [{D}] and [N]"
+            )
+        if not self.control_hz > 0:
+            raise ValueError(f"{where}: control rate is {self.control_hz} Hz; expected a positive number")
+        if not np.isfinite(self.absolute_ND).all():
+            row, channel = np.argwhere(~np.isfinite(self.absolute_ND))[0]
+            name = self.layout.channel_names[channel]
+            raise ValueError(f"{where}: channel {name!r} is not finite in row {row}; repair or drop that episode")
+
+    def __len__(self) -> int:
+        return len(self.absolute_ND)
+
+
+@dataclass(frozen=True)
+class EpisodeDataset(Sequence[Episode]):
+    """Episodes of one folder, read one at a time when asked for; slices give lists.
+
+    embodiments: the robots in it, by registry name. episode_indices: the set's own number of each episode; position i
+    in this tuple is index i here, and splits go by position.
+    """
+
+    name: str
+    layout: Layout
+    embodiments: tuple[str, ...]
+    control_hz: float
+    episode_indices: tuple[int, ...]
+    load: Callable[[int], Episode] = field(repr=False)
+
+    @cached_property
+    def embodiment(self) -> str:
+        """The one robot of the set.
+
+        Raises:
+            ValueError: if there are several; then each episode says its own.
+        """
+        if len(self.embodiments) != 1:
+            raise ValueError(
+                f"dataset {self.name!r} holds {list(self.embodiments)}; ask an episode or open a subfolder"
+            )
+        return self.embodiments[0]
+
+    def __len__(self) -> int:
+        return len(self.episode_indices)
+
+    @overload
+    def __getitem__(self, position: int) -> Episode: ...
+
+    @overload
+    def __getitem__(self, position: slice) -> list[Episode]: ...
+
+    def __getitem__(self, position: int | slice) -> Episode | list[Episode]:
+        if isinstance(position, slice):
+            return [self.load(i) for i in range(len(self))[position]]
+        try:
+            return self.load(range(len(self))[position])
+        except IndexError:
+            raise IndexError(f"dataset {self.name!r} has {len(self)} episodes; asked for {position}") from None
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self.load(i) for i in range(len(self)))

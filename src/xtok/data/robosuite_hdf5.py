@@ -1,0 +1,188 @@
+"""Human demonstrations that ship with robosuite 0.3 and 1.0: demo.hdf5 with MuJoCo states beside models/*.xml.
+
+Poses come from the stored states by forward kinematics. The stored actions are no help: integrating them is wrong by
+.4 to 4.8 m, and Sawyer's are zero in 95 % of the frames. States stand .01 to .024 s apart and some are stored twice, so
+the joints are interpolated to a steady 20 Hz before the kinematics; the pose then stays one that the arm can take.
+
+# S stored states, N frames at 20 Hz, J joints
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtok.actions.embodiments import get_embodiment
+from xtok.actions.kinematics import ForwardKinematics
+from xtok.actions.layout import ARMS26
+from xtok.data.episode import Episode, EpisodeDataset
+from xtok.data.mapping import write_arm
+
+CONTROL_HZ = 20.0  # robosuite's default control rate, at which the Panda's states are stored
+
+
+@dataclass(frozen=True)
+class TeleopRobot:
+    """Names in a robot's MJCF. Poses are those of `frames` (arm side -> body or site) in the frame of `base`.
+
+    fingers: arm side -> the two finger joints; their difference is the raw gripper value of the embodiment registry.
+    """
+
+    base: str
+    frames: Mapping[str, str]
+    fingers: Mapping[str, tuple[str, str]]
+
+
+# Baxter by its hands, since its peg-in-hole task has no grippers and so no grip sites.
+ROBOTS = {
+    "panda": TeleopRobot(
+        "robot0_base",
+        {"right": "gripper0_grip_site"},
+        {"right": ("gripper0_finger_joint1", "gripper0_finger_joint2")},
+    ),
+    "sawyer": TeleopRobot(
+        "base",
+        {"right": "grip_site"},
+        {"right": ("r_gripper_l_finger_joint", "r_gripper_r_finger_joint")},
+    ),
+    "baxter": TeleopRobot(
+        "base",
+        {"left": "left_hand", "right": "right_hand"},
+        {
+            "left": ("l_gripper_l_finger_joint", "l_gripper_r_finger_joint"),
+            "right": ("r_gripper_l_finger_joint", "r_gripper_r_finger_joint"),
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """One group of one demo.hdf5, located but not read."""
+
+    file: Path
+    key: str
+    robot: str
+    instruction: str
+
+
+def open_robosuite(root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
+    """All demonstrations below a folder, sorted by path and number; several robots may be among them.
+
+    Raises:
+        ValueError: a file that is missing, truncated or malformed, a robot that is not one of ROBOTS, a layout other
+            than "arms26", or an embodiment that the demonstrations are not of.
+    """
+    if layout not in (None, ARMS26.name):
+        raise ValueError(f"{root.name} gives poses; open it with layout 'arms26', not {layout!r}")
+    demos = [demo for file in sorted(root.rglob("demo.hdf5")) for demo in _list_demos(file)]
+    robots = tuple(sorted({demo.robot for demo in demos}))
+    if embodiment is not None and robots != (embodiment,):
+        raise ValueError(f"{root} holds demonstrations of {list(robots)}, not of {embodiment!r}; leave embodiment out")
+
+    def load(position: int) -> Episode:
+        return _read_episode(demos[position], root.name, position)
+
+    return EpisodeDataset(root.name, ARMS26, robots, CONTROL_HZ, tuple(range(len(demos))), load)
+
+
+def _read_episode(demo: _Demo, dataset: str, index: int) -> Episode:
+    where = f"{demo.file}, {demo.key}"
+    states, model = _read_states(demo)
+    robot, embodiment = ROBOTS[demo.robot], get_embodiment(demo.robot)
+    forward = ForwardKinematics(model, list(robot.frames.values()), base=robot.base)
+    fingers = {side: pair for side, pair in robot.fingers.items() if set(pair) <= set(forward.model_joints)}
+    names = (*forward.joint_names, *(name for pair in fingers.values() for name in pair))
+    if not len(states) or states.shape[1] <= forward.qpos_width:
+        raise ValueError(
+            f"{where}: states have shape {states.shape}; its model wants 1 + {forward.qpos_width} and more"
+        )
+    time_s, q_NJ = resample(states[:, 0], states[:, [1 + forward.qpos_index(name) for name in names]], where)
+
+    poses = forward(names, q_NJ)
+    absolute_ND = np.zeros((len(q_NJ), ARMS26.width), dtype=np.float32)
+    mask_D = embodiment.mask(ARMS26)
+    for frame, side in enumerate(robot.frames):
+        write_arm(absolute_ND, side, poses.position_m[:, frame], poses.matrix[:, frame])
+        channel = ARMS26.slices[f"{side}_gripper"]
+        if side in fingers:
+            first, second = (q_NJ[:, [names.index(name)]] for name in fingers[side])
+            absolute_ND[:, channel] = embodiment.gripper_opening(first - second)
+        else:
+            mask_D[channel] = False
+    return Episode(
+        absolute_ND=absolute_ND,
+        layout=ARMS26,
+        mask_D=mask_D,
+        embodiment=demo.robot,
+        control_hz=CONTROL_HZ,
+        instruction=demo.instruction,
+        dataset=dataset,
+        index=index,
+        timestamps_s=time_s,
+    )
+
+
+def resample(time_s: np.ndarray, q_SJ: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Joint values at a steady 20 Hz: times [N] from 0, the first state, and values [N, J], linear between states.
+
+    Raises:
+        ValueError: time that runs backwards, or a value that is not finite.
+    """
+    if not np.isfinite(time_s).all() or not np.isfinite(q_SJ).all():
+        row = int(np.flatnonzero(~(np.isfinite(time_s) & np.isfinite(q_SJ).all(axis=1)))[0])
+        raise ValueError(f"{where}: column 'states', row {row} is not finite; repair or drop that demonstration")
+    if (np.diff(time_s) < 0).any():
+        row = int(np.flatnonzero(np.diff(time_s) < 0)[0]) + 1
+        raise ValueError(f"{where}: column 'states', row {row}: time runs backwards; cut the demonstration there")
+    kept = np.concatenate([[True], np.diff(time_s) > 0])  # a repeated time is the same state stored twice
+    count = int(np.floor((time_s[-1] - time_s[0]) * CONTROL_HZ + 1e-6)) + 1
+    grid_s = np.arange(count) / CONTROL_HZ
+    columns = [np.interp(grid_s, time_s[kept] - time_s[0], column) for column in q_SJ[kept].T]
+    return grid_s, np.stack(columns, axis=1)
+
+
+def _list_demos(file: Path) -> list[_Demo]:
+    with _open(file) as archive:
+        attributes = archive["data"].attrs
+        env = str(attributes["env"])
+        stated = json.loads(attributes["env_info"])["robots"] if "env_info" in attributes else env  # 0.3: in env's name
+        keys = sorted(archive["data"], key=lambda key: int(key.removeprefix("demo_")))
+    robot = next((name for name in ROBOTS if str(stated).lower().startswith(name)), None)
+    if robot is None:
+        raise ValueError(f"{file} is of robot {stated!r}; expected one of {sorted(ROBOTS)}")
+    task = re.sub(f"^{robot}", "", env, flags=re.IGNORECASE)
+    instruction = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", task).lower()  # the env's name is the only language there is
+    return [_Demo(file, key, robot, instruction) for key in keys]
+
+
+def _read_states(demo: _Demo) -> tuple[np.ndarray, Path]:
+    """States [S, 1 + nq + nv] (time, qpos, qvel) and the path of the model that they belong to."""
+    with _open(demo.file) as archive:
+        group = archive["data"][demo.key]
+        if "states" not in group or "model_file" not in group.attrs:
+            raise ValueError(
+                f"{demo.file}, {demo.key} lacks 'states' or 'model_file'; expected robosuite's own recording"
+            )
+        try:
+            states = np.asarray(group["states"], dtype=np.float64)
+        except OSError as error:
+            raise ValueError(f"cannot read {demo.file}: {error}; it looks truncated, copy it again") from error
+        return states, demo.file.parent / "models" / Path(str(group.attrs["model_file"])).name
+
+
+def _open(file: Path) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("reading robosuite demonstrations needs h5py: pip install 'xtok[readers]'") from error
+    try:
+        return h5py.File(file, "r")
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error}; it looks truncated or is no HDF5, copy it again") from error

@@ -1,0 +1,36 @@
+"""Train and held-out episodes, by rule and never by chunk: every fifth episode of a set is held out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from xtok.data.episode import Episode, EpisodeDataset
+
+Split = Literal["train", "heldout", "all"]
+HELDOUT_EVERY, HELDOUT_REMAINDER = 5, 4
+
+
+def split_indices(n: int, split: Split) -> list[int]:
+    """Positions 0..n-1 that belong to a split: position % 5 == 4 is held out.
+
+    Raises:
+        ValueError: an unknown split.
+    """
+    if split == "all":
+        return list(range(n))
+    if split not in ("train", "heldout"):
+        raise ValueError(f"unknown split {split!r}; expected 'train', 'heldout' or 'all'")
+    wants_heldout = split == "heldout"
+    return [i for i in range(n) if (i % HELDOUT_EVERY == HELDOUT_REMAINDER) == wants_heldout]
+
+
+def select(dataset: EpisodeDataset, split: Split) -> list[Episode]:
+    """The episodes of a split, read from disk.
+
+    Raises:
+        ValueError: an unknown split, or one without episodes (a set of four or fewer has nothing held out).
+    """
+    positions = split_indices(len(dataset), split)
+    if not positions:
+        raise ValueError(f"split {split!r} of dataset {dataset.name!r} ({len(dataset)} episodes) is empty; use 'all'")
+    return [dataset[i] for i in positions]

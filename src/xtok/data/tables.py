@@ -1,0 +1,74 @@
+"""Arrow tables read with errors that name the file, the episode, the column and the row.
+
+# N rows of an episode, W columns of one feature
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xtok.data.mapping import Feature
+
+try:
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+except ImportError as error:
+    raise ImportError("reading data sets needs pyarrow: pip install 'xtok[data]'") from error
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """The pyarrow table of one parquet file, with all columns or only those asked for.
+
+    Raises:
+        ValueError: the file is missing, truncated or no parquet, or lacks a column.
+    """
+    if not path.is_file():
+        raise ValueError(f"missing file {path}; download the data set again, or drop the episodes that need it")
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if columns is not None and (absent := [name for name in columns if name not in file.schema_arrow.names]):
+                raise ValueError(f"{path} has no column {absent}; it has {file.schema_arrow.names}")
+            return file.read(columns=None if columns is None else list(columns))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(
+            f"cannot read {path}: {error}; it looks truncated or is no parquet, download it again"
+        ) from error
+
+
+def column_array(table: Any, column: str, width: int, where: str, names: Sequence[str] | None = None) -> np.ndarray:
+    """A numeric column as float64 [N, W]. `where` and the channel `names` are for the message.
+
+    Raises:
+        ValueError: rows of another width than promised, or a value that is not finite.
+    """
+    values = table[column].combine_chunks()
+    if _is_list(values.type):
+        widths = pyarrow.compute.list_value_length(values).to_numpy(zero_copy_only=False)
+        if (wrong := np.flatnonzero(widths != width)).size:  # a null row has width nan, which differs as well
+            row = int(wrong[0])
+            raise ValueError(f"{where}, column {column!r}, row {row} has {widths[row]} values; expected {width}")
+        values = values.flatten()
+    elif width != 1:
+        raise ValueError(f"{where}, column {column!r} holds one value a row; the set promises {width}")
+    array_NW = values.to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, width)
+    if not np.isfinite(array_NW).all():
+        row, channel = np.argwhere(~np.isfinite(array_NW))[0]
+        label = f"{column}[{channel}]" + (f" ({names[channel]})" if names else "")
+        raise ValueError(f"{where}, column {label}, row {row} is {array_NW[row, channel]}; repair or drop that episode")
+    return array_NW
+
+
+def feature_arrays(
+    table: Any, features: Mapping[str, Feature], wanted: Sequence[str], where: str
+) -> dict[str, np.ndarray]:
+    """The `wanted` features of one episode's rows: feature -> float64 [N, W]. Errors as in `column_array`."""
+    return {key: column_array(table, key, features[key].width, where, features[key].names) for key in wanted}
+
+
+def _is_list(kind: Any) -> bool:
+    return pyarrow.types.is_list(kind) or pyarrow.types.is_fixed_size_list(kind) or pyarrow.types.is_large_list(kind)

@@ -1,0 +1,43 @@
+"""Is the vocabulary in use? Share of codes seen and perplexity, level by level.
+
+# B chunks, M slots, Q levels, V codes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes
+from xtok.evaluate.batches import encode
+
+
+def run(tokenizer: ActionTokenizer, chunks: ChunkBatch) -> Iterator[tuple[str, list[float]]]:
+    """`usage` (share of the vocabulary seen) and `perplexity` (exp of the entropy), one entry a level.
+
+    Tokenizers without a grid of slots and levels have one vocabulary and so one entry. Both figures are bounded by
+    the number of codes looked at: compare them between tokenizers on the same chunks.
+    """
+    counts = code_counts(encode(tokenizer, chunks))
+    yield "usage", [usage(level) for level in counts]
+    yield "perplexity", [perplexity(level) for level in counts]
+
+
+def code_counts(codes: Codes) -> list[np.ndarray]:
+    """How often each code occurs: one int64 [V] a level."""
+    if codes.grid_BMQ is None:
+        levels = [np.concatenate(codes.tokens)]
+    else:
+        levels = list(codes.grid_BMQ.flatten(0, 1).T.cpu().numpy())
+    return [np.bincount(level, minlength=codes.vocab_size) for level in levels]
+
+
+def usage(counts: np.ndarray) -> float:
+    return float((counts > 0).mean())
+
+
+def perplexity(counts: np.ndarray) -> float:
+    """exp of the entropy: the number of equally likely codes that would be as hard to guess."""
+    share = counts[counts > 0] / counts.sum()
+    return float(np.exp(-(share * np.log(share)).sum()))

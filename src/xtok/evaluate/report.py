@@ -1,0 +1,61 @@
+"""The HTML report: one self-contained file, drawn from an evaluation and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xtok.evaluate import figures
+from xtok.evaluate.dataset import Evaluation
+from xtok.evaluate.formatting import format_count, format_figure, format_fixed, format_percent
+from xtok.evaluate.rate import FAST
+from xtok.evaluate.robustness import sigma_key
+
+try:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+except ImportError as error:
+    raise ImportError("the report needs jinja2: pip install 'xtok[viz]'") from error
+
+SIGMA_SHOWN = 0.004  # the sigma of the table
+
+
+def write_report(evaluation: Evaluation, path: Path) -> None:
+    """Write the report of an evaluation. The same evaluation gives the same bytes."""
+    path.write_text(render(evaluation), encoding="utf-8")
+
+
+def render(evaluation: Evaluation) -> str:
+    """The report as one HTML document: styles and drawings inline, no script, nothing fetched."""
+    result, drawn = evaluation.result, evaluation.illustration
+    colours = figures.styles(result)
+    environment = Environment(
+        loader=PackageLoader("xtok.evaluate"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "figure": format_figure,
+        "fixed": format_fixed,
+        "count": format_count,
+        "percent": format_percent,
+    }
+    entries = result["horizons"][str(drawn.horizon)]
+    shares = [share for channels in result["saturation"].values() for share in channels.values()]
+    return environment.get_template("report.html.j2").render(
+        result=result,
+        drawn=drawn,
+        styles=colours,
+        tone=figures.rate_tone,
+        shown=sigma_key(SIGMA_SHOWN),
+        noise_unit=figures.noise_unit(result),
+        headline=entries[result["subject"]],
+        fast=entries.get(FAST),
+        motion=list(figures.motion(drawn)),
+        rate_distortion=list(figures.rate_distortion(result, colours)),
+        noise=list(figures.noise(result, drawn, colours)),
+        strips=list(figures.strips(result, drawn)),
+        code_use=list(figures.code_use(result, drawn, colours)),
+        saturated=sorted({channel for channels in result["saturation"].values() for channel in channels}),
+        saturation_max=max(shares, default=0.0),
+    )

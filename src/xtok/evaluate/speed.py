@@ -1,0 +1,43 @@
+"""How long a chunk takes, alone (a robot waiting for its next motion) and in a batch (a corpus being coded)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from statistics import median
+
+from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes
+from xtok.evaluate.batches import BATCH_SIZE
+
+REPEATS = 5
+SINGLES = 8  # batch 1: so many different chunks a repeat, because time may depend on the motion
+
+
+def run(tokenizer: ActionTokenizer, chunks: ChunkBatch) -> Iterator[tuple[str, float]]:
+    """Milliseconds a chunk: `encode_ms_per_chunk`, `decode_ms_per_chunk` at batch 1; `..._batched` at up to 256."""
+    singles = [chunks[i : i + 1] for i in range(min(SINGLES, len(chunks)))]
+    for suffix, batches in (("", singles), ("_batched", [chunks[:BATCH_SIZE]])):
+        codes = _encode(tokenizer, batches)
+        count = sum(len(batch) for batch in batches)
+        yield f"encode_ms_per_chunk{suffix}", _median_ms(partial(_encode, tokenizer, batches)) / count
+        yield f"decode_ms_per_chunk{suffix}", _median_ms(partial(_decode, tokenizer, codes, batches)) / count
+
+
+def _encode(tokenizer: ActionTokenizer, batches: Sequence[ChunkBatch]) -> list[Codes]:
+    return [tokenizer.encode(batch) for batch in batches]
+
+
+def _decode(tokenizer: ActionTokenizer, codes: Sequence[Codes], batches: Sequence[ChunkBatch]) -> None:
+    for each, batch in zip(codes, batches, strict=True):
+        tokenizer.decode(each, batch.context)
+
+
+def _median_ms(call: Callable[[], object]) -> float:
+    call()  # warm-up
+    times_ms = []
+    for _ in range(REPEATS):
+        start_s = time.perf_counter()
+        call()
+        times_ms.append(1000.0 * (time.perf_counter() - start_s))
+    return median(times_ms)

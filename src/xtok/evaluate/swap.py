@@ -1,0 +1,44 @@
+"""What one wrong token does: does the sequence still decode, and how far off is the motion?
+
+# B chunks, M slots, Q levels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from xtok.actions.statistics import Statistics
+from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes
+from xtok.evaluate.batches import decode, encode
+from xtok.evaluate.reconstruction import measure
+
+
+def run(
+    tokenizer: ActionTokenizer, chunks: ChunkBatch, statistics: Mapping[str, Statistics], seed: int
+) -> Iterator[tuple[str, float | None]]:
+    """After one random token of each chunk became another one: `swap_failure_rate` (share of chunks that no longer
+    decode), `swap_l1` and `swap_position_mm` (over all chunks; one that does not decode counts as standing still)."""
+    swapped = swap_one_token(encode(tokenizer, chunks), seed)
+    actions = decode(tokenizer, swapped, chunks.context)
+    errors = measure(chunks, actions, statistics)
+    yield "swap_failure_rate", float(actions.failed_B.double().mean())
+    yield "swap_l1", errors.l1
+    yield "swap_position_mm", errors.position_mm
+
+
+def swap_one_token(codes: Codes, seed: int) -> Codes:
+    """Each sequence with one token, at a place drawn evenly, replaced by another one of the vocabulary."""
+    rng = np.random.default_rng(seed)
+    swapped = []
+    for sequence in codes.tokens:
+        place = rng.integers(len(sequence))
+        other = sequence.copy()
+        other[place] = (sequence[place] + rng.integers(1, codes.vocab_size)) % codes.vocab_size
+        swapped.append(other)
+    if codes.grid_BMQ is None:
+        return replace(codes, tokens=tuple(swapped))
+    return Codes.from_grid(torch.from_numpy(np.stack(swapped)).view_as(codes.grid_BMQ), codes.vocab_size)

@@ -1,0 +1,8 @@
+"""Pretraining: data to weights. `train(recipe, data_paths, out)` is the one door; recipes are in xtok.recipes."""
+
+from __future__ import annotations
+
+from xtok.pretrain.loop import train
+from xtok.pretrain.recipe import Recipe
+
+__all__ = ["Recipe", "train"]

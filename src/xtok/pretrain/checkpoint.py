@@ -1,0 +1,95 @@
+"""Checkpoints: safetensors in a folder that appears whole or not at all. No pickle, so nothing in one can run.
+
+A checkpoint is `RUN_DIR/checkpoints/<step>/` with one file of tensors for each part: model, heads, training.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+Parts = Mapping[str, Mapping[str, Tensor]]
+
+
+def save_checkpoint(folder: Path, step: int, parts: Parts) -> Path:
+    """Write `parts` as checkpoint `step`, then drop older ones. Killed at any moment, a whole checkpoint remains."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{step:08d}"
+    if not target.exists():
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+        for name, tensors in parts.items():
+            save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, draft / f"{name}.safetensors")
+        draft.rename(target)
+    for other in folder.iterdir():
+        if other != target:
+            shutil.rmtree(other)
+    return target
+
+
+def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
+    """Step and parts of the newest checkpoint.
+
+    Raises:
+        ValueError: there is none.
+    """
+    steps = sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
+    if not steps:
+        raise ValueError(f"no checkpoint in {folder}; start the run without --resume")
+    newest = steps[-1]
+    return int(newest.name), {path.stem: load_file(path) for path in newest.glob("*.safetensors")}
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Its state as flat tensors, `<parameter>.<name>`. Hyperparameters are the recipe's and are not kept."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{name}": tensor for index, values in state.items() for name, tensor in values.items()}
+
+
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Inverse of `pack_optimizer`, in place."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def pack_random(generator: torch.Generator) -> dict[str, Tensor]:
+    """States of the run's own generator and of torch's (dropout, reset codes)."""
+    states = {"run": generator.get_state(), "cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def unpack_random(generator: torch.Generator, states: Mapping[str, Tensor]) -> None:
+    """Inverse of `pack_random`, in place. A run that moved to another kind of device goes on, not bit for bit."""
+    generator.set_state(states["run"])
+    torch.set_rng_state(states["cpu"])
+    if torch.cuda.is_available() and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{key}": tensor for key, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of `prefixed`: the tensors of one prefix."""
+    start = f"{prefix}/"
+    return {key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Whole or not at all."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,186 @@
+"""Training chunks: every start of every train episode, in mixed proportions, with honest augmentation.
+
+# N frames of a source, B batch, T frames, S = 64, K tangent channels, D channels
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xtok.actions.delta import tangent_mask, to_delta, to_tangent
+from xtok.actions.layout import Layout
+from xtok.actions.statistics import Statistics, fit_statistics
+from xtok.actions.types import HORIZON_MAX, ChunkBatch, Context
+from xtok.data import Episode, open_dataset, select
+
+VALIDATION_EVERY = 5  # of the train episodes, every fifth is kept from gradients and books
+# Motions are also played faster, slower and backwards: joint and hand paths stay ones that the robot can follow.
+RATES = (0.7, 1.4)
+WARPED, REVERSED = 0.75, 0.3  # shares of training chunks
+
+
+@dataclass(frozen=True)
+class Source:
+    """All frames of one robot (and channel mask) in one data set, with its statistics."""
+
+    dataset: str
+    statistics: Statistics
+    absolute_ND: Float[Tensor, "N D"]
+    first_N: Tensor  # first frame of the episode of each frame
+    last_N: Tensor
+    mask_D: Tensor
+
+
+class Corpus:
+    """Sources in proportion to their frames (METHOD 4: unweighted).
+
+    Validation episodes come out of the train split, so that nothing is ever chosen by held-out figures.
+    """
+
+    def __init__(self, layout: Layout, episodes: Sequence[Episode]) -> None:
+        if not episodes:
+            raise ValueError("the corpus has no episodes; check the folders and the split")
+        self.layout = layout
+        robots: dict[str, list[Episode]] = {}
+        for episode in episodes:
+            robots.setdefault(episode.embodiment, []).append(episode)
+        self.train: list[Source] = []
+        self.validation: list[Source] = []
+        digest = hashlib.sha256()
+        for name, group in sorted(robots.items()):
+            statistics = fit_statistics_of(layout, group)
+            for part, sources in ((False, self.train), (True, self.validation)):
+                chosen = [e for i, e in enumerate(group) if (i % VALIDATION_EVERY == VALIDATION_EVERY - 1) is part]
+                sources += _sources(name, chosen, statistics)
+        for source in (*self.train, *self.validation):
+            digest.update(source.absolute_ND.numpy().tobytes())
+        self.digest = digest.hexdigest()[:16]
+
+    @classmethod
+    def open(cls, layout: Layout, paths: Sequence[Path]) -> Corpus:
+        """Train episodes (index mod 5 != 4) of every data set, in one layout."""
+        return cls(layout, [e for path in paths for e in select(open_dataset(path, layout=layout.name), "train")])
+
+    def of(self, name: str) -> Corpus:
+        """The part of one robot, its episodes with all channels."""
+        part = copy(self)
+        part.train, part.validation = (
+            [s for s in sources if s.statistics.embodiment == name and (s.mask_D == _full(s)).all()]
+            for sources in (self.train, self.validation)
+        )
+        return part
+
+    @property
+    def statistics(self) -> dict[str, Statistics]:
+        return {source.statistics.embodiment: source.statistics for source in (*self.train, *self.validation)}
+
+    def sample(self, horizon: int, batch_size: int, generator: torch.Generator, augment: bool = True) -> ChunkBatch:
+        """Random chunks of the train part."""
+        return _sample(self.layout, self.train, horizon, batch_size, generator, augment)
+
+    def validate(self, horizon: int, batch_size: int, seed: int = 0) -> ChunkBatch:
+        """The same chunks of the validation part at every call."""
+        sources = self.validation or self.train
+        return _sample(self.layout, sources, horizon, batch_size, torch.Generator().manual_seed(seed), False)
+
+    def windows(self, name: str, count: int, generator: torch.Generator) -> Float[Tensor, "N S K"]:
+        """Random 64-frame windows of a robot's valid tangent deltas, for its prior; none if no episode is so long."""
+        sources = [s for s in self.train if s.statistics.embodiment == name and (s.mask_D == _full(s)).all()]
+        if not any(len(_starts(source, HORIZON_MAX, 1.0)) for source in sources):
+            return torch.empty(0, HORIZON_MAX, 0)
+        chunks = _sample(self.layout, sources, HORIZON_MAX, count, generator, True)
+        context = chunks.context
+        assert context.anchor_BD is not None
+        delta = to_delta(self.layout, chunks.target_BTD.double(), context.anchor_BD.double(), context.mask_BD)
+        return to_tangent(self.layout, delta)[..., tangent_mask(self.layout, context.mask_BD[0])]
+
+
+def fit_statistics_of(layout: Layout, episodes: Sequence[Episode]) -> Statistics:
+    """Statistics over all episodes of one robot; a channel that some of them lack is taken from those that have it.
+
+    Raises:
+        ValueError: different control rates.
+    """
+    first = episodes[0]
+    if len(rates := {episode.control_hz for episode in episodes}) > 1:
+        raise ValueError(f"episodes of {first.embodiment!r} have rates {sorted(rates)} Hz; resample them to one")
+    widest = np.any([episode.mask_D for episode in episodes], axis=0)
+    complete = [episode.absolute_ND for episode in episodes if (episode.mask_D == widest).all()]
+    if not complete:
+        raise ValueError(f"no episode of {first.embodiment!r} has all the channels that some of its episodes have")
+    return fit_statistics(layout, first.embodiment, first.control_hz, widest, complete)
+
+
+def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> list[Source]:
+    """One source for each channel mask among the episodes."""
+    groups: dict[bytes, list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault(episode.mask_D.tobytes(), []).append(episode)
+    out = []
+    for group in groups.values():
+        lengths = torch.tensor([len(episode) for episode in group])
+        end = lengths.cumsum(0)
+        absolute_ND = torch.from_numpy(np.concatenate([episode.absolute_ND for episode in group])).float()
+        first_N, last_N = ((x).repeat_interleave(lengths) for x in (end - lengths, end - 1))
+        mask_D = torch.from_numpy(group[0].mask_D.copy())
+        out.append(Source(group[0].dataset, statistics, absolute_ND, first_N, last_N, mask_D))
+    return out
+
+
+def _full(source: Source) -> Tensor:
+    return torch.from_numpy(source.statistics.mask_D.copy())
+
+
+def _starts(source: Source, horizon: int, rate: float) -> Tensor:
+    """Frames that can be the anchor of a chunk played at `rate`."""
+    need = int(np.ceil(horizon * rate))
+    frame = torch.arange(len(source.first_N))
+    return frame[source.last_N - frame >= need]
+
+
+def _sample(
+    layout: Layout, sources: Sequence[Source], horizon: int, count: int, generator: torch.Generator, augment: bool
+) -> ChunkBatch:
+    """Anchor and target are read from the recording at `rate` frames a step, backwards for a share of the chunks."""
+    reach = RATES[1] if augment else 1.0
+    starts = [_starts(source, horizon, reach) for source in sources]
+    if not any(len(s) for s in starts):  # episodes only just longer than the chunk
+        starts = [_starts(source, horizon, 1.0) for source in sources]
+        augment = False
+    weight = torch.tensor([len(s) for s in starts], dtype=torch.float64)
+    if weight.sum() == 0:
+        raise ValueError(f"no episode of the corpus is longer than {horizon} frames")
+    choice = torch.multinomial(weight, count, replacement=True, generator=generator)
+    targets, anchors, masks, rates, names = [], [], [], [], []
+    for index in choice.unique().tolist():
+        source, n = sources[index], int((choice == index).sum())
+        start = starts[index][torch.randint(len(starts[index]), (n,), generator=generator)]
+        rate = torch.ones(n)
+        backwards = torch.zeros(n, dtype=torch.bool)
+        if augment:
+            warped = torch.rand(n, generator=generator) < WARPED
+            rate = torch.where(warped, RATES[0] + (RATES[1] - RATES[0]) * torch.rand(n, generator=generator), rate)
+            backwards = torch.rand(n, generator=generator) < REVERSED
+        step = torch.arange(horizon + 1)
+        step_NT = torch.where(backwards[:, None], horizon - step, step)
+        at = start[:, None] + rate[:, None] * step_NT
+        low = at.floor().long()
+        high = torch.minimum(low + 1, source.last_N[start][:, None])
+        part = (at - low)[..., None]
+        path = source.absolute_ND[low] * (1 - part) + source.absolute_ND[high] * part
+        anchors.append(path[:, 0])
+        targets.append(path[:, 1:])
+        masks.append(source.mask_D.expand(n, -1))
+        rates += [source.statistics.control_hz] * n
+        names += [source.statistics.embodiment] * n
+    context = Context(layout, torch.cat(anchors), torch.cat(masks), torch.tensor(rates), tuple(names), horizon)
+    return ChunkBatch(torch.cat(targets), context)

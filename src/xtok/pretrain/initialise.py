@@ -1,0 +1,186 @@
+"""Start at a good solution: statistics, motion priors and books, in closed form and by k-means. Decision 0003."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from xtok.actions.embodiments import NONE
+from xtok.actions.statistics import Statistics
+from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, slots
+from xtok.codec.model import Codec, Setting
+from xtok.codec.prior import ACTIVITY_EDGES, fit_generic, fit_prior, no_activity
+from xtok.pretrain.corpus import Corpus
+
+# Lengths that priors and books are fitted on: the range of METHOD 2 in ten steps, some of them no multiple of 4.
+HORIZONS = (8, 11, 16, 21, 28, 32, 40, 47, 56, 64)
+CALIBRATION = 40_000  # slots that q0 noise and activity are measured on
+WINDOWS = 4096  # 64-frame windows a robot's prior is taken from
+
+
+def initialise(
+    codec: Codec, corpus: Corpus, seed: int = 0, vectors: int = 150_000, iterations: int = 15, progress: bool = True
+) -> None:
+    """Fit priors, then the intent book, then (through both) the detail books. In place; the networks stay as they are.
+
+    Raises:
+        ValueError: a corpus too small for the books.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    codec.eval()
+    fitted = []
+    for name, statistics in tqdm(corpus.statistics.items(), desc="motion priors", disable=not progress):
+        windows = corpus.windows(name, WINDOWS, generator)
+        if len(windows):
+            fitted.append(fit_prior(codec.layout, statistics, windows, codec.config.prior_rank))
+            codec.add_robot(fitted[-1])
+    if not fitted:
+        raise ValueError(f"no episode of the corpus is longer than {HORIZON_MAX} frames; a motion prior needs some")
+    codec.generic = fit_generic(codec.layout, fitted)
+    for name, statistics in corpus.statistics.items():
+        if name not in codec.robots:
+            codec.add_statistics(statistics)
+    codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
+    refit_books(codec, corpus, seed, vectors, iterations, progress)
+
+
+def refit_books(
+    codec: Codec, corpus: Corpus, seed: int = 0, vectors: int = 150_000, iterations: int = 15, progress: bool = True
+) -> None:
+    """Place all books anew under the encoder as it is (needed after its weights were averaged)."""
+    generator = torch.Generator().manual_seed(seed + 1)
+    codec.eval()
+    if codec.config.front == "none":
+        samples = [(h, names) for h, _, names in _latents(codec, corpus, vectors, generator)]
+        codec.books.shared.initialise(torch.cat([h for h, _ in samples]), iterations=iterations, seed=seed)
+        return
+    own = sorted(codec.robots) if codec.config.own_books else []
+    for name in tqdm([*own, ""], desc="books", disable=not progress):
+        if name:
+            own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
+            continue
+        h, valid, _ = zip(*_latents(codec, corpus, vectors // 2, generator), strict=True)
+        codec.intent.shared.initialise(torch.cat(h), torch.cat(valid), iterations=iterations, seed=seed)
+        if not own:
+            calibrate_all(codec, corpus, generator)
+        codec.generic = fit_generic(codec.layout, list(codec.robots.values()))
+        codec.forget_bases()
+        detail = [codec.residual(*_motion(codec, chunks)) for chunks in _batches(corpus, vectors * 2, generator)]
+        rows = torch.cat([part.flatten(0, 1).float() for part in detail])
+        codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
+
+
+@torch.no_grad()
+def own_books(codec: Codec, part: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int) -> None:
+    """Books of the one robot of `part` by k-means on about so many slots of its chunks."""
+    (name,) = part.statistics
+    for books in codec.all_books:
+        books.add(name)
+    batches = list(_batches(part, vectors, generator))
+    h = torch.cat([codec.latents(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
+    codec.intent.of(name).initialise(h, iterations=iterations, seed=seed)
+    calibrate(codec, name, batches)
+    batches += _batches(part, vectors, generator)
+    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
+    codec.detail.of(name).initialise(detail, iterations=iterations, seed=seed)
+
+
+@torch.no_grad()
+def calibrate_all(codec: Codec, corpus: Corpus, generator: torch.Generator) -> None:
+    """Measure every robot's q0 noise and activity, then the generic prior's from theirs."""
+    for name in list(codec.robots):
+        calibrate(codec, name, list(_batches(corpus.of(name), CALIBRATION, generator)))
+    codec.generic = fit_generic(codec.layout, list(codec.robots.values()))
+    codec.forget_bases()
+
+
+@torch.no_grad()
+def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> None:
+    """Measure on chunks of one robot, of all lengths, what its prior cannot know: what q0's book leaves open.
+
+    First how far q0's code is from the motion by slot and channel, then, under that, how large details are by activity.
+    """
+    prior = codec.robots[name]
+    error, count = (
+        torch.zeros(slots(HORIZON_MAX), len(prior.scale_K), dtype=torch.float64),
+        torch.zeros(slots(HORIZON_MAX)),
+    )
+    for chunks in batches:
+        setting = codec.setting(chunks.context)
+        (robot,) = setting.robots
+        motion = codec.motion(chunks, setting)
+        h = codec.latents(motion, setting)
+        found = codec.quantize_intent(h, setting).latents_NC.view_as(h)
+        seen = codec.seen(found, setting, robot).unflatten(1, (-1, len(robot.channels)))[:, : setting.horizon]
+        squared = (seen - motion[..., robot.channels]).square().sum(dim=0)
+        slot = torch.arange(setting.horizon) // FRAMES_PER_SLOT
+        error.index_add_(0, slot, squared)
+        count.index_add_(0, slot, torch.full((setting.horizon,), float(len(chunks))))
+    noise_MK = (error / count.clamp_min(1)[:, None]).float()
+    last = int(count.nonzero().max())
+    noise_MK[last + 1 :] = noise_MK[last]  # slots that no chunk reached
+    codec.add_robot(replace(prior, noise_MK=noise_MK, activity_A=no_activity()))
+
+    bins = len(ACTIVITY_EDGES) + 1
+    size, hits = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
+    for chunks in batches:
+        moved_B, detail_BMC = codec.activity(codec.motion(chunks, setting := codec.setting(chunks.context)), setting)
+        size.index_add_(0, moved_B, detail_BMC.square().mean(dim=(1, 2)))
+        hits.index_add_(0, moved_B, torch.ones(len(moved_B), dtype=torch.float64))
+    # A few pseudo-counts of the average keep rare bins sane.
+    mean = size.sum() / hits.sum()
+    activity_A = ((size + 8 * mean) / (hits + 8)).sqrt().clamp_min(1e-3).float()
+    codec.add_robot(replace(codec.robots[name], activity_A=activity_A))
+
+
+def pooled_statistics(parts: list[Statistics]) -> Statistics:
+    """Statistics of "none": in each channel the widest range of any robot; a channel that none has gets [-1, 1]."""
+    low_D = np.min([np.where(s.mask_D, s.low_D, np.inf) for s in parts], axis=0)
+    high_D = np.max([np.where(s.mask_D, s.high_D, -np.inf) for s in parts], axis=0)
+    unknown = ~np.any([s.mask_D for s in parts], axis=0)
+    first = parts[0]
+    return Statistics(
+        layout=first.layout,
+        layout_digest=first.layout_digest,
+        embodiment=NONE,
+        control_hz=first.control_hz,
+        horizon_max=min(s.horizon_max for s in parts),
+        count=sum(s.count for s in parts),
+        mask_D=np.ones(len(first.mask_D), dtype=bool),
+        low_D=np.where(unknown, -1.0, low_D),
+        high_D=np.where(unknown, 1.0, high_D),
+    )
+
+
+def _draw_horizon(generator: torch.Generator) -> int:
+    return HORIZONS[int(torch.randint(len(HORIZONS), (), generator=generator))]
+
+
+def _batches(corpus: Corpus, vectors: int, generator: torch.Generator) -> Iterator[ChunkBatch]:
+    """Chunks of mixed lengths until they have given that many slots."""
+    seen = 0
+    while seen < vectors:
+        horizon = _draw_horizon(generator)
+        chunks = corpus.sample(horizon, 256, generator)
+        seen += len(chunks) * -(-horizon // FRAMES_PER_SLOT)
+        yield chunks
+
+
+@torch.no_grad()
+def _latents(
+    codec: Codec, corpus: Corpus, vectors: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:
+    for chunks in _batches(corpus, vectors, generator):
+        motion, setting = _motion(codec, chunks)
+        h = codec.latents(motion, setting)
+        yield h.flatten(0, 1).float(), codec.valid(setting).flatten(0, 1), setting.names
+
+
+def _motion(codec: Codec, chunks: ChunkBatch) -> tuple[Tensor, Setting]:
+    setting = codec.setting(chunks.context)
+    return codec.motion(chunks, setting), setting

@@ -1,0 +1,306 @@
+"""Pretraining of a codec, one step after another, and resumable at each. METHOD 4.
+
+# B batch, T frames, K tangent channels
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from xtok import provenance
+from xtok.actions.embodiments import NONE_SLOT
+from xtok.actions.layout import get_layout
+from xtok.actions.types import ChunkBatch
+from xtok.codec import Tokenizer
+from xtok.codec.encoder import Conditions
+from xtok.codec.model import Codec, CodecOutput, Setting
+from xtok.pretrain import checkpoint
+from xtok.pretrain.average import WeightAverage
+from xtok.pretrain.corpus import Corpus
+from xtok.pretrain.initialise import initialise, refit_books
+from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
+from xtok.pretrain.recipe import Recipe
+from xtok.pretrain.stop import stop_request
+from xtok.semantics.masked import CodeMasking, code_masking_loss, draw_hidden, draw_masking, reconstruct_hidden
+
+_VALIDATION_CHUNKS = 128  # a horizon
+
+
+def train(recipe: Recipe, data_paths: Sequence[Path], out: Path, resume: bool = False) -> Path:
+    """Train by `recipe` on the train episodes of the data sets; returns `out`, which then opens as a tokenizer.
+
+    `out` also gets run.json (recipe, data hash, versions), metrics.jsonl, heads.safetensors and checkpoints/.
+
+    Raises:
+        ValueError: `out` holds a run and resume is False, or with resume none or one of another recipe or data.
+        KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was written first.
+    """
+    corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths)
+    trainer = resume_run(recipe, corpus, out) if resume else begin_run(recipe, corpus, out, data_paths)
+    trainer.run()
+    return trainer.finish()
+
+
+def begin_run(recipe: Recipe, corpus: Corpus, out: Path, data_paths: Sequence[Path] = ()) -> Trainer:
+    """Place priors and books, and write run.json.
+
+    Raises:
+        ValueError: `out` holds a run already, or the corpus is too small.
+    """
+    if (out / "run.json").exists():
+        raise ValueError(f"{out} holds a run; go on with it (--resume), or choose another folder")
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of a beginning that was cut short
+    torch.manual_seed(recipe.seed)
+    codec = Codec(recipe.codec)
+    initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
+    Tokenizer(codec).save_pretrained(out / "start")
+    trainer = Trainer(recipe, corpus, codec, out)
+    trainer.save()
+    about = {
+        **_identity(recipe, corpus),
+        "data": [str(path) for path in data_paths],
+        "git_revision": provenance.git_revision(),
+        "versions": provenance.versions(),
+        "command": provenance.command(),
+    }
+    checkpoint.write_json(out / "run.json", about)  # last: a run without it never began
+    return trainer
+
+
+def resume_run(recipe: Recipe, corpus: Corpus, out: Path) -> Trainer:
+    """The run in `out` as its newest checkpoint left it.
+
+    Raises:
+        ValueError: there is none, or it is of another recipe or other data.
+    """
+    if not (out / "run.json").exists():
+        raise ValueError(f"no run to go on with in {out}; start without --resume")
+    recorded = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    now = _identity(recipe, corpus)
+    if different := [key for key, value in now.items() if recorded[key] != value]:
+        raise ValueError(f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with")
+    trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(out / "start").codec, out)
+    trainer.load()
+    return trainer
+
+
+def _identity(recipe: Recipe, corpus: Corpus) -> dict[str, Any]:
+    """What a resumed run must share with its beginning, as JSON gives it back."""
+    return {"recipe": json.loads(json.dumps(recipe.to_dict())), "data_digest": corpus.digest}
+
+
+class Trainer:
+    """The state of a run. `run` goes to its end (or to `until`), `finish` writes the tokenizer."""
+
+    def __init__(self, recipe: Recipe, corpus: Corpus, codec: Codec, out: Path) -> None:
+        self.recipe, self.corpus, self.out = recipe, corpus, out
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.codec = codec.to(self.device)
+        torch.manual_seed(recipe.seed)
+        self.heads = nn.ModuleDict(_heads(recipe, codec)).to(self.device)
+        self.parameters = [*self.codec.parameters(), *self.heads.parameters()]
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.average = WeightAverage(self.codec, recipe.average_decay)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.step = 0
+        n, horizons = _VALIDATION_CHUNKS, recipe.validation_horizons
+        fixed = torch.Generator().manual_seed(recipe.seed)
+        self.watched = {
+            "train": {T: corpus.sample(T, n, fixed, augment=False) for T in horizons},
+            "validation": {T: corpus.validate(T, n) for T in horizons},
+        }
+
+    def run(self, until: int | None = None) -> None:
+        """Train up to step `until` (default: the recipe's last), with a checkpoint there."""
+        last = self.recipe.steps if until is None else until
+        self.codec.train()
+        self.heads.train()
+        seen: dict[str, list[float]] = defaultdict(list)
+        shown: dict[str, str] = {}
+        low_precision = (
+            [self.codec.encoder, self.codec.decoder, *self.heads.values()] if self.device.type == "cuda" else []
+        )
+        with (
+            stop_request() as stop,
+            bfloat16_networks(low_precision, self.device.type),
+            tqdm(total=self.recipe.steps, initial=self.step, desc=self.recipe.name) as bar,
+        ):
+            while self.step < last:
+                for name, value in self.train_step().items():
+                    seen[name].append(value)
+                bar.update()
+                if self.step % self.recipe.log_every == 0:
+                    shown |= self._log_losses(seen)
+                    seen.clear()
+                if self.step % self.recipe.validate_every == 0:
+                    shown |= self._log_validation()
+                bar.set_postfix(shown, refresh=False)
+                if stop or self.step == last or self.step % self.recipe.checkpoint_every == 0:
+                    self.save()
+                if stop:
+                    raise KeyboardInterrupt
+
+    def train_step(self) -> dict[str, float]:
+        """One step of the optimiser and of the books; the losses before it, `total` too."""
+        recipe = self.recipe
+        low, high = recipe.horizons
+        horizon = int(torch.randint(low, high + 1, (), generator=self.generator))
+        chunks = self.corpus.sample(horizon, recipe.batch_size, self.generator)
+        setting = self.codec.setting(chunks.context)
+        motion_BTK = self.codec.motion(chunks, setting)
+        setting = replace(setting, given=drop_conditions(setting.given, recipe, self.generator))
+        output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
+        losses = reconstruction_losses(self.codec, output, motion_BTK, setting)
+        losses |= self._masked_losses(output, motion_BTK, setting)
+        total = weighted_sum(losses, recipe.weights(self.step))
+
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(self.step)
+        self.optimizer.zero_grad()
+        total.backward()
+        nn.utils.clip_grad_norm_(self.parameters, recipe.gradient_clip, error_if_nonfinite=True)
+        self.optimizer.step()
+        self.average.update(self.step)
+        self.step += 1
+        return {name: value.item() for name, value in {**losses, "total": total}.items()}
+
+    def finish(self) -> Path:
+        """Average the networks, place the books anew under them, write the tokenizer and the heads."""
+        self.average.copy_to_module()
+        recipe = self.recipe
+        refit_books(self.codec, self.corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
+        shown = self._log_validation("released_")
+        tqdm.write(f"{recipe.name}: averaged, books refitted: {shown}")
+        Tokenizer(self.codec.cpu()).save_pretrained(self.out)
+        save_file(self.heads.cpu().state_dict(), self.out / "heads.safetensors")
+        return self.out
+
+    @torch.no_grad()
+    def l1(self, chunks: ChunkBatch) -> float:
+        """Mean absolute error of the greedy reconstruction, normalised tangent units."""
+        training = self.codec.training
+        self.codec.eval()
+        setting = self.codec.setting(chunks.context)
+        motion_BTK = self.codec.motion(chunks, setting)
+        l1 = motion_l1(self.codec(motion_BTK, setting).motion_BTK, motion_BTK, setting.given.mask_BK)
+        self.codec.train(training)
+        return float(l1)
+
+    def save(self) -> None:
+        training = {
+            **checkpoint.prefixed("optimizer", checkpoint.pack_optimizer(self.optimizer)),
+            **checkpoint.prefixed("average", self.average.tensors),
+            **checkpoint.prefixed("random", checkpoint.pack_random(self.generator)),
+        }
+        parts = {"model": self.codec.state_dict(), "heads": self.heads.state_dict(), "training": training}
+        checkpoint.save_checkpoint(self.out / "checkpoints", self.step, parts)
+
+    def load(self) -> None:
+        self.step, parts = checkpoint.load_checkpoint(self.out / "checkpoints")
+        self.codec.load_state_dict(parts["model"])
+        self.heads.load_state_dict(parts["heads"])
+        training = parts["training"]
+        checkpoint.unpack_optimizer(self.optimizer, checkpoint.under("optimizer", training))
+        self.average.load(checkpoint.under("average", training))
+        checkpoint.unpack_random(self.generator, checkpoint.under("random", training))
+        self._forget_metrics_after(self.step)
+
+    def _masked_losses(self, output: CodecOutput, motion_BTK: Tensor, setting: Setting) -> dict[str, Tensor]:
+        forms = self.recipe.mam_forms(self.step)
+        losses = {}
+        if "mam_codes" in forms:
+            B, M, _ = output.codes_BMQ.shape
+            masking = draw_masking((B, M), self.recipe.codec.codebook_size, self.generator)
+            head = self.heads["codes"]
+            assert isinstance(head, CodeMasking)
+            losses["mam_codes"] = code_masking_loss(head, self.codec, output, setting, masking)
+        if "mam_actions" in forms:
+            hidden_BTK = draw_hidden(setting, self.codec.layout, self.generator)
+            found = reconstruct_hidden(self.codec, motion_BTK, setting, hidden_BTK)
+            losses["mam_actions"] = motion_l1(found.motion_BTK, motion_BTK, setting.given.mask_BK)
+        return losses
+
+    def _log_losses(self, seen: dict[str, list[float]]) -> dict[str, str]:
+        means = {name: sum(values) / len(values) for name, values in seen.items()}
+        health = [level for books in self.codec.all_books for level in books.health()]
+        use = {
+            "usage": [level.usage for level in health],
+            "perplexity": [level.perplexity for level in health],
+            "resets": [level.resets for level in health],
+        }
+        self._log({**means, **use, "learning_rate": self.recipe.learning_rate_at(self.step - 1)})
+        shown = {name: f"{value:.4f}" for name, value in means.items()}
+        return shown | {f"q{q}": f"{level.usage:.0%}/{level.perplexity:.0f}" for q, level in enumerate(health)}
+
+    def _log_validation(self, prefix: str = "") -> dict[str, str]:
+        """l1 by horizon on fixed chunks of both parts; the means to show. Neither part is the held-out split."""
+        l1 = {
+            f"{prefix}l1_{part}": {T: self.l1(chunks) for T, chunks in batches.items()}
+            for part, batches in self.watched.items()
+        }
+        self._log(l1)
+        return {name: f"{sum(values.values()) / len(values):.4f}" for name, values in l1.items()}
+
+    def _log(self, content: dict[str, Any]) -> None:
+        with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": self.step, **content}) + "\n")
+
+    def _forget_metrics_after(self, step: int) -> None:
+        """Lines that the resumed run will write again; a line cut short by a crash, too."""
+        path = self.out / "metrics.jsonl"
+        if path.exists():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def drop_conditions(given: Conditions, recipe: Recipe, generator: torch.Generator) -> Conditions:
+    """METHOD 3: withhold state and robot from some chunks, independently, so that all four combinations work."""
+    device = given.slot_B.device
+    state_B, robot_B = torch.rand(2, len(given.slot_B), generator=generator).to(device)
+    return replace(
+        given,
+        state_BD=torch.where(state_B[:, None] < recipe.state_dropout, 0.0, given.state_BD),
+        slot_B=torch.where(robot_B < recipe.embodiment_dropout, NONE_SLOT, given.slot_B),
+    )
+
+
+def draw_levels(recipe: Recipe, generator: torch.Generator) -> int:
+    """How many levels the decoder sees of a batch."""
+    dropped = float(torch.rand((), generator=generator)) < recipe.level_dropout
+    some = int(torch.randint(1, recipe.codec.levels + 1, (), generator=generator))
+    return some if dropped else recipe.codec.levels
+
+
+def _heads(recipe: Recipe, codec: Codec) -> dict[str, nn.Module]:
+    if recipe.mam not in ("codes", "both"):
+        return {}
+    config = recipe.codec
+    head = CodeMasking(
+        codec.latent_dim, config.codebook_size, config.hidden, config.heads, recipe.mam_layers, config.dropout
+    )
+    return {"codes": head}
+
+
+@contextmanager
+def bfloat16_networks(networks: Sequence[nn.Module], device_type: str) -> Iterator[None]:
+    """bfloat16 inside the networks only: around a whole forward it would take the distances to the books as well."""
+    for network in networks:
+        network.forward = torch.autocast(device_type, dtype=torch.bfloat16)(network.forward)
+    try:
+        yield
+    finally:
+        for network in networks:
+            del network.forward  # the class's own is back

@@ -1,0 +1,82 @@
+"""What a run of pretraining is: one frozen dataclass. METHOD 3 and 4. The runs themselves are in xtok.recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import cos, pi
+from typing import Any, Literal
+
+from xtok.actions.types import HORIZON_MAX, HORIZON_MIN
+from xtok.codec.config import CodecConfig
+from xtok.pretrain.losses import WEIGHTS
+
+Mam = Literal["none", "codes", "actions", "both"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a run, besides its data.
+
+    steps, warmup_steps, *_every: optimiser steps. learning_rate: at the end of the warm-up; then a cosine to 0.
+    mam: forms of masked action modelling; mam_start: share of the steps before it begins (METHOD 4: 10 of 100 epochs).
+    level_dropout: share of batches in which the decoder sees 1 .. Q levels, drawn, instead of Q. The books see all.
+    state_dropout: share of chunks whose state is zeroed. embodiment_dropout: share whose robot is withheld. METHOD has
+    .2 dropped and .1 swapped to "none"; with us both are the slot of "none", so it is their sum.
+    average_decay: of the running average of the networks that is released, its books refitted.
+    book_vectors, book_iterations: k-means sample and rounds.
+
+    Raises:
+        ValueError: an unknown form of masked action modelling, or no steps.
+    """
+
+    name: str
+    codec: CodecConfig
+    steps: int
+    batch_size: int = 256
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    gradient_clip: float = 1.0
+    horizons: tuple[int, int] = (HORIZON_MIN, HORIZON_MAX)  # drawn uniformly, both ends included
+    mam: Mam = "none"
+    mam_start: float = 0.1
+    mam_layers: int = 2
+    level_dropout: float = 0.5
+    state_dropout: float = 0.2
+    embodiment_dropout: float = 0.3
+    average_decay: float = 0.999
+    book_vectors: int = 150_000
+    book_iterations: int = 15
+    log_every: int = 20
+    validate_every: int = 200
+    validation_horizons: tuple[int, ...] = (8, 16, 32, 64)
+    checkpoint_every: int = 500
+    seed: int = 0
+    loss_weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+
+    def __post_init__(self) -> None:
+        if self.mam not in ("none", "codes", "actions", "both"):
+            raise ValueError(f"mam is {self.mam!r}; expected 'none', 'codes', 'actions' or 'both'")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected 1 or more")
+
+    def mam_forms(self, step: int) -> frozenset[str]:
+        """Loss keys of the forms that are on at a step."""
+        if step < self.mam_start * self.steps or self.mam == "none":
+            return frozenset()
+        return frozenset({"mam_codes", "mam_actions"} if self.mam == "both" else {f"mam_{self.mam}"})
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Weight of every loss that a step has."""
+        on = self.mam_forms(step)
+        return {key: w for key, w in self.loss_weights.items() if not key.startswith("mam_") or key in on}
+
+    def learning_rate_at(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        return self.learning_rate * warm * 0.5 * (1 + cos(pi * step / self.steps))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        content = asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}

@@ -1,0 +1,87 @@
+"""Runs as functions: each returns a frozen `Recipe`; a variation is `replace(base(), ...)`.
+
+A docstring holds command, hardware, hours and score, or "not yet run".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from xtok.codec.config import CodecConfig, paper, small
+from xtok.pretrain.recipe import Mam, Recipe
+
+
+def small_arms26() -> Recipe:
+    """The codec that ships for poses. `xtok train small_arms26 --data DATA... -o RUN_DIR`, two CPU cores."""
+    return Recipe("small_arms26", small("arms26"), steps=3000, batch_size=128, learning_rate=3e-4, mam="codes")
+
+
+def small_joints() -> Recipe:
+    """The codec that ships for joints. `xtok train small_joints --data DATA... -o RUN_DIR`, two CPU cores."""
+    return replace(small_arms26(), name="small_joints", codec=small("joints"))
+
+
+def small_arms26_mam(form: Mam) -> Recipe:
+    """The ablation of masked action modelling: none, codes, actions, both; all else as `small_arms26`."""
+    return replace(small_arms26(), name=f"small_arms26_mam_{form}", mam=form)
+
+
+def small_arms26_plain() -> Recipe:
+    """The published design at small size: networks from noise, no prior in front. Not yet run."""
+    base = small_arms26_mam("none")
+    return replace(base, name="small_arms26_plain", codec=replace(base.codec, front="none"))
+
+
+def paper_arms26() -> Recipe:
+    """METHOD 3 and 4 at full size: 100 epochs of the published 2.4 M trajectories. Not yet run: needs several GPUs.
+
+    steps: a stand-in until a corpus is chosen; an epoch of it is frames / (36 * 256) steps.
+    """
+    return Recipe("paper_arms26", paper("arms26"), steps=500_000, warmup_steps=2000, mam="codes", average_decay=0.9999)
+
+
+def tiny() -> Recipe:
+    """Seconds on one core: for tests and for a first look at the loop, not for use."""
+    codec = CodecConfig(
+        hidden=16, heads=2, encoder_layers=1, decoder_layers=1, codebook_size=32, code_dim=8, prior_rank=16
+    )
+    return Recipe(
+        "tiny",
+        codec,
+        steps=4,
+        batch_size=8,
+        learning_rate=1e-3,
+        warmup_steps=1,
+        mam="both",
+        mam_start=0.25,
+        book_vectors=2000,
+        book_iterations=3,
+        log_every=1,
+        validate_every=2,
+        validation_horizons=(8, 16),
+        checkpoint_every=2,
+    )
+
+
+_FORMS: tuple[Mam, ...] = ("none", "codes", "actions", "both")
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "small_arms26": small_arms26,
+    "small_joints": small_joints,
+    **{f"small_arms26_mam_{form}": partial(small_arms26_mam, form) for form in _FORMS},
+    "small_arms26_plain": small_arms26_plain,
+    "paper_arms26": paper_arms26,
+    "tiny": tiny,
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        ValueError: an unknown name; the message lists all.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}; expected one of {sorted(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,67 @@
+"""No refactor changes a code of the shipped weights. `python tests/test_codec_golden.py --write` after new weights.
+
+# B chunks, T frames, M slots, Q levels
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import codec_kit as kit
+from xtok import Tokenizer
+from xtok.actions.embodiments import get_embodiment
+from xtok.actions.layout import JOINTS
+from xtok.actions.types import ChunkBatch, Context, concatenate
+from xtok.codec import storage
+
+GOLDEN = Path(__file__).with_name("golden_codes.json")
+LAYOUTS = ("arms26", "joints")
+HORIZONS = (32, 13)  # the second fills its last slot in part
+
+
+def golden_chunks(layout: str, horizon: int) -> ChunkBatch:
+    """Two chunks that nothing but this file decides: of the packaged sample, or drawn for "cr5"."""
+    if layout == "arms26":
+        sample = kit.chunks(horizon, stride=40)
+        return concatenate([sample[0:1], sample[3:4]])
+    absolute = torch.from_numpy(kit.smooth_joints(horizon, count=2, seed=0))
+    mask_BD = torch.from_numpy(get_embodiment("cr5").mask(JOINTS)).expand(2, -1)
+    absolute = torch.where(mask_BD[:, None], absolute, 0.0)
+    rate = Tokenizer.from_pretrained(layout).statistics["cr5"].control_hz
+    context = Context(JOINTS, absolute[:, 0], mask_BD, torch.full((2,), rate), ("cr5",) * 2, horizon)
+    return ChunkBatch(absolute[:, 1:], context)
+
+
+def found(layout: str) -> dict[str, object]:
+    """What the shipped weights of a layout say now."""
+    tokenizer = Tokenizer.from_pretrained(layout)
+    codes = {str(horizon): tokenizer.encode(golden_chunks(layout, horizon)).grid_BMQ for horizon in HORIZONS}
+    return {"digest": tokenizer.digest, "codes": {horizon: grid.tolist() for horizon, grid in codes.items()}}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_codes_of_the_shipped_weights_are_the_golden_ones(layout: str) -> None:
+    if not (storage.shipped(layout) / storage.WEIGHTS).is_file():
+        pytest.skip(f"this checkout has no weights for layout {layout!r} yet")
+    assert GOLDEN.is_file(), "weights without golden codes; run `python tests/test_codec_golden.py --write`"
+    golden, now = json.loads(GOLDEN.read_text())[layout], found(layout)
+    assert now["digest"] == golden["digest"], "other weights than the golden codes were written for: rewrite on purpose"
+    assert now["codes"] == golden["codes"], "a refactor changed what the codes mean"
+
+
+def write() -> None:
+    present = [layout for layout in LAYOUTS if (storage.shipped(layout) / storage.WEIGHTS).is_file()]
+    lines = [f' "{layout}": {json.dumps(found(layout))}' for layout in present]
+    GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    print(f"wrote {GOLDEN} for {present}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["--write"]:
+        sys.exit(__doc__)
+    write()
