@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ def quiet_codec() -> Codec:
     codec = Codec(replace(small(), hidden=64, codebook_size=CODES, prior_rank=64))
     two_arms = [e for e in synthetic.episodes(ARMS26, count=3) if e.embodiment == TWO_ARMS]
     corpus = Corpus(ARMS26, [*episodes("train"), *two_arms])
-    with synthetic.small_samples():
+    with patch("xtok.pretrain.initialise.WINDOWS", 512), patch("xtok.pretrain.initialise.CALIBRATION", 2000):
         initialise(codec, corpus, vectors=8000, iterations=3, progress=False)
     return codec
 

@@ -193,7 +193,7 @@ BAD_WEIGHTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "one value": (edit(nudge), r"do not belong together, or one was altered; fetch both again"),
     "bfloat16": (
         edit(to_bfloat16),
-        r"intent.shared.books_QVC is torch.bfloat16; weights and books are kept in float32",
+        r"intent.shared.books_QVC is torch.bfloat16; weights and books are kept in",
     ),
     "float64": (edit(to_float64), r"is torch.float64; weights and books are kept in float32"),
     "nan": (edit(with_nan), r"intent.shared.books_QVC has values that are not finite"),

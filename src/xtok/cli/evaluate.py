@@ -77,7 +77,11 @@ def measure(
 
     tokenizers = {tokenizer.name: tokenizer}
     if RVQ in baselines:
-        tokenizers[RVQ] = load_tokenizer(f"{dataset.layout.name}-{RVQ}", dataset)
+        from xtok.data import select
+        from xtok.pretrain import fit_rvq
+
+        say(f"placing the books of {RVQ} on the train episodes of {dataset.name}")
+        tokenizers[RVQ] = fit_rvq(dataset.layout, select(dataset, "train"))
     evaluation = evaluate_dataset(
         dataset,
         tokenizers,

@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Sequence
 
 import xtok
-from xtok.cli import decode, demo, encode, evaluate, stats, train
+from xtok.cli import adapt, decode, demo, encode, evaluate, stats, train
+from xtok.cli.common import say
 
-COMMANDS = (demo, stats, encode, decode, train, evaluate)
+COMMANDS = (demo, stats, encode, decode, adapt, train, evaluate)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -36,9 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 2 the user can mend it (message on stderr, traceback with --debug), 130 interrupted with Ctrl-C.
     """
     args = build_parser().parse_args(argv)
-    warnings.formatwarning = lambda message, *_, **__: f"xtok: warning: {message}\n"
     try:
-        args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
+            args.run(args)
     except (ValueError, OSError, ImportError) as error:
         if args.debug:
             raise

@@ -18,16 +18,16 @@ from xtok.codec.quantizer import Health, Quantized, ResidualQuantizer
 class Books(nn.Module):
     """A shared residual quantizer, and those of single robots. Rows of a batch go to the books of their robot."""
 
-    def __init__(self, dim: int, codebook_size: int, levels: int) -> None:
+    def __init__(self, dim: int, codebook_size: int, levels: int, decay: float) -> None:
         super().__init__()
-        self.dim, self.codebook_size, self.levels = dim, codebook_size, levels
-        self.shared = ResidualQuantizer(dim, codebook_size, levels)
+        self.dim, self.codebook_size, self.levels, self.decay = dim, codebook_size, levels, decay
+        self.shared = ResidualQuantizer(dim, codebook_size, levels, decay)
         self.own = nn.ModuleDict()
 
     def add(self, robot: str) -> ResidualQuantizer:
         """Books of its own for a robot, empty until they are initialised."""
         if robot not in self.own:
-            self.own[robot] = ResidualQuantizer(self.dim, self.codebook_size, self.levels)
+            self.own[robot] = ResidualQuantizer(self.dim, self.codebook_size, self.levels, self.decay)
             self.own[robot].train(self.training)
         return self.of(robot)
 

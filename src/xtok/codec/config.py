@@ -28,6 +28,7 @@ class CodecConfig:
     intent_space: str = "physical"  # "principal" for layouts whose channels mean another thing on every robot
     intent_dim: int = 32  # of q0's book in the principal space; 4 x tangent channels in the physical one
     own_books: bool = False  # each robot has books of its own: for layouts without a shared meaning
+    book_decay: float = 0.8  # of the books' moving average
     prior_rank: int = 256
     intent_noise: float = 0.004  # physical sigma that q0 is smoothed against (m, rad, native unit)
     beam: int = 8  # width of the search over detail levels at encode time; 1 = greedy
@@ -57,7 +58,9 @@ class CodecConfig:
 def small(layout: str = "arms26") -> CodecConfig:
     """Ships; made for a CPU."""
     joints = layout == "joints"
-    return CodecConfig(layout=layout, intent_space="principal" if joints else "physical", own_books=joints)
+    return CodecConfig(
+        layout=layout, intent_space="principal" if joints else "physical", own_books=joints, book_decay=0.99
+    )
 
 
 def paper(layout: str = "arms26") -> CodecConfig:

@@ -79,10 +79,10 @@ class Codec(nn.Module):
         slot_dim = X + intent_dim if front else config.code_dim
         self.decoder = Decoder(slot_dim, K, D, config.levels, *net, config.decoder_layers, config.dropout, front)
         if front:
-            self.intent = Books(intent_dim, config.codebook_size, levels=1)
-            self.detail = Books(config.code_dim, config.codebook_size, config.levels - 1)
+            self.intent = Books(intent_dim, config.codebook_size, 1, config.book_decay)
+            self.detail = Books(config.code_dim, config.codebook_size, config.levels - 1, config.book_decay)
         else:
-            self.books = Books(config.code_dim, config.codebook_size, config.levels)
+            self.books = Books(config.code_dim, config.codebook_size, config.levels, config.book_decay)
 
     @property
     def all_books(self) -> list[Books]:
@@ -235,7 +235,7 @@ class Codec(nn.Module):
         for robot in setting.robots:
             smooth = robot.basis.smooth(seen[robot.rows][..., robot.channels].flatten(1))
             slots_bMX = smooth.unflatten(1, (h.shape[1], -1))
-            front[robot.rows] = robot.prior.to_intent(robot.basis, slots_bMX, self.config.intent_space, self.latent_dim)
+            front[robot.rows] = robot.prior.to_intent(slots_bMX, self.config.intent_space, self.latent_dim)
         return (front + h) * self.valid(setting)
 
     def valid(self, setting: Setting) -> Bool[Tensor, "B M C"]:
@@ -251,7 +251,7 @@ class Codec(nn.Module):
 
     def seen(self, intent_BMC: Tensor, setting: Setting, robot: Robot) -> Float[Tensor, "b E"]:
         """One robot's slots as q0 sees them, in units of its prior."""
-        return robot.prior.from_intent(robot.basis, intent_BMC[robot.rows], self.config.intent_space).flatten(1)
+        return robot.prior.from_intent(intent_BMC[robot.rows], self.config.intent_space).flatten(1)
 
     def forward(
         self,
@@ -349,7 +349,7 @@ class Codec(nn.Module):
             seen = self.seen(intent_BMC, setting, robot)
             for i, row in enumerate(robot.rows.tolist()):
                 likely = robot.prior.continue_from(seen[i], present_BM[row])
-                h = robot.prior.to_intent(robot.basis, likely[None], self.config.intent_space, self.latent_dim)[0]
+                h = robot.prior.to_intent(likely[None], self.config.intent_space, self.latent_dim)[0]
                 out[row] = torch.where(present_BM[row, :, None], intent_BMC[row], h)
         return out
 

@@ -31,7 +31,7 @@ from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
 INTENT_UNIT = {"position": 0.1, "rotation6d": 0.5, "gripper": 0.5, "velocity": 0.5, "scalar": 0.5}
 JOINT_UNIT_MIN = 0.3  # rad; joints use half their range where that is more (native units have no physical scale)
 _JITTER = 1e-9
-COMPAND = 0.3  # intent units up to which q0's space is about linear: 3 cm, .15 rad
+BEND = 0.3  # units up to which q0's space is about linear: 3 cm, .15 rad; or .3 of a robot's usual motion
 ACTIVITY_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of a chunk's movement over the robot's usual
 
 
@@ -65,8 +65,6 @@ class ChunkBasis:
     basis_PX: Float[Tensor, "P X"]  # X directions in use, by falling variance
     place_MC: Int[Tensor, "M C"]  # direction of each slot's detail dimension, -1 where there is none
     gain: float  # root mean square of a detail dimension that the Gaussian expects
-    principal_XC: Float[Tensor, "x x"]  # main directions of one slot's values, by falling variance, orthonormal
-    principal_rms: float  # root mean square of a slot along its first direction
     spread: float  # root mean square of the motion's steps from slot to slot
 
     def to(self, device: torch.device) -> ChunkBasis:
@@ -136,27 +134,50 @@ class MotionPrior:
     def _factor(self) -> Float[Tensor, "E R"]:
         return self.factor_SKR.double().flatten(0, 1)
 
-    def to_intent(self, basis: ChunkBasis, x_BMX: Float[Tensor, "B M x"], space: str, dim: int) -> Tensor:
+    @cached_property
+    def _slots(self) -> tuple[Float[Tensor, "x x"], float]:
+        """Main directions of a slot's values over all slots of the longest chunk, by falling variance; their total rms.
+
+        The same at every chunk length: directions of each length's own would show the book one motion in many guises.
+        """
+        M, width = slots(HORIZON_MAX), FRAMES_PER_SLOT * len(self.scale_K)
+        factor_MXR, mean_MX = self._factor.view(M, width, -1), self.mean_SK.double().view(M, width)
+        second_XX = (factor_MXR @ factor_MXR.mT).mean(dim=0) + mean_MX.T @ mean_MX / M
+        variance, vectors = torch.linalg.eigh(second_XX)
+        return _fixed_sign(vectors.flip(-1)), float(variance.sum().sqrt())
+
+    @property
+    def principal_XC(self) -> Float[Tensor, "x x"]:
+        return self._slots[0]
+
+    @property
+    def usual(self) -> float:
+        """Root mean square of a slot's values, summed over them."""
+        return self._slots[1]
+
+    def to_intent(self, x_BMX: Float[Tensor, "B M x"], space: str, dim: int) -> Tensor:
         """A slot's values (valid channels, prior units) in q0's space [B, M, C], where codes are chosen.
 
         "physical": each channel in INTENT_UNITs at its place in the layout, so that a code means the same motion on
-        every arm. "principal": coordinates along the robot's own main directions, in units of its usual motion over
-        such a chunk, for joints, which have no shared meaning: every robot then uses the whole book.
+        every arm. "principal": coordinates along the robot's own main directions, for joints, which have no shared
+        meaning.
         """
         if space == "principal":
-            y = x_BMX @ basis.principal_XC[:, :dim] / basis.principal_rms
-            return torch.nn.functional.pad(y, (0, dim - y.shape[-1]))
+            y = x_BMX @ self.principal_XC[:, :dim]
+            return torch.nn.functional.pad(compand(y / self.usual, BEND), (0, dim - y.shape[-1]))
         x = x_BMX.unflatten(-1, (FRAMES_PER_SLOT, -1)) / self.intent_unit_K.to(x_BMX.device)
         out = x.new_zeros(*x.shape[:-1], len(self.valid))
-        out[..., self.valid] = compand(x)
+        out[..., self.valid] = compand(x, BEND)
         return out.flatten(-2)
 
-    def from_intent(self, basis: ChunkBasis, h_BMC: Float[Tensor, "B M C"], space: str) -> Float[Tensor, "B M x"]:
+    def from_intent(self, h_BMC: Float[Tensor, "B M C"], space: str) -> Float[Tensor, "B M x"]:
         """Inverse of `to_intent` (its projection where "principal" keeps fewer directions)."""
         if space == "principal":
-            direction = basis.principal_XC[:, : h_BMC.shape[-1]].to(h_BMC.dtype)
-            return h_BMC[..., : direction.shape[1]] @ direction.T * basis.principal_rms
-        x = expand(h_BMC.unflatten(-1, (FRAMES_PER_SLOT, -1))[..., self.valid]) * self.intent_unit_K.to(h_BMC.device)
+            direction = self.principal_XC[:, : h_BMC.shape[-1]].to(h_BMC)
+            return expand(h_BMC[..., : direction.shape[1]], BEND) @ direction.T * self.usual
+        x = expand(h_BMC.unflatten(-1, (FRAMES_PER_SLOT, -1))[..., self.valid], BEND) * self.intent_unit_K.to(
+            h_BMC.device
+        )
         return x.flatten(-2)
 
     def continue_from(self, seen_E: Float[Tensor, " E"], present_M: Bool[Tensor, " M"]) -> Float[Tensor, "M x"]:
@@ -187,10 +208,6 @@ class MotionPrior:
         order = torch.arange(len(variance) - 1, len(variance) - 1 - X, -1)
         variance, vectors = variance[order], vectors[:, order]
         basis_PX = _fixed_sign(root_PR @ vectors / variance.sqrt())
-        by_slot_MXR = factor_ER.view(M, FRAMES_PER_SLOT * len(self.scale_K), -1)
-        mean_MX = self.mean_SK[: M * FRAMES_PER_SLOT].double().view(M, -1)
-        second_XX = (by_slot_MXR @ by_slot_MXR.mT).mean(dim=0) + mean_MX.T @ mean_MX / M
-        slot_variance, principal_XC = torch.linalg.eigh(second_XX)
         return ChunkBasis(
             horizon=horizon,
             mean_E=self.mean_SK[: M * FRAMES_PER_SLOT].double().reshape(E),
@@ -200,8 +217,6 @@ class MotionPrior:
             basis_PX=basis_PX,
             place_MC=_deal(X, M, detail_dim),
             gain=float((variance.sum() / (M * detail_dim)).sqrt()),
-            principal_XC=_fixed_sign(principal_XC.flip(-1)),
-            principal_rms=float(slot_variance[-1].sqrt()),
             spread=float(_steps(factor_ER.T.unflatten(1, (-1, len(self.scale_K)))).square().sum(0).mean().sqrt()),
         )
 
@@ -367,14 +382,14 @@ def _fixed_sign(basis_PX: Tensor) -> Tensor:
     return basis_PX * torch.sign(top)
 
 
-def compand(x: Tensor) -> Tensor:
-    """Motion in intent units to q0's space: linear near rest, logarithmic far out, so that small motions keep words."""
-    return torch.asinh(x / COMPAND)
+def compand(x: Tensor, bend: float) -> Tensor:
+    """Motion to q0's space: as it is near rest, logarithmic beyond `bend`, so that small motions keep their words."""
+    return torch.asinh(x / bend) * bend
 
 
-def expand(h: Tensor) -> Tensor:
-    """Inverse of `compand`. Bounded, since a code book holds nothing that far out: no overflow from a wild code."""
-    return torch.sinh(h.clamp(-8, 8)) * COMPAND
+def expand(h: Tensor, bend: float) -> Tensor:
+    """Inverse of `compand`. Bounded, since no book holds anything that far out: a wild code cannot overflow."""
+    return torch.sinh((h / bend).clamp(-9, 9)) * bend
 
 
 def frames_to_slots(x_BTK: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def refit_books(
             calibrate_all(codec, corpus, generator)
         codec.generic = fit_generic(codec.layout, list(codec.robots.values()))
         codec.forget_bases()
-        detail = [codec.residual(*_motion(codec, chunks)) for chunks in _batches(corpus, vectors * 2, generator)]
+        detail = [codec.residual(*_motion(codec, chunks)) for chunks in draw_batches(corpus, vectors * 2, generator)]
         rows = torch.cat([part.flatten(0, 1).float() for part in detail])
         codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
 
@@ -81,11 +81,11 @@ def own_books(codec: Codec, part: Corpus, generator: torch.Generator, vectors: i
     (name,) = part.statistics
     for books in codec.all_books:
         books.add(name)
-    batches = list(_batches(part, vectors, generator))
+    batches = list(draw_batches(part, vectors, generator))
     h = torch.cat([codec.latents(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
     codec.intent.of(name).initialise(h, iterations=iterations, seed=seed)
     calibrate(codec, name, batches)
-    batches += _batches(part, vectors, generator)
+    batches += draw_batches(part, vectors, generator)
     detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
     codec.detail.of(name).initialise(detail, iterations=iterations, seed=seed)
 
@@ -94,7 +94,7 @@ def own_books(codec: Codec, part: Corpus, generator: torch.Generator, vectors: i
 def calibrate_all(codec: Codec, corpus: Corpus, generator: torch.Generator) -> None:
     """Measure every robot's q0 noise and activity, then the generic prior's from theirs."""
     for name in list(codec.robots):
-        calibrate(codec, name, list(_batches(corpus.of(name), CALIBRATION, generator)))
+        calibrate(codec, name, list(draw_batches(corpus.of(name), CALIBRATION, generator)))
     codec.generic = fit_generic(codec.layout, list(codec.robots.values()))
     codec.forget_bases()
 
@@ -161,7 +161,7 @@ def _draw_horizon(generator: torch.Generator) -> int:
     return HORIZONS[int(torch.randint(len(HORIZONS), (), generator=generator))]
 
 
-def _batches(corpus: Corpus, vectors: int, generator: torch.Generator) -> Iterator[ChunkBatch]:
+def draw_batches(corpus: Corpus, vectors: int, generator: torch.Generator) -> Iterator[ChunkBatch]:
     """Chunks of mixed lengths until they have given that many slots."""
     seen = 0
     while seen < vectors:
@@ -175,7 +175,7 @@ def _batches(corpus: Corpus, vectors: int, generator: torch.Generator) -> Iterat
 def _latents(
     codec: Codec, corpus: Corpus, vectors: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:
-    for chunks in _batches(corpus, vectors, generator):
+    for chunks in draw_batches(corpus, vectors, generator):
         motion, setting = _motion(codec, chunks)
         h = codec.latents(motion, setting)
         yield h.flatten(0, 1).float(), codec.valid(setting).flatten(0, 1), setting.names

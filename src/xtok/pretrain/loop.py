@@ -9,7 +9,7 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,14 @@ from xtok.pretrain.initialise import initialise, refit_books
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.stop import stop_request
-from xtok.semantics.masked import CodeMasking, code_masking_loss, draw_hidden, draw_masking, reconstruct_hidden
+from xtok.semantics.masked import (
+    CodeMasking,
+    code_masking_loss,
+    draw_hidden,
+    draw_masking,
+    reconstruct_hidden,
+    still_books,
+)
 
 _VALIDATION_CHUNKS = 128  # a horizon
 
@@ -110,7 +117,8 @@ class Trainer:
         self.codec = codec.to(self.device)
         torch.manual_seed(recipe.seed)
         self.heads = nn.ModuleDict(_heads(recipe, codec)).to(self.device)
-        self.parameters = [*self.codec.parameters(), *self.heads.parameters()]
+        self.codec.encoder.requires_grad_(recipe.learns == "all")
+        self.parameters = [p for p in (*self.codec.parameters(), *self.heads.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.average = WeightAverage(self.codec, recipe.average_decay)
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -161,7 +169,8 @@ class Trainer:
         setting = self.codec.setting(chunks.context)
         motion_BTK = self.codec.motion(chunks, setting)
         setting = replace(setting, given=drop_conditions(setting.given, recipe, self.generator))
-        output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
+        with still_books(self.codec) if recipe.learns == "decoder" else nullcontext():
+            output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
         losses = reconstruction_losses(self.codec, output, motion_BTK, setting)
         losses |= self._masked_losses(output, motion_BTK, setting)
         total = weighted_sum(losses, recipe.weights(self.step))
@@ -180,7 +189,8 @@ class Trainer:
         """Average the networks, place the books anew under them, write the tokenizer and the heads."""
         self.average.copy_to_module()
         recipe = self.recipe
-        refit_books(self.codec, self.corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
+        if recipe.learns == "all":
+            refit_books(self.codec, self.corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
         shown = self._log_validation("released_")
         tqdm.write(f"{recipe.name}: averaged, books refitted: {shown}")
         Tokenizer(self.codec.cpu()).save_pretrained(self.out)

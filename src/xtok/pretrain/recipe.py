@@ -11,6 +11,7 @@ from xtok.actions.types import HORIZON_MAX, HORIZON_MIN
 from xtok.codec.config import CodecConfig
 from xtok.pretrain.losses import WEIGHTS
 
+Learns = Literal["all", "decoder"]
 Mam = Literal["none", "codes", "actions", "both"]
 
 
@@ -19,6 +20,7 @@ class Recipe:
     """Everything that decides a run, besides its data.
 
     steps, warmup_steps, *_every: optimiser steps. learning_rate: at the end of the warm-up; then a cosine to 0.
+    learns: "decoder" leaves encoder and books as `initialise` placed them, so that codes do not move.
     mam: forms of masked action modelling; mam_start: share of the steps before it begins (METHOD 4: 10 of 100 epochs).
     level_dropout: share of batches in which the decoder sees 1 .. Q levels, drawn, instead of Q. The books see all.
     state_dropout: share of chunks whose state is zeroed. embodiment_dropout: share whose robot is withheld. METHOD has
@@ -38,6 +40,7 @@ class Recipe:
     weight_decay: float = 0.01
     warmup_steps: int = 100
     gradient_clip: float = 1.0
+    learns: Learns = "all"
     horizons: tuple[int, int] = (HORIZON_MIN, HORIZON_MAX)  # drawn uniformly, both ends included
     mam: Mam = "none"
     mam_start: float = 0.1
@@ -58,6 +61,10 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.mam not in ("none", "codes", "actions", "both"):
             raise ValueError(f"mam is {self.mam!r}; expected 'none', 'codes', 'actions' or 'both'")
+        if self.learns not in ("all", "decoder"):
+            raise ValueError(f"learns is {self.learns!r}; expected 'all' or 'decoder'")
+        if self.learns == "decoder" and self.mam != "none":
+            raise ValueError("masked action modelling shapes the encoder: it needs learns='all'")
         if self.steps < 1:
             raise ValueError(f"steps is {self.steps}; expected 1 or more")
 

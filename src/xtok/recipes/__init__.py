@@ -15,17 +15,29 @@ from xtok.pretrain.recipe import Mam, Recipe
 
 def small_arms26() -> Recipe:
     """The codec that ships for poses. `xtok train small_arms26 --data DATA... -o RUN_DIR`, two CPU cores."""
-    return Recipe("small_arms26", small("arms26"), steps=3000, batch_size=128, learning_rate=3e-4, mam="codes")
+    return Recipe(
+        "small_arms26",
+        small("arms26"),
+        steps=300,
+        batch_size=128,
+        learning_rate=3e-4,
+        warmup_steps=50,
+        learns="decoder",
+        average_decay=0.98,
+        book_iterations=10,
+        validate_every=100,
+        checkpoint_every=100,
+    )
 
 
 def small_joints() -> Recipe:
     """The codec that ships for joints. `xtok train small_joints --data DATA... -o RUN_DIR`, two CPU cores."""
-    return replace(small_arms26(), name="small_joints", codec=small("joints"))
+    return replace(small_arms26(), name="small_joints", codec=small("joints"), steps=200)
 
 
 def small_arms26_mam(form: Mam) -> Recipe:
     """The ablation of masked action modelling: none, codes, actions, both; all else as `small_arms26`."""
-    return replace(small_arms26(), name=f"small_arms26_mam_{form}", mam=form)
+    return replace(small_arms26(), name=f"small_arms26_mam_{form}", learns="all", mam=form)
 
 
 def small_arms26_plain() -> Recipe:

@@ -1,0 +1,49 @@
+"""A frozen tokenizer for a robot it has never seen: measured in closed form and by k-means, no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from xtok.actions.layout import Layout
+from xtok.codec import Tokenizer, small
+from xtok.codec.model import Codec
+from xtok.codec.prior import fit_prior
+from xtok.data import Episode
+from xtok.pretrain.corpus import Corpus
+from xtok.pretrain.initialise import CALIBRATION, WINDOWS, calibrate, draw_batches, initialise, own_books
+
+
+def adapt(
+    tokenizer: Tokenizer, episodes: Sequence[Episode], vectors: int = 60_000, iterations: int = 10, seed: int = 0
+) -> Tokenizer:
+    """The same networks and shared books, with the robots of `episodes` (give the train split) added or replaced.
+
+    Each gets statistics and a motion prior. In `joints` it gets books of its own as well, since joints have no meaning
+    that robots share; in `arms26` codes keep their meaning and the books stay as they are.
+
+    Raises:
+        ValueError: no episode of a robot is longer than 64 frames, or too few frames for books.
+    """
+    codec = tokenizer.shared_codec()
+    corpus = Corpus(codec.layout, episodes)
+    generator = torch.Generator().manual_seed(seed)
+    for name, statistics in corpus.statistics.items():
+        windows = corpus.windows(name, WINDOWS, generator)
+        codec.add_robot(fit_prior(codec.layout, statistics, windows, codec.config.prior_rank))
+        part = corpus.of(name)
+        if codec.config.own_books:
+            own_books(codec, part, generator, vectors, seed, iterations)
+        else:
+            calibrate(codec, name, list(draw_batches(part, CALIBRATION, generator)))
+    return Tokenizer(codec, tokenizer.name)
+
+
+def fit_rvq(
+    layout: Layout, episodes: Sequence[Episode], vectors: int = 60_000, iterations: int = 10, seed: int = 0
+) -> Tokenizer:
+    """The baseline "rvq": our design placed by k-means on these episodes; no network, no masked modelling."""
+    codec = Codec(small(layout.name))
+    initialise(codec, Corpus(layout, episodes), seed, vectors, iterations, progress=False)
+    return Tokenizer(codec, "rvq")
