@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from unittest.mock import patch
 
 import numpy as np
@@ -18,7 +18,7 @@ from xtok.codec.config import CodecConfig
 from xtok.codec.model import Codec
 from xtok.data.episode import Episode
 from xtok.pretrain.corpus import Corpus
-from xtok.pretrain.initialise import calibrate_all, initialise
+from xtok.pretrain.initialise import initialise
 from xtok.recipes import tiny
 
 ONE_ARM, TWO_ARMS, JOINT_ROBOT = "panda", "baxter", "cr5"
@@ -60,7 +60,7 @@ def small_samples() -> Iterator[None]:
     """Priors and their calibration from fewer chunks than in earnest, for speed."""
     with (
         patch("xtok.pretrain.initialise.WINDOWS", 512),
-        patch("xtok.pretrain.initialise.calibrate_all", partial(calibrate_all, batches=4)),
+        patch("xtok.pretrain.initialise.CALIBRATION", 2000),
     ):
         yield
 

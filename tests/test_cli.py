@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -218,6 +219,25 @@ def test_decode_refuses_a_parquet_file_that_holds_no_codes(
     arguments = ["decode", str(tmp_path / "other.parquet"), "-o", str(tmp_path / "a.parquet")]
     assert main([*arguments, "--tokenizer", tokenizer_path]) == EXIT_USER_ERROR
     assert "not written by `xtok encode`" in capsys.readouterr().err
+
+
+def test_adapt_writes_a_tokenizer_of_its_own(
+    codes: Path,
+    tokenizer_path: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys.modules["xtok.pretrain.adapt"], "WINDOWS", 256)  # seconds instead of half a minute
+    monkeypatch.setattr(sys.modules["xtok.pretrain.adapt"], "CALIBRATION", 4)
+    before = xtok.Tokenizer.from_pretrained(tokenizer_path).digest
+    assert main(["adapt", SAMPLE, "-o", str(tmp_path / "mine"), "--tokenizer", tokenizer_path]) == 0
+    adapted = xtok.Tokenizer.from_pretrained(tmp_path / "mine")
+    assert adapted.digest in capsys.readouterr().out
+    assert xtok.Tokenizer.from_pretrained(tokenizer_path).digest == before
+    arguments = encode_arguments(tmp_path / "codes.parquet", str(tmp_path / "mine"))
+    assert main(arguments) == 0
+    assert pq.read_table(tmp_path / "codes.parquet").num_rows == pq.read_table(codes).num_rows
 
 
 def test_stats_saves_what_encode_takes(tokenizer_path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -152,11 +152,11 @@ def deltas(*shape: int) -> Tensor:
 
 
 BAD_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
-    "width": (
-        {"chunks": deltas(3, T, 25)},
-        r"actions have shape \(3, 18, 25\); expected \[B, T, 26\] \(layout 'arms26'\)",
+    "width": ({"chunks": deltas(3, T, 25)}, r"shape \(3, 18, 25\); layout 'arms26' expects \[B, T, 26\]"),
+    "one chunk without its axis": (
+        {"chunks": deltas(T, 26)},
+        r"shape \(18, 26\); layout .arms26. expects",
     ),
-    "one chunk without its axis": ({"chunks": deltas(T, 26)}, r"actions have shape \(18, 26\); expected \[B, T, 26\]"),
     "7 frames": ({"chunks": deltas(3, 7, 26)}, r"7 frames; expected 8 to 64"),
     "65 frames": ({"chunks": deltas(3, 65, 26)}, r"65 frames; expected 8 to 64"),
     "rotation left out": ({"chunks": torch.zeros(3, T, 26)}, r"'right_rotation': 6D rotation at index \(0, 0\)"),

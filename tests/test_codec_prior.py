@@ -19,18 +19,8 @@ import codec_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import slots
-from xtok.codec.prior import (
-    COMPAND,
-    ChunkBasis,
-    MotionPrior,
-    compand,
-    expand,
-    fit_generic,
-    fit_prior,
-    frames_to_slots,
-    slots_to_frames,
-    tangent_scale,
-)
+from xtok.codec.basis import compand, expand, frames_to_slots, slots_to_frames
+from xtok.codec.prior import BEND, MotionPrior, fit_generic, fit_prior, tangent_scale
 
 NOISE, DETAIL = 0.004, 32
 HORIZONS = (8, 13, 18, 32, 64)
@@ -38,11 +28,6 @@ HORIZONS = (8, 13, 18, 32, 64)
 
 def panda() -> MotionPrior:
     return kit.quiet_codec().robots[kit.PANDA]
-
-
-@cache
-def panda_basis(horizon: int) -> ChunkBasis:
-    return panda().at(horizon, NOISE, DETAIL)
 
 
 @cache
@@ -196,21 +181,22 @@ def test_fewer_dimensions_keep_the_directions_that_vary_most() -> None:
 @given(st.floats(-200, 200))
 def test_companding_inverts(x: float) -> None:
     value = torch.tensor([x], dtype=torch.float64)
-    torch.testing.assert_close(expand(compand(value)), value, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(expand(compand(value, BEND), BEND), value, rtol=1e-9, atol=1e-12)
 
 
 def test_companding_keeps_small_motion_apart_and_bounds_wild_codes() -> None:
-    assert compand(torch.tensor(1e-3)).item() * COMPAND == pytest.approx(1e-3, rel=1e-4)
-    assert torch.isfinite(expand(torch.tensor([1e30, -1e30]))).all()
+    assert compand(torch.tensor(1e-3), BEND).item() == pytest.approx(1e-3, rel=1e-4)
+    assert compand(torch.tensor(100 * BEND), BEND).item() < 6 * BEND
+    assert torch.isfinite(expand(torch.tensor([1e30, -1e30]), BEND)).all()
 
 
 @given(seed=st.integers(0, 100), horizon=st.sampled_from(HORIZONS))
 @settings(max_examples=15, deadline=None)
 def test_physical_intent_inverts_and_fills_only_valid_channels(seed: int, horizon: int) -> None:
-    prior, basis = panda(), panda_basis(horizon)
+    prior = panda()
     x_BMX = draw(prior, horizon, 3, seed).unflatten(1, (slots(horizon), -1))
-    h_BMC = prior.to_intent(basis, x_BMX, "physical", 4 * 20)
-    torch.testing.assert_close(prior.from_intent(basis, h_BMC, "physical"), x_BMX, atol=1e-9, rtol=1e-9)
+    h_BMC = prior.to_intent(x_BMX, "physical", 4 * 20)
+    torch.testing.assert_close(prior.from_intent(h_BMC, "physical"), x_BMX, atol=1e-9, rtol=1e-9)
     invalid = ~prior.valid.repeat(4)
     assert invalid.any() and (h_BMC[..., invalid] == 0).all()
 
@@ -223,7 +209,7 @@ def test_physical_intent_means_the_same_motion_on_every_robot() -> None:
         channel = int(prior.valid[:7].sum())  # right_position.0 among the robot's own channels
         x = torch.zeros(1, 2, 4, len(prior.scale_K)).double()
         x[..., channel] = 0.03 / prior.scale_K[channel]
-        h = prior.to_intent(prior.at(8, NOISE, DETAIL), x.flatten(2), "physical", 80).unflatten(-1, (4, -1))
+        h = prior.to_intent(x.flatten(2), "physical", 80).unflatten(-1, (4, -1))
         assert (h[..., 7] > 0).all() and (h[..., torch.arange(20) != 7] == 0).all()
         found.append(h)
     torch.testing.assert_close(*found)
@@ -231,36 +217,34 @@ def test_physical_intent_means_the_same_motion_on_every_robot() -> None:
 
 def test_principal_intent_inverts_with_all_dimensions_and_projects_with_fewer() -> None:
     prior = joint_prior()
-    basis, X = prior.at(20, NOISE, DETAIL), 4 * len(prior.scale_K)
+    X = 4 * len(prior.scale_K)
     x = torch.randn(2, 5, X, generator=torch.Generator().manual_seed(0)).double()
 
     def there_and_back(value: Tensor, dim: int) -> Tensor:
-        return prior.from_intent(basis, prior.to_intent(basis, value, "principal", dim), "principal")
+        return prior.from_intent(prior.to_intent(value, "principal", dim), "principal")
 
     torch.testing.assert_close(there_and_back(x, X), x)
-    assert (prior.to_intent(basis, x, "principal", X + 7)[..., X:] == 0).all()
+    assert (prior.to_intent(x, "principal", X + 7)[..., X:] == 0).all()
     torch.testing.assert_close(there_and_back(x, X + 7), x)
     once = there_and_back(x, 6)
     torch.testing.assert_close(there_and_back(once, 6), once)
     assert 0 < (once - x).square().sum() < x.square().sum()
 
 
-@pytest.mark.parametrize("horizon", (8, 64))
-def test_principal_intent_of_usual_motion_is_of_unit_size_at_every_length(horizon: int) -> None:
-    """Its first direction is the widest and measured in its own root mean square, so that short chunks use the book."""
+def test_principal_directions_are_those_of_the_robots_usual_slots() -> None:
+    """Orthonormal, by falling size; over all of them usual motion has a mean square of 1 (before the bend)."""
     prior = joint_prior()
-    basis = prior.at(horizon, NOISE, DETAIL)
-    x = draw(prior, horizon, 4000, seed=6).unflatten(1, (slots(horizon), -1))
-    size = prior.to_intent(basis, x, "principal", 8).square().mean(dim=(0, 1))
-    assert size[0] == pytest.approx(1.0, abs=0.1)
-    assert (size.diff() < 1e-9).all()
+    X = 4 * len(prior.scale_K)
+    torch.testing.assert_close(prior.principal_XC.T @ prior.principal_XC, torch.eye(X).double(), atol=1e-9, rtol=0)
+    x = draw(prior, 64, 4000, seed=6).unflatten(1, (16, -1))
+    size = expand(prior.to_intent(x, "principal", X), BEND).square().mean(dim=(0, 1))
+    assert size.sum() == pytest.approx(1.0, abs=0.1)
+    assert size[0] > 0.3 and size[0] > size[2] > size[6]
 
 
-@pytest.mark.parametrize("horizon", (8, 64))
-def test_directions_do_not_depend_on_the_solvers_sign(horizon: int) -> None:
+def test_directions_do_not_depend_on_the_solvers_sign() -> None:
     """Codes would differ between machines otherwise."""
-    basis = joint_prior().at(horizon, NOISE, DETAIL)
-    for direction in (basis.principal_XC, basis.basis_PX):
+    for direction in (joint_prior().principal_XC, joint_prior().at(20, NOISE, DETAIL).basis_PX):
         top = direction.gather(0, direction.abs().argmax(dim=0, keepdim=True))
         assert (top > 0).all()
 

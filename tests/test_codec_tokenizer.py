@@ -98,7 +98,7 @@ def test_codes_do_not_depend_on_the_batch(horizon: int) -> None:
 @pytest.mark.parametrize("horizon", (18, 64))
 def test_codes_do_not_depend_on_the_number_of_threads(horizon: int) -> None:
     """Priors, networks and search, all computed anew on one thread and on two."""
-    batch, found = kit.chunks(horizon, stride=4), []
+    batch, found = kit.chunks(horizon, stride=8), []
     for count in (1, 2):
         with threads(count):
             found.append(grid(without_cache().encode(batch)))

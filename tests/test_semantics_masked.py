@@ -144,4 +144,4 @@ def test_masked_motion_moves_no_book_and_counts_as_no_use() -> None:
     (output.motion_BTK - motion).abs().mean().backward()
     assert gradient(codec) > 0
     codec(motion, setting)
-    assert not torch.equal(before["intent.books_QVC"], codec.intent.books_QVC)
+    assert not torch.equal(before["intent.shared.books_QVC"], codec.intent.shared.books_QVC)

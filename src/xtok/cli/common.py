@@ -101,7 +101,10 @@ def load_tokenizer(name: str | None, dataset: EpisodeDataset, statistics_paths: 
     unknown = [robot for robot in dataset.embodiments if robot not in tokenizer.statistics]
     fitted = train_statistics(dataset, unknown) if unknown else {}
     for robot, statistics in fitted.items():
-        say(f"the tokenizer has no statistics of {robot!r}; using those of the train episodes of {dataset.name}")
+        say(
+            f"the tokenizer does not know {robot!r}; using ranges from the train episodes of {dataset.name} "
+            "(`xtok adapt` measures the robot itself, which codes it better)"
+        )
         tokenizer = tokenizer.with_statistics(statistics)
     return tokenizer
 

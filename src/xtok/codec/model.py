@@ -17,11 +17,12 @@ from xtok.actions.embodiments import NONE, get_embodiment
 from xtok.actions.layout import get_layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import FRAMES_PER_SLOT, ChunkBatch, Context, slots
+from xtok.codec.basis import ChunkBasis, frames_to_slots
 from xtok.codec.books import Books
 from xtok.codec.config import CodecConfig
 from xtok.codec.decoder import Decoder
 from xtok.codec.encoder import Conditions, Encoder
-from xtok.codec.prior import ChunkBasis, GenericPrior, MotionPrior, frames_to_slots, narrowed
+from xtok.codec.prior import GenericPrior, MotionPrior, narrowed
 from xtok.codec.quantizer import Quantized, ResidualQuantizer
 
 

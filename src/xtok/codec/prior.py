@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from xtok.actions.delta import tangent_mask
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
+from xtok.codec.basis import ChunkBasis, compand, deal, expand, fixed_sign, posterior, steps
 
 # One unit of intent by kind: q0 sees physical motion, so that a code means the same on every arm.
 INTENT_UNIT = {"position": 0.1, "rotation6d": 0.5, "gripper": 0.5, "velocity": 0.5, "scalar": 0.5}
@@ -51,48 +51,6 @@ def tangent_scale(layout: Layout, statistics: Statistics) -> Float[Tensor, " K"]
         half = half_D[layout.slices[group.name]]
         parts.append(half[[5, 2, 1]] if group.kind == "rotation6d" else half)
     return torch.cat(parts)
-
-
-@dataclass(frozen=True)
-class ChunkBasis:
-    """A prior at one chunk length. All float64; rows are a chunk's P values, time-major."""
-
-    horizon: int
-    mean_E: Float[Tensor, " E"]  # E = 4 M K: whole slots, of which a chunk fills the first P values
-    factor_ER: Float[Tensor, "E R"]
-    smooth_RP: Float[Tensor, "R P"]
-    predict_RE: Float[Tensor, "R E"]
-    basis_PX: Float[Tensor, "P X"]  # X directions in use, by falling variance
-    place_MC: Int[Tensor, "M C"]  # direction of each slot's detail dimension, -1 where there is none
-    gain: float  # root mean square of a detail dimension that the Gaussian expects
-    spread: float  # root mean square of the motion's steps from slot to slot
-
-    def to(self, device: torch.device) -> ChunkBasis:
-        moved: dict[str, Any] = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in vars(self).items()}
-        return ChunkBasis(**moved)
-
-    def smooth(self, x_BP: Float[Tensor, "B P"]) -> Float[Tensor, "B E"]:
-        """Likely motion without sensor noise; a last slot that the chunk fills in part is continued."""
-        P = x_BP.shape[1]
-        return self.mean_E + (x_BP - self.mean_E[:P]) @ self.smooth_RP.T @ self.factor_ER.T
-
-    def predict(self, intent_BE: Float[Tensor, "B E"]) -> Float[Tensor, "B P"]:
-        """The chunk to expect from q0's view of its slots."""
-        P = self.smooth_RP.shape[1]
-        return self.mean_E[:P] + (intent_BE - self.mean_E) @ self.predict_RE.T @ self.factor_ER[:P].T
-
-    def analyse(self, residual_BP: Tensor) -> Float[Tensor, "B M C"]:
-        """A chunk's residual as slot details, in units of `gain`."""
-        used = residual_BP @ self.basis_PX / self.gain
-        padded = torch.cat([used, used.new_zeros(len(used), 1)], dim=1)  # -1 points at the zero
-        return padded[:, self.place_MC]
-
-    def synthesise(self, detail_BMC: Float[Tensor, "B M C"]) -> Float[Tensor, "B P"]:
-        """Inverse of `analyse` on the directions in use."""
-        used = detail_BMC.new_zeros(len(detail_BMC), self.basis_PX.shape[1])
-        real = self.place_MC >= 0
-        used[:, self.place_MC[real]] = detail_BMC[:, real]
-        return used @ self.basis_PX.T * self.gain
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +102,7 @@ class MotionPrior:
         factor_MXR, mean_MX = self._factor.view(M, width, -1), self.mean_SK.double().view(M, width)
         second_XX = (factor_MXR @ factor_MXR.mT).mean(dim=0) + mean_MX.T @ mean_MX / M
         variance, vectors = torch.linalg.eigh(second_XX)
-        return _fixed_sign(vectors.flip(-1)), float(variance.sum().sqrt())
+        return fixed_sign(vectors.flip(-1)), float(variance.sum().sqrt())
 
     @property
     def principal_XC(self) -> Float[Tensor, "x x"]:
@@ -187,7 +145,7 @@ class MotionPrior:
         mean_E = self.mean_SK[: M * FRAMES_PER_SLOT].double().flatten()
         noise_E = self.noise_MK[:M].double().clamp_min(1e-8).repeat_interleave(FRAMES_PER_SLOT, dim=0).flatten()
         here_E = present_M.repeat_interleave(width)
-        estimate_RP, _ = _posterior(factor_ER[here_E], noise_E[here_E])
+        estimate_RP, _ = posterior(factor_ER[here_E], noise_E[here_E])
         return (mean_E + factor_ER @ (estimate_RP @ (seen_E - mean_E)[here_E])).view(M, width)
 
     def at(self, horizon: int, noise: float, detail_dim: int) -> ChunkBasis:
@@ -199,15 +157,15 @@ class MotionPrior:
         sensor_P = (noise / self.scale_K).square().repeat(horizon)
         by_slot = self.noise_MK.double().clamp_min(1e-8)
         intent_E = by_slot[:M].repeat_interleave(FRAMES_PER_SLOT, dim=0).reshape(E)
-        smooth_RP, _ = _posterior(factor_PR, sensor_P + _JITTER)
-        predict_RE, open_RR = _posterior(factor_ER, intent_E)
+        smooth_RP, _ = posterior(factor_PR, sensor_P + _JITTER)
+        predict_RE, open_RR = posterior(factor_ER, intent_E)
         # Directions of the open part F open F^T, through its small side.
         root_PR = factor_PR @ torch.linalg.cholesky(open_RR + _JITTER * torch.eye(len(open_RR), dtype=torch.float64))
         variance, vectors = torch.linalg.eigh(root_PR.T @ root_PR)
         X = min(M * detail_dim, P, int((variance > 1e-10 * variance[-1]).sum()))
         order = torch.arange(len(variance) - 1, len(variance) - 1 - X, -1)
         variance, vectors = variance[order], vectors[:, order]
-        basis_PX = _fixed_sign(root_PR @ vectors / variance.sqrt())
+        basis_PX = fixed_sign(root_PR @ vectors / variance.sqrt())
         return ChunkBasis(
             horizon=horizon,
             mean_E=self.mean_SK[: M * FRAMES_PER_SLOT].double().reshape(E),
@@ -215,9 +173,9 @@ class MotionPrior:
             smooth_RP=smooth_RP,
             predict_RE=predict_RE,
             basis_PX=basis_PX,
-            place_MC=_deal(X, M, detail_dim),
+            place_MC=deal(X, M, detail_dim),
             gain=float((variance.sum() / (M * detail_dim)).sqrt()),
-            spread=float(_steps(factor_ER.T.unflatten(1, (-1, len(self.scale_K)))).square().sum(0).mean().sqrt()),
+            spread=float(steps(factor_ER.T.unflatten(1, (-1, len(self.scale_K)))).square().sum(0).mean().sqrt()),
         )
 
     def scale(self, basis: ChunkBasis, intent_BE: Float[Tensor, "B E"]) -> Float[Tensor, " B"]:
@@ -227,7 +185,7 @@ class MotionPrior:
     def activity(self, basis: ChunkBasis, intent_BE: Float[Tensor, "B E"]) -> Int[Tensor, " B"]:
         """Bin of each chunk's movement from slot to slot, as the q0 codes tell it, over the robot's usual."""
         frames = intent_BE.unflatten(1, (-1, len(self.scale_K)))
-        moved_B = _steps(frames).square().mean(dim=(1, 2)).sqrt() / basis.spread
+        moved_B = steps(frames).square().mean(dim=(1, 2)).sqrt() / basis.spread
         return torch.bucketize(moved_B, moved_B.new_tensor(ACTIVITY_EDGES))
 
     def tensors(self) -> dict[str, Tensor]:
@@ -352,55 +310,3 @@ def fit_generic(layout: Layout, priors: list[MotionPrior], rank: int = 24) -> Ge
 def no_activity() -> Float[Tensor, " A"]:
     """Details as large as the Gaussian expects, however much the chunk moves."""
     return torch.ones(len(ACTIVITY_EDGES) + 1)
-
-
-def _steps(x_BTK: Tensor) -> Tensor:
-    """Difference between frames one slot apart."""
-    return x_BTK[:, FRAMES_PER_SLOT:] - x_BTK[:, :-FRAMES_PER_SLOT]
-
-
-def _posterior(factor_PR: Tensor, noise_P: Tensor) -> tuple[Tensor, Tensor]:
-    """x = F z, z ~ N(0, 1), seen as x + noise: the matrix that estimates z, and z's posterior covariance."""
-    weighted = factor_PR / noise_P[:, None]
-    precision = torch.eye(factor_PR.shape[1], dtype=torch.float64) + factor_PR.T @ weighted
-    chol = torch.linalg.cholesky(precision)
-    return torch.cholesky_solve(weighted.T, chol), torch.cholesky_inverse(chol)
-
-
-def _deal(count: int, M: int, detail_dim: int) -> Tensor:
-    """Directions by falling variance to slots, back and forth, so that every slot's k-th dimension is alike."""
-    place = torch.full((M, detail_dim), -1, dtype=torch.long)
-    for direction in range(count):
-        row, column = divmod(direction, M)
-        place[column if row % 2 == 0 else M - 1 - column, row] = direction
-    return place
-
-
-def _fixed_sign(basis_PX: Tensor) -> Tensor:
-    """Eigenvectors are free up to sign; fix it (largest entry positive), so that codes do not depend on the solver."""
-    top = basis_PX.gather(0, basis_PX.abs().argmax(dim=0, keepdim=True))
-    return basis_PX * torch.sign(top)
-
-
-def compand(x: Tensor, bend: float) -> Tensor:
-    """Motion to q0's space: as it is near rest, logarithmic beyond `bend`, so that small motions keep their words."""
-    return torch.asinh(x / bend) * bend
-
-
-def expand(h: Tensor, bend: float) -> Tensor:
-    """Inverse of `compand`. Bounded, since no book holds anything that far out: a wild code cannot overflow."""
-    return torch.sinh((h / bend).clamp(-9, 9)) * bend
-
-
-def frames_to_slots(x_BTK: Tensor) -> Tensor:
-    """[B, T, K] -> [B, M, 4 K]; frames beyond T are 0 (and must be masked by `slot_mask`)."""
-    B, T, K = x_BTK.shape
-    M = slots(T)
-    padded = torch.nn.functional.pad(x_BTK, (0, 0, 0, M * FRAMES_PER_SLOT - T))
-    return padded.reshape(B, M, FRAMES_PER_SLOT * K)
-
-
-def slots_to_frames(x_BMX: Tensor, horizon: int) -> Tensor:
-    """Inverse of `frames_to_slots`."""
-    B, M, X = x_BMX.shape
-    return x_BMX.reshape(B, M * FRAMES_PER_SLOT, X // FRAMES_PER_SLOT)[:, :horizon]

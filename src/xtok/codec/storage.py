@@ -20,12 +20,13 @@ from xtok.actions.layout import LAYOUTS, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.codec.config import CodecConfig
 from xtok.codec.model import Codec
-from xtok.codec.prior import GenericPrior, MotionPrior
+from xtok.codec.prior import GenericPrior, MotionPrior, tangent_kinds
 from xtok.codec.quantizer import ResidualQuantizer
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
 BYTES_MAX = 4 << 30
+PRIOR_TENSORS = {"mean_SK", "factor_SKR", "noise_MK", "activity_A"}
 DEFAULT = "arms26"
 
 
@@ -100,6 +101,11 @@ def load(folder: Path) -> Codec:
     codec.ranges = {name: Statistics.from_dict(part) for name, part in config["ranges"].items()}
     for name, part in config["robots"].items():
         fields = _pop(tensors, f"robot.{name}.", folder)
+        if fields.keys() != PRIOR_TENSORS:
+            missing = sorted(fields.keys() ^ PRIOR_TENSORS)
+            raise ValueError(
+                f"{folder / WEIGHTS}: the prior of {name!r} differs in {missing}; fetch the tokenizer again"
+            )
         codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields)
     if any(name.startswith("generic.") for name in tensors):
         codec.generic = _generic(codec.config.layout, _pop(tensors, "generic.", folder))
@@ -185,7 +191,10 @@ def _pop(tensors: dict[str, Tensor], prefix: str, folder: Path) -> dict[str, Ten
 def _generic(layout: str, tensors: dict[str, Tensor]) -> GenericPrior:
     parts: dict[str, dict[str, Tensor]] = {"temporal": {}, "noise": {}}
     for name, tensor in tensors.items():
-        if "." in name:
-            part, kind = name.split(".", 1)
+        part, _, kind = name.partition(".")
+        if part in parts:
             parts[part][kind] = tensor
+    kinds = set(tangent_kinds(get_layout(layout)))
+    if parts["temporal"].keys() != kinds or parts["noise"].keys() != kinds or "activity_A" not in tensors:
+        raise ValueError(f"the generic prior does not cover the kinds {sorted(kinds)}; fetch the tokenizer again")
     return GenericPrior(get_layout(layout), parts["temporal"], parts["noise"], tensors["activity_A"])
