@@ -34,6 +34,11 @@ class ChunkBasis:
         moved: dict[str, Any] = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in vars(self).items()}
         return ChunkBasis(**moved)
 
+    @property
+    def bytes(self) -> int:
+        tensors = (value for value in vars(self).values() if isinstance(value, Tensor))
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def smooth(self, x_BP: Float[Tensor, "B P"]) -> Float[Tensor, "B E"]:
         """Likely motion without sensor noise; a last slot that the chunk fills in part is continued."""
         P = x_BP.shape[1]

@@ -25,6 +25,8 @@ from xtok.codec.encoder import Conditions, Encoder
 from xtok.codec.prior import GenericPrior, MotionPrior, narrowed
 from xtok.codec.quantizer import Quantized, ResidualQuantizer
 
+BASES_BYTES = 2 << 30  # memory for closed forms at the chunk lengths in use
+
 
 @dataclass(frozen=True)
 class Robot:
@@ -144,6 +146,8 @@ class Codec(nn.Module):
             prior = self.prior(name, mask_D)
             basis = prior.at(horizon, self.config.intent_noise, self.config.code_dim)
             self._bases[key] = prior, basis.to(self.device)
+            while len(self._bases) > 1 and sum(found.bytes for _, found in self._bases.values()) > BASES_BYTES:
+                del self._bases[next(iter(self._bases))]  # the oldest; it can be made again
         return self._bases[key]
 
     # -- borders --------------------------------------------------------------------------------------------------
