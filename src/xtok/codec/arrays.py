@@ -46,9 +46,9 @@ class ArrayInterface:
             ValueError: as `Tokenizer.encode`.
         """
         context = _context(self, delta_BTD.shape, robot_type, obs_state, dof_mask, control_hz)
+        setting = self._setting(context)
         check_actions(self.layout, delta_BTD, context.mask_BD[:, None])
         safe = torch.where(context.mask_BD[:, None], delta_BTD, 0.0).double()
-        setting = self.codec.setting(context)
         return _arrange(self._encode(self.codec.motion_of_delta(safe, setting), setting), layout)
 
     def decode_delta(
@@ -143,8 +143,6 @@ def _context(
         width = tokenizer.layout.width
         raise ValueError(f"actions have shape {tuple(shape)}; layout {tokenizer.layout.name!r} expects [B, T, {width}]")
     B, T, D = shape
-    if not 8 <= T <= 64:
-        raise ValueError(f"actions have {T} frames; expected 8 to 64. Cut longer motion into several chunks")
     statistics = tokenizer.statistics.get(robot_type)
     if statistics is None:
         get_embodiment(robot_type)  # an unknown name is told its close matches
@@ -155,7 +153,11 @@ def _context(
     if obs_state is not None and obs_state.shape != (B, D):
         raise ValueError(f"obs_state has shape {tuple(obs_state.shape)}; expected [{B}, {D}], one state a chunk")
     mask = torch.tensor(statistics.mask_D) if dof_mask is None else torch.as_tensor(dof_mask).bool()
-    rate = control_hz or (DEFAULT_HZ if robot_type == NONE else statistics.control_hz)
+    if mask.shape not in ((D,), (B, D)):
+        raise ValueError(f"dof_mask has shape {tuple(mask.shape)}; expected [{D}] or [{B}, {D}]")
+    rate = control_hz
+    if rate is None:
+        rate = DEFAULT_HZ if robot_type == NONE else statistics.control_hz
     return Context(tokenizer.layout, obs_state, mask.expand(B, D), torch.full((B,), rate), (robot_type,) * B, T)
 
 

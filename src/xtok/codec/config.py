@@ -5,6 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+# A configuration may come from anywhere: these keep a wrong one from asking for all memory there is.
+_MOST = {
+    "hidden": 8192,
+    "heads": 128,
+    "encoder_layers": 64,
+    "decoder_layers": 64,
+    "levels": 16,
+    "codebook_size": 1 << 20,
+    "code_dim": 4096,
+    "intent_dim": 4096,
+    "prior_rank": 4096,
+    "beam": 1024,
+}
+
 
 @dataclass(frozen=True)
 class CodecConfig:
@@ -34,6 +48,14 @@ class CodecConfig:
     beam: int = 8  # width of the search over detail levels at encode time; 1 = greedy
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ValueError(f"{name} is {value!r}; expected a whole number from 1 to {most}")
+        if not (0 <= self.dropout < 1 and 0 < self.intent_noise < 1):
+            raise ValueError(
+                f"dropout is {self.dropout}, expected [0, 1); intent_noise {self.intent_noise}, expected (0, 1)"
+            )
         if self.front not in ("prior", "none"):
             raise ValueError(f"front is {self.front!r}; expected 'prior' or 'none'")
         if self.intent_space not in ("physical", "principal"):
@@ -48,9 +70,9 @@ class CodecConfig:
     def from_dict(cls, content: dict[str, Any]) -> CodecConfig:
         """Raises ValueError on unknown or missing fields."""
         expected = {field.name for field in fields(cls)}
-        if content.keys() != expected:
+        if not isinstance(content, dict) or content.keys() != expected:
             raise ValueError(
-                f"codec configuration differs from the expected fields in {sorted(content.keys() ^ expected)}"
+                f"codec configuration differs from the expected fields in {sorted(expected ^ set(content or ()))}"
             )
         return cls(**content)
 

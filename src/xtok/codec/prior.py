@@ -69,6 +69,20 @@ class MotionPrior:
     noise_MK: Float[Tensor, "M K"]
     activity_A: Float[Tensor, " A"]
 
+    def __post_init__(self) -> None:
+        S, M, K, R = HORIZON_MAX, slots(HORIZON_MAX), int(self.valid.sum()), self.factor_SKR.shape[-1]
+        expected = {
+            "mean_SK": (S, K),
+            "factor_SKR": (S, K, R),
+            "noise_MK": (M, K),
+            "activity_A": (len(ACTIVITY_EDGES) + 1,),
+        }
+        for name, shape in expected.items():
+            given = tuple(getattr(self, name).shape)
+            if given != shape:
+                robot = self.statistics.embodiment
+                raise ValueError(f"the motion prior of {robot!r} has {name} {given}; expected {shape} for its channels")
+
     @cached_property
     def valid(self) -> Bool[Tensor, " Kfull"]:
         return tangent_mask(self.layout, torch.from_numpy(self.statistics.mask_D.copy()))

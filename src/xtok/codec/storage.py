@@ -93,36 +93,48 @@ def load(folder: Path) -> Codec:
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; a tokenizer folder holds {WEIGHTS} and {CONFIG}")
-    config = _read_config(folder / CONFIG)
-    codec = Codec(CodecConfig.from_dict(config["codec"]))
+    config, tensors = _read_config(folder / CONFIG), _read_tensors(folder / WEIGHTS)
+    try:
+        codec = _build(config, tensors, folder)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError) as error:  # fields of another type or shape
+        raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG} ({error}); fetch both again") from error
+    if digest(codec, tensors_of(codec)) != config["digest"]:
+        raise ValueError(f"{folder}: weights and {CONFIG} do not belong together, or one was altered; fetch both again")
+    return codec.eval()
+
+
+def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Codec:
+    """The codec that a configuration and its tensors (which are used up) describe."""
+    with torch.device("meta"):  # shapes only: whatever the configuration claims costs no memory
+        expected = {k: v.shape for k, v in _empty(config, tensors).state_dict().items() if not _is_training_state(k)}
+    given = {k: v.shape for k, v in tensors.items() if not k.startswith(("robot.", "generic."))}
+    if wrong := sorted(k for k in expected.keys() | given.keys() if expected.get(k) != given.get(k)):
+        raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG}: see {wrong[0]} ({len(wrong)} such tensors)")
+    codec = _empty(config, tensors)
     if config["layout_digest"] != codec.layout.digest:
         raise ValueError(f"{folder}: layout {codec.layout.name!r} has changed since these weights were saved")
-    tensors = _read_tensors(folder / WEIGHTS)
     codec.ranges = {name: Statistics.from_dict(part) for name, part in config["ranges"].items()}
     for name, part in config["robots"].items():
         fields = _pop(tensors, f"robot.{name}.", folder)
         if fields.keys() != PRIOR_TENSORS:
-            missing = sorted(fields.keys() ^ PRIOR_TENSORS)
-            raise ValueError(
-                f"{folder / WEIGHTS}: the prior of {name!r} differs in {missing}; fetch the tokenizer again"
-            )
+            wrong = sorted(fields.keys() ^ PRIOR_TENSORS)
+            raise ValueError(f"{folder / WEIGHTS}: the prior of {name!r} differs in {wrong}; fetch the tokenizer again")
         codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields)
     if any(name.startswith("generic.") for name in tensors):
         codec.generic = _generic(codec.config.layout, _pop(tensors, "generic.", folder))
+    fresh = {name: value for name, value in codec.state_dict().items() if _is_training_state(name)}
+    codec.load_state_dict({**fresh, **tensors})
+    return codec
+
+
+def _empty(config: dict[str, Any], tensors: dict[str, Tensor]) -> Codec:
+    """A codec with networks and books of the right shapes, and nothing in them."""
+    codec = Codec(CodecConfig.from_dict(config["codec"]))
     for books, prefix in zip(codec.all_books, ("intent", "detail"), strict=False):
         for name in config["robots"]:
             if f"{prefix}.own.{name}.books_QVC" in tensors:
                 books.add(name)
-    for name, target in codec.state_dict().items():
-        if _is_training_state(name):
-            tensors.setdefault(name, target)
-    try:
-        codec.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG}: {error}") from error
-    if digest(codec, tensors_of(codec)) != config["digest"]:
-        raise ValueError(f"{folder}: weights and {CONFIG} do not belong together, or one was altered; fetch both again")
-    return codec.eval()
+    return codec
 
 
 def tensors_of(codec: Codec) -> dict[str, Tensor]:
@@ -153,7 +165,7 @@ def _is_training_state(name: str) -> bool:
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); fetch the tokenizer again") from error
     expected = {"format", "codec", "layout_digest", "robots", "ranges", "digest"}
     if not isinstance(config, dict) or config.keys() != expected:
@@ -189,12 +201,13 @@ def _pop(tensors: dict[str, Tensor], prefix: str, folder: Path) -> dict[str, Ten
 
 
 def _generic(layout: str, tensors: dict[str, Tensor]) -> GenericPrior:
-    parts: dict[str, dict[str, Tensor]] = {"temporal": {}, "noise": {}}
-    for name, tensor in tensors.items():
-        part, _, kind = name.partition(".")
-        if part in parts:
-            parts[part][kind] = tensor
-    kinds = set(tangent_kinds(get_layout(layout)))
-    if parts["temporal"].keys() != kinds or parts["noise"].keys() != kinds or "activity_A" not in tensors:
-        raise ValueError(f"the generic prior does not cover the kinds {sorted(kinds)}; fetch the tokenizer again")
-    return GenericPrior(get_layout(layout), parts["temporal"], parts["noise"], tensors["activity_A"])
+    kinds = sorted(set(tangent_kinds(get_layout(layout))))
+    wrong = sorted(
+        tensors.keys() ^ {"activity_A", *(f"{part}.{kind}" for part in ("temporal", "noise") for kind in kinds)}
+    )
+    if wrong:
+        raise ValueError(
+            f"the generic prior differs in {wrong} from one for the kinds {kinds}; fetch the tokenizer again"
+        )
+    temporal, noise = ({kind: tensors[f"{part}.{kind}"] for kind in kinds} for part in ("temporal", "noise"))
+    return GenericPrior(get_layout(layout), temporal, noise, tensors["activity_A"])

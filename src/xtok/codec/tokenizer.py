@@ -140,14 +140,12 @@ class Tokenizer(ArrayInterface):
         if not isinstance(chunks, ChunkBatch):
             return self.encode_delta(chunks, robot_type, obs_state, dof_mask, control_hz, layout)
         context = chunks.context
-        _check_horizon(context.horizon)
         if context.anchor_BD is None:
             raise ValueError(
                 "chunks of absolute actions need an anchor (the state one step before); encode deltas instead"
             )
+        setting = self._setting(context)
         check_actions(self.layout, chunks.target_BTD, context.mask_BD[:, None])
-        check_actions(self.layout, context.anchor_BD, context.mask_BD)
-        setting = self.codec.setting(context)
         codes = self._encode(self.codec.motion(chunks, setting), setting)
         return Codes.from_grid(codes, self.vocab_size)
 
@@ -214,7 +212,7 @@ class Tokenizer(ArrayInterface):
     def saturation(self, chunks: ChunkBatch) -> dict[str, float]:
         """Share of a channel's values outside the range of the robot's statistics, for channels where there are any."""
         context = chunks.context
-        setting = self.codec.setting(context)
+        setting = self._setting(context)
         delta = self.codec.delta(self.codec.motion(chunks, setting), setting)
         normalised = normalise_batch(self.statistics, context, delta)
         return {self.layout.channel_names[i]: share for i, share in saturation(normalised, context.mask_BD).items()}
@@ -226,22 +224,32 @@ class Tokenizer(ArrayInterface):
         """The encoder in float64. Its correction is small, but float32 would round differently by batch and thread."""
         return deepcopy(self.codec.encoder).double() if self.codec.config.front == "prior" else None
 
+    def _setting(self, context: Context) -> Setting:
+        """`Codec.setting` of a context that was looked at: a bad one would give wrong codes in silence."""
+        _check_context(context)
+        setting = self.codec.setting(context)
+        if context.anchor_BD is not None:
+            try:
+                check_actions(self.layout, context.anchor_BD, context.mask_BD)
+            except ValueError as error:
+                raise ValueError(f"anchor (the state one step before): {error}") from error
+        return setting
+
     def _encode(self, motion_BTK: Tensor, setting: Setting) -> Int[Tensor, "B M Q"]:
         return self.codec.encode(motion_BTK, setting, self._exact_encoder)
 
     def _decode(
         self, codes: Codes, context: Context, levels: int | None = None, on_invalid: OnInvalid = "raise"
     ) -> Actions:
-        _check_horizon(context.horizon)
-        levels = self._check_levels(levels)
+        setting = self._setting(context)
+        written = self.levels if codes.grid_BMQ is None else codes.grid_BMQ.shape[-1]
+        levels = self._check_levels(levels, written)
         if len(codes) != len(context):
             raise ValueError(f"there are {len(codes)} code sequences and {len(context)} chunks in the context")
-        written = self.levels if codes.grid_BMQ is None else codes.grid_BMQ.shape[-1]
         checked = check_sequences(codes.tokens, slots(context.horizon), written, self.vocab_size, on_invalid)
-        return self._actions(checked, context, min(levels, written))
+        return self._actions(checked, context, setting, levels)
 
-    def _actions(self, checked: Checked, context: Context, levels: int) -> Actions:
-        setting = self.codec.setting(context)
+    def _actions(self, checked: Checked, context: Context, setting: Setting, levels: int) -> Actions:
         grid = checked.codes_BMQ[..., :levels]
         motion = self.codec.decode(grid, setting, None if checked.present_BM.all() else checked.present_BM)
         mask_BTD = context.mask_BD[:, None]
@@ -252,11 +260,13 @@ class Tokenizer(ArrayInterface):
         complete_BT = checked.present_BM.repeat_interleave(4, dim=1)[:, : context.horizon]
         return Actions(delta_BTD.float(), absolute_BTD, torch.zeros(len(context), dtype=torch.bool), complete_BT)
 
-    def _check_levels(self, levels: int | None) -> int:
+    def _check_levels(self, levels: int | None, written: int) -> int:
+        if not 1 <= written <= self.levels:
+            raise ValueError(f"codes have {written} levels; this tokenizer has {self.levels}")
         if levels is None:
-            return self.levels
-        if not 1 <= levels <= self.levels:
-            raise ValueError(f"levels is {levels}; this tokenizer has levels 1 to {self.levels}")
+            return written
+        if levels not in range(1, written + 1):
+            raise ValueError(f"levels is {levels}; these codes have levels 1 to {written}")
         return levels
 
 
@@ -287,8 +297,16 @@ class Prefix:
         return self.tokenizer._decode(replace(codes, grid_BMQ=grid), context)
 
 
-def _check_horizon(horizon: int) -> None:
-    if not HORIZON_MIN <= horizon <= HORIZON_MAX:
+def _check_context(context: Context) -> None:
+    """Raises ValueError on a length, rate or mask for which there are no codes."""
+    if context.horizon not in range(HORIZON_MIN, HORIZON_MAX + 1):
         raise ValueError(
-            f"chunks have {horizon} frames; expected {HORIZON_MIN} to {HORIZON_MAX}. Cut longer motion into several"
+            f"chunks have {context.horizon} frames; expected {HORIZON_MIN} to {HORIZON_MAX}. "
+            "Cut longer motion into several chunks"
         )
+    if len(context) == 0:
+        raise ValueError("there are no chunks in the batch; expected one or more")
+    if bad := [rate for rate in context.control_hz_B.tolist() if not 0 < rate < float("inf")]:
+        raise ValueError(f"control_hz is {bad[0]}; expected a rate above zero, in Hz")
+    if empty := (~context.mask_BD.any(dim=1)).nonzero().flatten().tolist():
+        raise ValueError(f"chunk {empty[0]} has no valid channel; expected a mask with one or more")
