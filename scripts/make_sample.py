@@ -26,6 +26,12 @@ from the finger joints. robosuite's licence follows.
 """
 
 
+# Order of the wheel's demonstrations (by path: door, lift, nut assembly, pick place, stack, wipe) in the sample. In the
+# whole robosuite set nut assembly is held out (index 14, mod 5 = 4) and the shipped weights never saw it; here it stands
+# at index 4, so that the same rule holds out the same demonstration.
+ORDER = (0, 1, 4, 3, 2, 5)
+
+
 def download(folder: Path) -> Path:
     """Fetch the wheel with pip into `folder`; returns its path."""
     command = [sys.executable, "-m", "pip", "download", WHEEL, "--no-deps", "--quiet", "--dest", str(folder)]
@@ -45,7 +51,8 @@ def build(wheel: Path, target: Path) -> None:
         licences = [name for name in archive.namelist() if Path(name).name.upper().startswith("LICENSE")]
         if not licences:
             raise ValueError(f"{wheel} holds no licence file; the sample may not ship without it")
-        write_lerobot(target, list(open_dataset(Path(scratch) / DEMONSTRATIONS)), robot_type="panda")
+        demonstrations = open_dataset(Path(scratch) / DEMONSTRATIONS)
+        write_lerobot(target, [demonstrations[index] for index in ORDER], robot_type="panda")
         (target / "LICENSE").write_text(NOTICE + archive.read(licences[0]).decode("utf-8"), encoding="utf-8")
 
 
