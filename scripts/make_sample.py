@@ -27,8 +27,8 @@ from the finger joints. robosuite's licence follows.
 
 
 # Order of the wheel's demonstrations (by path: door, lift, nut assembly, pick place, stack, wipe) in the sample. In the
-# whole robosuite set nut assembly is held out (index 14, mod 5 = 4) and the shipped weights never saw it; here it stands
-# at index 4, so that the same rule holds out the same demonstration.
+# whole robosuite set nut assembly is held out (index 14, mod 5 = 4) and the shipped weights never saw it; here it is
+# number 4, so that the same rule holds out the same demonstration.
 ORDER = (0, 1, 4, 3, 2, 5)
 
 
