@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -40,8 +41,14 @@ def golden_chunks(layout: str, horizon: int) -> ChunkBatch:
 def found(layout: str) -> dict[str, object]:
     """What the shipped weights of a layout say now."""
     tokenizer = Tokenizer.from_pretrained(layout)
-    codes = {str(horizon): tokenizer.encode(golden_chunks(layout, horizon)).grid_BMQ for horizon in HORIZONS}
-    return {"digest": tokenizer.digest, "codes": {horizon: grid.tolist() for horizon, grid in codes.items()}}  # type: ignore[union-attr]
+    chunks = {str(horizon): golden_chunks(layout, horizon) for horizon in HORIZONS}
+    motion = hashlib.sha256(b"".join(batch.target_BTD.numpy().tobytes() for batch in chunks.values())).hexdigest()[:16]
+    codes = {horizon: tokenizer.encode(batch).grid_BMQ for horizon, batch in chunks.items()}
+    return {
+        "digest": tokenizer.digest,
+        "motion": motion,
+        "codes": {horizon: grid.tolist() for horizon, grid in codes.items() if grid is not None},
+    }
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -51,6 +58,7 @@ def test_codes_of_the_shipped_weights_are_the_golden_ones(layout: str) -> None:
     assert GOLDEN.is_file(), "weights without golden codes; run `python tests/test_codec_golden.py --write`"
     golden, now = json.loads(GOLDEN.read_text()).get(layout, {"digest": None}), found(layout)
     assert now["digest"] == golden["digest"], "other weights than the golden codes were written for: rewrite on purpose"
+    assert now["motion"] == golden["motion"], "other chunks (was the sample rebuilt?): rewrite on purpose"
     assert now["codes"] == golden["codes"], "a refactor changed what the codes mean"
 
 
