@@ -81,6 +81,7 @@ def random_codes(tokenizer: Tokenizer, count: int, seed: int) -> Counter[str]:
 
 def corrupted_codes(tokenizer: Tokenizer, count: int, seed: int) -> Counter[str]:
     """`count` corrupted sequences, one by one: each has its own error. Half are to be refused, half repaired."""
+    torch.set_num_threads(1)  # one sequence at a time: nothing to share out
     rng, found = np.random.default_rng(seed), Counter[str]()
     clean = {}
     for horizon in HORIZONS:
