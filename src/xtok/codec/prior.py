@@ -135,7 +135,7 @@ class MotionPrior:
         meaning.
         """
         if space == "principal":
-            y = x_BMX @ self.principal_XC[:, :dim]
+            y = x_BMX @ self.principal_XC[:, :dim].to(x_BMX)
             return torch.nn.functional.pad(compand(y / self.usual, BEND), (0, dim - y.shape[-1]))
         x = x_BMX.unflatten(-1, (FRAMES_PER_SLOT, -1)) / self.intent_unit_K.to(x_BMX.device)
         out = x.new_zeros(*x.shape[:-1], len(self.valid))
