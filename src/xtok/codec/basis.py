@@ -102,7 +102,7 @@ def expand(h: Tensor, bend: float) -> Tensor:
 
 
 def frames_to_slots(x_BTK: Tensor) -> Tensor:
-    """[B, T, K] -> [B, M, 4 K]; frames beyond T are 0 (and must be masked by `slot_mask`)."""
+    """[B, T, K] -> [B, M, 4 K]; frames beyond T are 0."""
     B, T, K = x_BTK.shape
     M = slots(T)
     padded = torch.nn.functional.pad(x_BTK, (0, 0, 0, M * FRAMES_PER_SLOT - T))
