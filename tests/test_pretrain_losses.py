@@ -12,7 +12,8 @@ from torch import Tensor
 
 from synthetic import corpus, fitted_codec
 from xtok.actions.delta import tangent_width
-from xtok.codec.model import Codec, CodecOutput, Setting
+from xtok.codec.model import Codec, CodecOutput
+from xtok.codec.setting import Setting
 from xtok.pretrain.losses import WEIGHTS, dct_matrix, masked_mean, reconstruction_losses, weighted_sum
 
 REC = {"position", "rotation", "commitment", "dct", "velocity"}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from synthetic import corpus, fitted_codec
-from xtok.codec.model import Codec, Setting
+from xtok.codec.model import Codec
+from xtok.codec.setting import Setting
 from xtok.semantics.masked import (
     CodeMasking,
     Masking,

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,28 +24,10 @@ from xtok.codec.decoder import Decoder
 from xtok.codec.encoder import Conditions, Encoder
 from xtok.codec.prior import GenericPrior, MotionPrior, narrowed
 from xtok.codec.quantizer import Quantized, ResidualQuantizer
+from xtok.codec.setting import Robot, Setting
+from xtok.codec.slotwise import choosing
 
 BASES_BYTES = 2 << 30  # memory for closed forms at the chunk lengths in use
-
-
-@dataclass(frozen=True)
-class Robot:
-    """Rows of a batch that share one prior."""
-
-    rows: Int[Tensor, " b"]
-    prior: MotionPrior
-    basis: ChunkBasis
-    channels: Int[Tensor, " k"]  # its valid tangent channels
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What encoder and decoder both know: conditions, robots, length. Never the motion."""
-
-    horizon: int
-    given: Conditions
-    robots: tuple[Robot, ...]
-    names: tuple[str, ...]  # of the robot of each row
 
 
 @dataclass(frozen=True)
@@ -122,6 +104,13 @@ class Codec(nn.Module):
             "`xtok adapt DATA -o TOKENIZER` (seconds, no training), or give with_statistics(...), or use 'none'"
         )
 
+    def forget_robot(self, name: str) -> None:
+        """Its prior and books; "none" and robots known by their ranges stay."""
+        self.robots.pop(name, None)
+        for books in self.all_books:
+            books.own.pop(name) if name in books.own else None
+        self._bases.clear()
+
     def add_robot(self, prior: MotionPrior) -> None:
         self.robots[prior.statistics.embodiment] = prior
         self._bases.clear()
@@ -145,6 +134,8 @@ class Codec(nn.Module):
         if key not in self._bases:
             prior = self.prior(name, mask_D)
             basis = prior.at(horizon, self.config.intent_noise, self.config.code_dim)
+            if prior.slotwise is not None and self.device.type != "cpu":
+                prior = replace(prior, slotwise=prior.slotwise.to(self.device))
             self._bases[key] = prior, basis.to(self.device)
             while len(self._bases) > 1 and sum(found.bytes for _, found in self._bases.values()) > BASES_BYTES:
                 del self._bases[next(iter(self._bases))]  # the oldest; it can be made again
@@ -176,7 +167,7 @@ class Codec(nn.Module):
                 if name != NONE:
                     prior.statistics.check(self.layout, control_hz, context.horizon)
             slot_B[index] = get_embodiment(name).slot
-            robots.append(Robot(index, prior, basis, prior.valid.nonzero().flatten().to(device)))
+            robots.append(Robot(name, index, prior, basis, prior.valid.nonzero().flatten().to(device)))
         anchor_BD = context.anchor_BD
         if anchor_BD is None:
             anchor_BD = torch.zeros(len(context), self.layout.width)
@@ -232,7 +223,10 @@ class Codec(nn.Module):
         given = setting.given
         if dtype == torch.float64:
             given = Conditions(given.state_BD.double(), given.mask_BK, given.slot_B, given.control_hz_B.double())
-        h = network(motion_BTK.to(dtype), given, hidden_BTK)
+        if idle(network):
+            h = motion_BTK.new_zeros(len(motion_BTK), slots(setting.horizon), self.latent_dim, dtype=dtype)
+        else:
+            h = network(motion_BTK.to(dtype), given, hidden_BTK)
         if self.config.front == "none":
             return h
         seen = motion_BTK if hidden_BTK is None else torch.where(hidden_BTK, 0.0, motion_BTK)
@@ -282,13 +276,10 @@ class Codec(nn.Module):
             return CodecOutput(motion, h, intent, z, codes, found.commitment)
         coarse = self.quantize_intent(h.float(), setting)
         intent = h + (coarse.latents_NC.view_as(h).to(h.dtype) - h).detach()
-        predicted, scale = self._predict(intent, setting)
-        residual = self._analyse((motion_BTK - predicted).detach(), setting) / scale
+        residual, _ = self._details(motion_BTK.detach(), intent.detach(), setting)
         fine = self.detail(residual.float(), setting.names)
-        linear = predicted
-        if levels > 1:
-            detail = fine.partial_QNC[levels - 2].view(B, M, -1).detach().to(predicted.dtype)
-            linear = predicted + self._synthesise(detail * scale, setting)
+        detail = None if levels == 1 else fine.partial_QNC[levels - 2].view(B, M, -1).detach()
+        linear = self._linear(intent, detail, setting)
         motion, z = self._refine(linear, intent, setting, levels)
         codes = torch.cat([coarse.codes_NQ, fine.codes_NQ], dim=-1).view(B, M, -1)
         return CodecOutput(motion, h, intent, z, codes, coarse.commitment)
@@ -301,13 +292,15 @@ class Codec(nn.Module):
         h = self.latents(motion_BTK, setting, encoder=encoder)
         if self.config.front == "none":
             return self.books.search(h.float(), setting.names, self.config.beam)
-        codes, residual = self._intent(motion_BTK, h, setting)
-        return torch.cat([codes, self.detail.search(residual, setting.names, self.config.beam)], dim=-1)
+        coarse = self.quantize_intent(h, setting)
+        _, fine = self._details(motion_BTK, coarse.latents_NC.view_as(h), setting, self.config.beam)
+        return torch.cat([coarse.codes_NQ.view(*h.shape[:2], 1), fine], dim=-1)
 
     @torch.no_grad()
     def residual(self, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> Float[Tensor, "B M C"]:
         """What the detail levels have to code, for placing their books."""
-        return self._intent(motion_BTK, self.latents(motion_BTK, setting), setting)[1]
+        h = self.latents(motion_BTK, setting)
+        return self._details(motion_BTK, self.quantize_intent(h, setting).latents_NC.view_as(h), setting)[0]
 
     @torch.no_grad()
     def activity(
@@ -317,16 +310,31 @@ class Codec(nn.Module):
         (robot,) = setting.robots
         h = self.latents(motion_BTK, setting)
         found = self.quantize_intent(h, setting).latents_NC.view_as(h)
-        predicted, _ = self._predict(found, setting)
-        activity = robot.prior.activity(robot.basis, self.seen(found, setting, robot))
-        return activity, self._analyse(motion_BTK - predicted, setting)
+        seen = self.seen(found, setting, robot)
+        left = motion_BTK[..., robot.channels].flatten(1) - robot.basis.predict(seen)
+        return robot.prior.activity(robot.basis, seen), robot.basis.analyse(left)
 
-    def _intent(self, motion_BTK: Tensor, h_BMX: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
-        """q0's codes [B, M, 1] and what they leave open, as slot details [B, M, C]."""
-        found = self.quantize_intent(h_BMX, setting)
-        predicted, scale = self._predict(found.latents_NC.view_as(h_BMX), setting)
-        residual = self._analyse(motion_BTK - predicted, setting) / scale
-        return found.codes_NQ.view(*h_BMX.shape[:2], 1), residual
+    @torch.no_grad()
+    def _details(
+        self, motion_BTK: Tensor, intent_BMC: Tensor, setting: Setting, beam: int = 1
+    ) -> tuple[Float[Tensor, "B M C"], Int[Tensor, "B M q"]]:
+        """What q0 leaves open as slot details, and their codes."""
+        B, M, dim = len(motion_BTK), slots(setting.horizon), self.config.code_dim
+        details = torch.zeros(B, M, dim, dtype=torch.float64, device=motion_BTK.device)
+        codes = torch.zeros(B, M, self.config.levels - 1, dtype=torch.long, device=motion_BTK.device)
+        for robot in setting.robots:
+            book, slotwise = self.detail.of(robot.name), robot.prior.slotwise
+            motion, seen = motion_BTK[robot.rows][..., robot.channels].double(), self.seen(intent_BMC, setting, robot)
+            if slotwise is None:
+                size = robot.prior.scale(robot.basis, seen)[:, None, None]
+                detail = robot.basis.analyse(motion.flatten(1) - robot.basis.predict(seen)) / size
+                found = book.search(detail.flatten(0, 1), beam).view(len(robot.rows), M, -1)
+            else:
+                chosen: list[Tensor] = []
+                detail = slotwise.analyse(motion, seen.unflatten(1, (M, -1)), dim, choosing(book, beam, chosen))
+                found = torch.stack(chosen, dim=1)
+            details[robot.rows], codes[robot.rows] = detail, found
+        return details, codes
 
     @torch.no_grad()
     def decode(
@@ -340,12 +348,11 @@ class Codec(nn.Module):
         intent = self.intent.lookup(codes_BMq[..., :1], setting.names).double() * self.valid(setting)
         if present_BM is not None:
             intent = self._continued(intent, present_BM, setting)
-        linear, scale = self._predict(intent, setting)
+        detail = None
         if levels > 1:
-            scale = scale if present_BM is None else scale * present_BM[..., None]
             detail = self.detail.lookup(codes_BMq[..., 1:], setting.names).double()
-            linear = linear + self._synthesise(detail * scale, setting)
-        return self._refine(linear, intent, setting, levels)[0]
+            detail = detail if present_BM is None else detail * present_BM[..., None]
+        return self._refine(self._linear(intent, detail, setting), intent, setting, levels)[0]
 
     def _continued(self, intent_BMC: Tensor, present_BM: Bool[Tensor, "B M"], setting: Setting) -> Tensor:
         """q0 latents with missing slots filled by what the prior expects after the present ones."""
@@ -358,29 +365,22 @@ class Codec(nn.Module):
                 out[row] = torch.where(present_BM[row, :, None], intent_BMC[row], h)
         return out
 
-    def _predict(self, intent_BMX: Tensor, setting: Setting) -> tuple[Float[Tensor, "B T K"], Float[Tensor, "B 1 1"]]:
-        """The motion to expect from q0 alone, and the size of the details that it leaves open; float64."""
+    def _linear(self, intent_BMC: Tensor, detail_BMC: Tensor | None, setting: Setting) -> Float[Tensor, "B T K"]:
+        """The motion that codes mean by themselves, before the network's correction; float64."""
         B, K = setting.given.mask_BK.shape
-        out = torch.zeros(B, setting.horizon, K, dtype=torch.float64, device=intent_BMX.device)
-        scale = out.new_ones(B, 1, 1)
+        T = setting.horizon
+        out = torch.zeros(B, T, K, dtype=torch.float64, device=intent_BMC.device)
         for robot in setting.robots:
-            seen = self.seen(intent_BMX.double(), setting, robot)
-            y = robot.basis.predict(seen).unflatten(1, (setting.horizon, -1))
-            out[robot.rows[:, None, None], torch.arange(setting.horizon)[:, None], robot.channels] = y
-            scale[robot.rows, 0, 0] = robot.prior.scale(robot.basis, seen.detach())
-        return out, scale
-
-    def _analyse(self, residual_BTK: Tensor, setting: Setting) -> Float[Tensor, "B M C"]:
-        out = residual_BTK.new_zeros(len(residual_BTK), slots(setting.horizon), self.config.code_dim)
-        for robot in setting.robots:
-            out[robot.rows] = robot.basis.analyse(residual_BTK[robot.rows][..., robot.channels].flatten(1))
-        return out
-
-    def _synthesise(self, detail_BMC: Tensor, setting: Setting) -> Float[Tensor, "B T K"]:
-        out = detail_BMC.new_zeros(len(detail_BMC), setting.horizon, setting.given.mask_BK.shape[1])
-        for robot in setting.robots:
-            x = robot.basis.synthesise(detail_BMC[robot.rows]).view(len(robot.rows), setting.horizon, -1)
-            out[robot.rows[:, None, None], torch.arange(setting.horizon)[:, None], robot.channels] = x
+            seen = self.seen(intent_BMC.double(), setting, robot)
+            detail = None if detail_BMC is None else detail_BMC[robot.rows].double()
+            if robot.prior.slotwise is not None:
+                motion = robot.prior.slotwise.synthesise(detail, seen.unflatten(1, (slots(T), -1)), T)
+            else:
+                motion = robot.basis.predict(seen).unflatten(1, (T, -1))
+                if detail is not None:
+                    size = robot.prior.scale(robot.basis, seen.detach())[:, None, None]
+                    motion = motion + robot.basis.synthesise(detail * size).unflatten(1, (T, -1))
+            out[robot.rows[:, None, None], torch.arange(T)[:, None], robot.channels] = motion
         return out
 
     def _refine(
@@ -388,5 +388,12 @@ class Codec(nn.Module):
     ) -> tuple[Float[Tensor, "B T K"], Float[Tensor, "B M X"]]:
         """The network's correction of the linear decoding, and the slot latents it saw."""
         z = torch.cat([frames_to_slots(linear_BTK), intent_BMX.to(linear_BTK.dtype)], dim=-1).float()
+        if idle(self.decoder):
+            return linear_BTK, z
         correction = self.decoder(z, setting.given, setting.horizon, levels)
         return linear_BTK + correction * setting.given.mask_BK[:, None], z
+
+
+def idle(network: Encoder | Decoder) -> bool:
+    """Whether a network still is where it starts, at a correction of exactly zero: then there is no need to run it."""
+    return not torch.is_grad_enabled() and not network.out.weight.any() and not network.out.bias.any()

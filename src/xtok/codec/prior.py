@@ -26,6 +26,7 @@ from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
 from xtok.codec.basis import ChunkBasis, compand, deal, expand, fixed_sign, posterior, steps
+from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
 
 # One unit of intent by kind: q0 sees physical motion, so that a code means the same on every arm.
 INTENT_UNIT = {"position": 0.1, "rotation6d": 0.5, "gripper": 0.5, "velocity": 0.5, "scalar": 0.5}
@@ -68,6 +69,7 @@ class MotionPrior:
     factor_SKR: Float[Tensor, "S K R"]
     noise_MK: Float[Tensor, "M K"]
     activity_A: Float[Tensor, " A"]
+    slotwise: SlotPredictor | None = None
 
     def __post_init__(self) -> None:
         S, M, K, R = HORIZON_MAX, slots(HORIZON_MAX), int(self.valid.sum()), self.factor_SKR.shape[-1]
@@ -82,6 +84,9 @@ class MotionPrior:
             if given != shape:
                 robot = self.statistics.embodiment
                 raise ValueError(f"the motion prior of {robot!r} has {name} {given}; expected {shape} for its channels")
+        if self.slotwise is not None and self.slotwise.channels != K:
+            robot = self.statistics.embodiment
+            raise ValueError(f"the slot predictor of {robot!r} has {self.slotwise.channels} channels, the robot {K}")
 
     @cached_property
     def valid(self) -> Bool[Tensor, " Kfull"]:
@@ -208,6 +213,7 @@ class MotionPrior:
             "factor_SKR": self.factor_SKR,
             "noise_MK": self.noise_MK,
             "activity_A": self.activity_A,
+            **{f"slotwise.{name}": value for name, value in (self.slotwise.tensors() if self.slotwise else {}).items()},
         }
 
     def restricted(self, mask_D: Bool[np.ndarray, " D"]) -> MotionPrior:
@@ -224,6 +230,7 @@ class MotionPrior:
             mean_SK=self.mean_SK[:, kept],
             factor_SKR=self.factor_SKR[:, kept],
             noise_MK=self.noise_MK[:, kept],
+            slotwise=None if self.slotwise is None else self.slotwise.restricted(kept),
         )
 
 
@@ -278,6 +285,7 @@ class GenericPrior:
     temporal: dict[str, Float[Tensor, "S r"]]  # kind -> factor, in units of half a range
     noise: dict[str, Float[Tensor, " M"]]  # kind -> q0 noise by slot
     activity_A: Float[Tensor, " A"]
+    slotwise: GenericSlotPredictor | None = None
 
     def for_robot(self, statistics: Statistics) -> MotionPrior:
         """A prior over the valid channels of `statistics`."""
@@ -289,7 +297,10 @@ class GenericPrior:
             # Equal channels would leave the directions undetermined: each a little smaller than the one before.
             factor[:, k, k * r : (k + 1) * r] = self.temporal[kind] * (1 - 0.004 * k)
         noise = torch.stack([self.noise[kind] for kind in kinds], dim=1)
-        return MotionPrior(self.layout, statistics, torch.zeros(S, len(kinds)), factor, noise, self.activity_A)
+        slotwise = None if self.slotwise is None else self.slotwise.for_channels(len(kinds))
+        return MotionPrior(
+            self.layout, statistics, torch.zeros(S, len(kinds)), factor, noise, self.activity_A, slotwise
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         named = {f"temporal.{kind}": factor for kind, factor in self.temporal.items()}
@@ -297,6 +308,7 @@ class GenericPrior:
             **named,
             **{f"noise.{kind}": noise for kind, noise in self.noise.items()},
             "activity_A": self.activity_A,
+            **{f"slotwise.{name}": value for name, value in (self.slotwise.tensors() if self.slotwise else {}).items()},
         }
 
 

@@ -22,11 +22,15 @@ from xtok.codec.config import CodecConfig
 from xtok.codec.model import Codec
 from xtok.codec.prior import GenericPrior, MotionPrior, tangent_kinds
 from xtok.codec.quantizer import ResidualQuantizer
+from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
 BYTES_MAX = 4 << 30
 PRIOR_TENSORS = {"mean_SK", "factor_SKR", "noise_MK", "activity_A"}
+SLOTWISE = "slotwise."
+SLOTWISE_TENSORS = {"weight_HFX", "covariance_XX", "edge_A", "size_A"}
+GENERIC_SLOTWISE_TENSORS = {"weight_HPF", "covariance_FF", "edge_A", "size_A", "spectrum_C"}
 DEFAULT = "arms26"
 
 
@@ -116,10 +120,12 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
     codec.ranges = {name: Statistics.from_dict(part) for name, part in config["ranges"].items()}
     for name, part in config["robots"].items():
         fields = _pop(tensors, f"robot.{name}.", folder)
+        slotwise = _slotwise(fields, SLOTWISE_TENSORS, f"{folder / WEIGHTS}: the slot predictor of {name!r}")
         if fields.keys() != PRIOR_TENSORS:
             wrong = sorted(fields.keys() ^ PRIOR_TENSORS)
             raise ValueError(f"{folder / WEIGHTS}: the prior of {name!r} differs in {wrong}; fetch the tokenizer again")
-        codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields)
+        predictor = None if slotwise is None else SlotPredictor(**slotwise)
+        codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields, slotwise=predictor)
     if any(name.startswith("generic.") for name in tensors):
         codec.generic = _generic(codec.config.layout, _pop(tensors, "generic.", folder))
     fresh = {name: value for name, value in codec.state_dict().items() if _is_training_state(name)}
@@ -200,7 +206,16 @@ def _pop(tensors: dict[str, Tensor], prefix: str, folder: Path) -> dict[str, Ten
     return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
 
 
+def _slotwise(fields: dict[str, Tensor], expected: set[str], what: str) -> dict[str, Tensor] | None:
+    """Take the fields of a slot predictor out of a prior's; None where it has none."""
+    found = {name.removeprefix(SLOTWISE): fields.pop(name) for name in list(fields) if name.startswith(SLOTWISE)}
+    if found and found.keys() != expected:
+        raise ValueError(f"{what} differs in {sorted(found.keys() ^ expected)}; fetch the tokenizer again")
+    return found or None
+
+
 def _generic(layout: str, tensors: dict[str, Tensor]) -> GenericPrior:
+    slotwise = _slotwise(tensors, GENERIC_SLOTWISE_TENSORS, "the generic slot predictor")
     kinds = sorted(set(tangent_kinds(get_layout(layout))))
     wrong = sorted(
         tensors.keys() ^ {"activity_A", *(f"{part}.{kind}" for part in ("temporal", "noise") for kind in kinds)}
@@ -210,4 +225,5 @@ def _generic(layout: str, tensors: dict[str, Tensor]) -> GenericPrior:
             f"the generic prior differs in {wrong} from one for the kinds {kinds}; fetch the tokenizer again"
         )
     temporal, noise = ({kind: tensors[f"{part}.{kind}"] for kind in kinds} for part in ("temporal", "noise"))
-    return GenericPrior(get_layout(layout), temporal, noise, tensors["activity_A"])
+    predictor = None if slotwise is None else GenericSlotPredictor(**slotwise)
+    return GenericPrior(get_layout(layout), temporal, noise, tensors["activity_A"], predictor)

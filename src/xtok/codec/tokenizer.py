@@ -23,8 +23,9 @@ from xtok.actions.validate import check_actions
 from xtok.codec import storage
 from xtok.codec.arrays import ArrayInterface
 from xtok.codec.encoder import Encoder
-from xtok.codec.model import Codec, Setting
+from xtok.codec.model import Codec
 from xtok.codec.sequence import Checked, OnInvalid, check_sequences
+from xtok.codec.setting import Setting
 
 
 class Tokenizer(ArrayInterface):

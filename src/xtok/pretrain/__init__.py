@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xtok.pretrain.adapt import adapt, fit_rvq
+from xtok.pretrain.adapt import adapt, fit_rvq, measure
 from xtok.pretrain.loop import train
 from xtok.pretrain.recipe import Recipe
 
-__all__ = ["Recipe", "adapt", "fit_rvq", "train"]
+__all__ = ["Recipe", "adapt", "fit_rvq", "measure", "train"]

@@ -1,4 +1,4 @@
-"""A frozen tokenizer for a robot it has never seen: measured in closed form and by k-means, no gradient."""
+"""A frozen tokenizer for a robot it has never seen: measured in closed form (and by k-means), no gradient."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from xtok.codec import Tokenizer, small
 from xtok.codec.model import Codec
 from xtok.codec.prior import fit_prior
 from xtok.data import Episode
-from xtok.pretrain.corpus import Corpus
-from xtok.pretrain.initialise import CALIBRATION, WINDOWS, calibrate, draw_batches, initialise, own_books
+from xtok.pretrain.corpus import Corpus, draw_batches
+from xtok.pretrain.initialise import CALIBRATION, WINDOWS, calibrate, initialise, own_books
+from xtok.pretrain.slotwise import measured_books, samples_of
 
 
 def adapt(
@@ -26,17 +27,41 @@ def adapt(
     Raises:
         ValueError: no episode of a robot is longer than 64 frames, or too few frames for books.
     """
+    return _add(tokenizer, episodes, vectors, iterations, seed, books=tokenizer.codec.config.own_books)
+
+
+def measure(tokenizer: Tokenizer, episodes: Sequence[Episode], vectors: int = 30_000, seed: int = 0) -> Tokenizer:
+    """The same tokenizer with the robots of `episodes` added by closed forms alone: no book is placed on their motion.
+
+    Statistics, motion prior and (in `joints`) slot predictor are least squares over the episodes, as ranges are
+    quantiles over them; the codes are the shared ones. Seconds. `adapt` gives a joint robot books of its own.
+
+    Raises:
+        ValueError: no episode of a robot is longer than 64 frames.
+    """
+    return _add(tokenizer, episodes, vectors, 0, seed, books=False)
+
+
+@torch.no_grad()
+def _add(
+    tokenizer: Tokenizer, episodes: Sequence[Episode], vectors: int, iterations: int, seed: int, books: bool
+) -> Tokenizer:
     codec = tokenizer.shared_codec()
     corpus = Corpus(codec.layout, episodes)
     generator = torch.Generator().manual_seed(seed)
     for name, statistics in corpus.statistics.items():
         windows = corpus.windows(name, WINDOWS, generator)
+        codec.forget_robot(name)
         codec.add_robot(fit_prior(codec.layout, statistics, windows, codec.config.prior_rank))
         part = corpus.of(name)
-        if codec.config.own_books:
+        if books:
             own_books(codec, part, generator, vectors, seed, iterations)
-        else:
-            calibrate(codec, name, list(draw_batches(part, CALIBRATION, generator)))
+            continue
+        batches = list(draw_batches(part, min(vectors, CALIBRATION), generator, longest=True))
+        calibrate(codec, name, batches)
+        if codec.generic is not None and codec.generic.slotwise is not None:
+            samples = samples_of(codec, batches, codec.intent.shared)
+            measured_books(codec, codec.robots[name], samples)
     return Tokenizer(codec, tokenizer.name)
 
 

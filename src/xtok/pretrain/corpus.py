@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,14 @@ from torch import Tensor
 from xtok.actions.delta import tangent_mask, to_delta, to_tangent
 from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics, fit_statistics
-from xtok.actions.types import HORIZON_MAX, ChunkBatch, Context
+from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, Context
 from xtok.data import Episode, open_dataset, select
 
 VALIDATION_EVERY = 5  # of the train episodes, every fifth is kept from gradients and books
 # Motions are also played faster, slower and backwards: joint and hand paths stay ones that the robot can follow.
 RATES = (0.7, 1.4)
+# Lengths that priors and books are fitted on: the range of METHOD 2 in ten steps, some of them no multiple of 4.
+HORIZONS = (8, 11, 16, 21, 28, 32, 40, 47, 56, 64)
 WARPED, REVERSED = 0.75, 0.3  # shares of training chunks
 
 
@@ -184,3 +186,19 @@ def _sample(
         names += [source.statistics.embodiment] * n
     context = Context(layout, torch.cat(anchors), torch.cat(masks), torch.tensor(rates), tuple(names), horizon)
     return ChunkBatch(torch.cat(targets), context)
+
+
+def _draw_horizon(generator: torch.Generator) -> int:
+    return HORIZONS[int(torch.randint(len(HORIZONS), (), generator=generator))]
+
+
+def draw_batches(
+    corpus: Corpus, vectors: int, generator: torch.Generator, longest: bool = False
+) -> Iterator[ChunkBatch]:
+    """Chunks of mixed lengths until they have given that many slots. longest: one batch of 64 frames among them."""
+    seen = 0
+    while seen < vectors:
+        horizon = HORIZON_MAX if longest and seen == 0 else _draw_horizon(generator)
+        chunks = corpus.sample(horizon, 256, generator)
+        seen += len(chunks) * -(-horizon // FRAMES_PER_SLOT)
+        yield chunks

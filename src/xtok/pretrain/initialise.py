@@ -13,13 +13,14 @@ from tqdm import tqdm
 from xtok.actions.embodiments import NONE
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, slots
-from xtok.codec.model import Codec, Setting
+from xtok.codec.model import Codec
 from xtok.codec.prior import ACTIVITY_EDGES, fit_generic, fit_prior, no_activity
-from xtok.pretrain.corpus import Corpus
+from xtok.codec.setting import Setting
+from xtok.pretrain.corpus import Corpus, draw_batches
+from xtok.pretrain.slotwise import place_shared, place_slotwise, samples_of
 
-# Lengths that priors and books are fitted on: the range of METHOD 2 in ten steps, some of them no multiple of 4.
-HORIZONS = (8, 11, 16, 21, 28, 32, 40, 47, 56, 64)
 CALIBRATION = 40_000  # slots that q0 noise and activity are measured on
+VALIDATION_HORIZONS = (8, 32, 64)
 WINDOWS = 4096  # 64-frame windows a robot's prior is taken from
 
 
@@ -64,12 +65,14 @@ def refit_books(
         if name:
             own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
             continue
+        if own:
+            slotwise = place_shared(codec, corpus, generator, vectors, seed, iterations)
+            codec.generic = replace(fit_generic(codec.layout, list(codec.robots.values())), slotwise=slotwise)
+            codec.forget_bases()
+            continue
         h, valid, _ = zip(*_latents(codec, corpus, vectors // 2, generator), strict=True)
         codec.intent.shared.initialise(torch.cat(h), torch.cat(valid), iterations=iterations, seed=seed)
-        if not own:
-            calibrate_all(codec, corpus, generator)
-        codec.generic = fit_generic(codec.layout, list(codec.robots.values()))
-        codec.forget_bases()
+        calibrate_all(codec, corpus, generator)
         detail = [codec.residual(*_motion(codec, chunks)) for chunks in draw_batches(corpus, vectors * 2, generator)]
         rows = torch.cat([part.flatten(0, 1).float() for part in detail])
         codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
@@ -77,17 +80,40 @@ def refit_books(
 
 @torch.no_grad()
 def own_books(codec: Codec, part: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int) -> None:
-    """Books of the one robot of `part` by k-means on about so many slots of its chunks."""
+    """Books of the one robot of `part` by k-means on about so many slots of its chunks.
+
+    Details are coded for the chunk as a whole or slot by slot, whichever has the lower l1 on validation episodes.
+    """
     (name,) = part.statistics
-    for books in codec.all_books:
-        books.add(name)
-    batches = list(draw_batches(part, vectors, generator))
+    for each in codec.all_books:
+        each.add(name)
+    batches = list(draw_batches(part, vectors, generator, longest=True))
     h = torch.cat([codec.latents(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
     codec.intent.of(name).initialise(h, iterations=iterations, seed=seed)
     calibrate(codec, name, batches)
-    batches += draw_batches(part, vectors, generator)
-    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
-    codec.detail.of(name).initialise(detail, iterations=iterations, seed=seed)
+    more = [*batches, *draw_batches(part, vectors, generator)]
+    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in more])
+    book = codec.detail.of(name)
+    book.initialise(detail, iterations=iterations, seed=seed)
+    by_chunk, l1_by_chunk, books = codec.robots[name], validation_l1(codec, part), book.books_QVC.clone()
+
+    samples = samples_of(codec, batches, codec.intent.of(name))
+    place_slotwise(codec, name, samples, generator, vectors, seed, iterations)
+    if sum(validation_l1(codec, part)) > sum(l1_by_chunk):
+        codec.add_robot(by_chunk)
+        book.books_QVC.copy_(books)
+
+
+@torch.no_grad()
+def validation_l1(codec: Codec, part: Corpus) -> list[float]:
+    """Of one robot's validation chunks, at each length it has chunks of."""
+    out = []
+    for horizon in VALIDATION_HORIZONS:
+        chunks = part.validate(horizon, 128)
+        motion, setting = _motion(codec, chunks)
+        decoded = codec.decode(codec.encode(motion, setting), setting)
+        out.append(float((decoded - motion)[..., setting.robots[0].channels].abs().mean()))
+    return out
 
 
 @torch.no_grad()
@@ -124,7 +150,7 @@ def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> None:
     noise_MK = (error / count.clamp_min(1)[:, None]).float()
     last = int(count.nonzero().max())
     noise_MK[last + 1 :] = noise_MK[last]  # slots that no chunk reached
-    codec.add_robot(replace(prior, noise_MK=noise_MK, activity_A=no_activity()))
+    codec.add_robot(replace(prior, noise_MK=noise_MK, activity_A=no_activity(), slotwise=None))
 
     bins = len(ACTIVITY_EDGES) + 1
     size, hits = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
@@ -155,20 +181,6 @@ def pooled_statistics(parts: list[Statistics]) -> Statistics:
         low_D=np.where(unknown, -1.0, low_D),
         high_D=np.where(unknown, 1.0, high_D),
     )
-
-
-def _draw_horizon(generator: torch.Generator) -> int:
-    return HORIZONS[int(torch.randint(len(HORIZONS), (), generator=generator))]
-
-
-def draw_batches(corpus: Corpus, vectors: int, generator: torch.Generator) -> Iterator[ChunkBatch]:
-    """Chunks of mixed lengths until they have given that many slots."""
-    seen = 0
-    while seen < vectors:
-        horizon = _draw_horizon(generator)
-        chunks = corpus.sample(horizon, 256, generator)
-        seen += len(chunks) * -(-horizon // FRAMES_PER_SLOT)
-        yield chunks
 
 
 @torch.no_grad()

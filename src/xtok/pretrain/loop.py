@@ -25,7 +25,8 @@ from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
 from xtok.codec import Tokenizer
 from xtok.codec.encoder import Conditions
-from xtok.codec.model import Codec, CodecOutput, Setting
+from xtok.codec.model import Codec, CodecOutput
+from xtok.codec.setting import Setting
 from xtok.pretrain import checkpoint
 from xtok.pretrain.average import WeightAverage
 from xtok.pretrain.corpus import Corpus
@@ -189,7 +190,7 @@ class Trainer:
         """Average the networks, place the books anew under them, write the tokenizer and the heads."""
         self.average.copy_to_module()
         recipe = self.recipe
-        if recipe.learns == "all":
+        if recipe.learns == "all" and recipe.steps:
             refit_books(self.codec, self.corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
         shown = self._log_validation("released_")
         tqdm.write(f"{recipe.name}: averaged, books refitted: {shown}")

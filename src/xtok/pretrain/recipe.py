@@ -29,7 +29,7 @@ class Recipe:
     book_vectors, book_iterations: k-means sample and rounds.
 
     Raises:
-        ValueError: an unknown form of masked action modelling, or no steps.
+        ValueError: an unknown form of masked action modelling, or a negative number of steps.
     """
 
     name: str
@@ -65,8 +65,8 @@ class Recipe:
             raise ValueError(f"learns is {self.learns!r}; expected 'all' or 'decoder'")
         if self.learns == "decoder" and self.mam != "none":
             raise ValueError("masked action modelling shapes the encoder: it needs learns='all'")
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; expected 1 or more")
+        if self.steps < 0:
+            raise ValueError(f"steps is {self.steps}; expected 0 (closed forms and books alone) or more")
 
     def mam_forms(self, step: int) -> frozenset[str]:
         """Loss keys of the forms that are on at a step."""

@@ -36,8 +36,18 @@ def small_arms26_decoder() -> Recipe:
 
 
 def small_joints() -> Recipe:
-    """The codec that ships for joints. `xtok train small_joints --data DATA... -o RUN_DIR`, two CPU cores."""
-    return replace(small_arms26(), name="small_joints", codec=small("joints"), steps=200)
+    """The codec that ships for joints: closed forms and k-means, no network. Two CPU cores, about ten minutes.
+
+    `xtok train small_joints --data DATA... -o RUN_DIR`
+    """
+    return replace(
+        small_arms26(), name="small_joints", codec=small("joints"), steps=0, mam="none", book_vectors=300_000
+    )
+
+
+def small_joints_trained() -> Recipe:
+    """As `small_joints`, and 200 steps of the networks: worse on CR5 when last run (docs/log.md, 2026-11-23)."""
+    return replace(small_joints(), name="small_joints_trained", steps=200, mam="codes")
 
 
 def small_arms26_mam(form: Mam) -> Recipe:
@@ -87,6 +97,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "small_arms26": small_arms26,
     "small_arms26_decoder": small_arms26_decoder,
     "small_joints": small_joints,
+    "small_joints_trained": small_joints_trained,
     **{f"small_arms26_mam_{form}": partial(small_arms26_mam, form) for form in _FORMS},
     "small_arms26_plain": small_arms26_plain,
     "paper_arms26": paper_arms26,

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from xtok.actions.layout import Layout
 from xtok.actions.types import FRAMES_PER_SLOT, slots
 from xtok.codec.layers import Block
-from xtok.codec.model import Codec, CodecOutput, Setting
+from xtok.codec.model import Codec, CodecOutput
 from xtok.codec.quantizer import ResidualQuantizer
+from xtok.codec.setting import Setting
 
 # METHOD 4, L_mam: of all positions 15 % are predicted; of these 80 % show [MASK], 10 % a random code, 10 % their own.
 PREDICTED, SHOWN_MASK, SHOWN_RANDOM = 0.15, 0.8, 0.1

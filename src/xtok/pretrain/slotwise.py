@@ -1,0 +1,266 @@
+"""Fit slot predictors and the books of their details: least squares and k-means. Decision 0007.
+
+# B chunks, T frames, M slots, K channels of a robot, X = 4 K, F features, N samples, A activity bins, C code dimension
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from xtok.actions.types import FRAMES_PER_SLOT, ChunkBatch, slots
+from xtok.codec.model import Codec
+from xtok.codec.prior import MotionPrior
+from xtok.codec.quantizer import ResidualQuantizer
+from xtok.codec.slotwise import FEATURES, PAST, Choose, GenericSlotPredictor, SlotPredictor, Step, choosing
+from xtok.pretrain.corpus import Corpus, draw_batches
+
+NOISE = 2e-3  # half ranges: what decoding is taken to err by before there are books
+BINS = 8  # of activity
+_RIDGE = 3e-6
+VIRTUAL_CHANNELS = (4, 8)  # channels of a virtual robot, both ends included
+VIRTUAL_ROBOTS = 28
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Chunks of one robot and one length: motion in units of its prior, and q0's view of it."""
+
+    motion_BTK: Float[Tensor, "B T K"]
+    seen_BMX: Float[Tensor, "B M x"]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """detail_NC, weight_N: what books are to be placed on.
+
+    An absolute error counts by the size of the motion, not by its square, so a detail (which is relative to that size)
+    weighs as much as its size.
+    """
+
+    predictor: SlotPredictor
+    detail_NC: Float[Tensor, "N C"]
+    weight_N: Float[Tensor, " N"]
+
+
+@torch.no_grad()
+def samples_of(
+    codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuantizer, mask_D: Bool[np.ndarray, " D"] | None = None
+) -> list[Sample]:
+    """Chunks of one robot as q0's `book` sees them. mask_D: only these of its channels (a virtual robot)."""
+    out = []
+    for chunks in batches:
+        if mask_D is not None:
+            kept_D = torch.from_numpy(mask_D.copy())
+            context = replace(chunks.context, mask_BD=chunks.context.mask_BD & kept_D)
+            chunks = ChunkBatch(torch.where(kept_D, chunks.target_BTD, 0.0), context)
+        setting = codec.setting(chunks.context)
+        (robot,) = setting.robots
+        motion = codec.motion(chunks, setting)
+        h = codec.latents(motion, setting)
+        found = book.lookup(book.search(h.flatten(0, 1), 1)).double().view(h.shape)
+        seen = codec.seen(found, setting, robot).unflatten(1, (slots(setting.horizon), -1))
+        out.append(Sample(motion[..., robot.channels], seen))
+    return out
+
+
+def fit_slotwise(samples: Sequence[Sample], dim: int, book: ResidualQuantizer | None = None) -> Fitted:
+    """A predictor by least squares, given the past as `book` decodes it (None: as it was, plus a little noise).
+
+    With a book, the samples are coded by a predictor that was fitted without one.
+    """
+    K = samples[0].motion_BTK.shape[-1]
+    X = FRAMES_PER_SLOT * K
+    if book is None:
+        generator = torch.Generator().manual_seed(0)
+        blank = SlotPredictor(torch.zeros(PAST + 1, FEATURES * K, X), torch.eye(X), torch.empty(0), torch.ones(1))
+        noise = NOISE / X**0.5  # `blank` codes in units of its total
+
+        def noisy(detail: Tensor) -> Tensor:
+            return detail + noise * torch.randn(detail.shape, generator=generator, dtype=detail.dtype)
+
+        return _fit(_trace(blank, samples, X, noisy), dim)
+    first = fit_slotwise(samples, dim).predictor
+    return _fit(_trace(first, samples, dim, choosing(book, 1, [])), dim)
+
+
+def _trace(predictor: SlotPredictor, samples: Sequence[Sample], dim: int, choose: Choose) -> list[Step]:
+    trace: list[Step] = []
+    for sample in samples:
+        predictor.analyse(sample.motion_BTK, sample.seen_BMX, dim, choose, trace)
+    return trace
+
+
+def _fit(trace: Sequence[Step], dim: int) -> Fitted:
+    by_history = [[step for step in trace if step[2] == h] for h in range(PAST + 1)]
+    if empty := [h for h, steps in enumerate(by_history) if not steps]:
+        raise ValueError(f"no chunk of the sample has {empty[0] + 1} whole slots; draw longer ones as well")
+    features = [torch.cat([f for f, _, _ in steps]) for steps in by_history]
+    wanted = [torch.cat([w for _, w, _ in steps]) for steps in by_history]
+    weight_HFX = torch.stack([least_squares(f, w) for f, w in zip(features, wanted, strict=True)]).float()
+    predicted = [f @ w.double() for f, w in zip(features, weight_HFX, strict=True)]
+    left_NX = torch.cat([w - p for w, p in zip(wanted, predicted, strict=True)])
+    covariance = (left_NX.T @ left_NX / len(left_NX)).float()
+    plain = SlotPredictor(weight_HFX, covariance, torch.empty(0), torch.ones(1))
+    activity_N = torch.cat([plain.activity(p, f) for p, f in zip(predicted, features, strict=True)])
+    edge_A = torch.quantile(_some(activity_N), torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1])
+    bin_N = torch.bucketize(activity_N, edge_A.float().double())
+    energy_N = left_NX.square().sum(dim=1) / covariance.double().trace().clamp_min(1e-12)
+    energy_A = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bin_N, energy_N)
+    hits_A = torch.bincount(bin_N, minlength=BINS)
+    # A few pseudo-counts of the average keep rare bins sane.
+    size_A = ((energy_A + 8 * energy_N.mean()) / (hits_A + 8)).sqrt().clamp_min(1e-4).float()
+    predictor = replace(plain, edge_A=edge_A.float(), size_A=size_A)
+    size_N = size_A.double()[bin_N]
+    detail_NC = predictor.to_detail(left_NX / size_N[:, None], dim)
+    return Fitted(predictor, detail_NC.float(), (size_N / size_N.mean()).float())
+
+
+def least_squares(features_NF: Tensor, wanted_NX: Tensor) -> Float[Tensor, "F x"]:
+    gram = features_NF.T @ features_NF
+    ridge = _RIDGE * len(features_NF) * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.linalg.solve(gram + ridge, features_NF.T @ wanted_NX)
+
+
+def _some(x_N: Tensor, most: int = 100_000) -> Tensor:
+    """Every n-th value: torch.quantile takes 16 million at most, and needs far fewer."""
+    return x_N[:: max(1, len(x_N) // most)]
+
+
+def draw_details(parts: Sequence[Fitted], count: int, generator: torch.Generator) -> Float[Tensor, "N C"]:
+    """Details in proportion to their weights, for k-means."""
+    detail_NC, weight_N = torch.cat([p.detail_NC for p in parts]), torch.cat([p.weight_N for p in parts])
+    return detail_NC[torch.multinomial(weight_N, count, replacement=True, generator=generator)]
+
+
+def place_slotwise(
+    codec: Codec,
+    name: str,
+    samples: Sequence[Sample],
+    generator: torch.Generator,
+    vectors: int,
+    seed: int,
+    iterations: int,
+) -> None:
+    """Slot predictor and detail books of one robot: first on its past as it was, then as the books decode it."""
+    dim, book = codec.config.code_dim, codec.detail.of(name)
+    fitted = fit_slotwise(samples, dim)
+    book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
+    fitted = fit_slotwise(samples, dim, book)
+    # Books come last: they are bound to the directions of the predictor that they are used with.
+    book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
+    codec.add_robot(replace(codec.robots[name], slotwise=fitted.predictor))
+
+
+@dataclass(frozen=True)
+class Virtual:
+    """Some channels of a robot, as if they were a robot of their own."""
+
+    name: str
+    mask_D: Bool[np.ndarray, " D"]
+
+
+def virtual_robots(codec: Codec, seed: int, count: int = VIRTUAL_ROBOTS) -> list[Virtual]:
+    """Robots of few joints out of those of the corpus, in equal numbers: shared books are for robots not seen yet.
+
+    Whole robots if they are small enough, else runs of neighbouring channels (an arm, a finger) and random ones.
+    """
+    random = np.random.default_rng(seed)
+    low, high = VIRTUAL_CHANNELS
+    names = sorted(codec.robots)
+    out = []
+    for i in range(count):
+        name = names[i % len(names)]
+        full_D = codec.robots[name].statistics.mask_D
+        channels = np.flatnonzero(full_D)
+        size = min(int(random.integers(low, high + 1)), len(channels))
+        if i < len(names) and len(channels) <= high:
+            chosen = channels
+        elif (i // len(names)) % 2:
+            chosen = random.choice(channels, size, replace=False)
+        else:
+            start = int(random.integers(0, len(channels) - size + 1))
+            chosen = channels[start : start + size]
+        mask_D = np.zeros_like(full_D)
+        mask_D[chosen] = True
+        out.append(Virtual(name, mask_D))
+    return out
+
+
+@torch.no_grad()
+def place_shared(
+    codec: Codec, corpus: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int
+) -> GenericSlotPredictor:
+    """Shared books of q0 and details on virtual robots, and the slot predictor of robots that were not measured."""
+    robots = virtual_robots(codec, seed)
+    each = max(256, 2 * vectors // len(robots))
+    drawn = [(robot, list(draw_batches(corpus.of(robot.name), each, generator, longest=True))) for robot in robots]
+    latents = torch.cat([_latents(codec, batches, robot) for robot, batches in drawn])
+    chosen = torch.randperm(len(latents), generator=generator)[:vectors]
+    codec.intent.shared.initialise(latents[chosen], iterations=iterations, seed=seed)
+    samples = [samples_of(codec, batches, codec.intent.shared, robot.mask_D) for robot, batches in drawn]
+    dim, book = codec.config.code_dim, codec.detail.shared
+    fitted = [fit_slotwise(part, dim) for part in samples]
+    book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
+    fitted = [fit_slotwise(part, dim, book) for part in samples]
+    book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
+    spectrum_C = torch.stack([rms(part.detail_NC) for part in fitted]).square().mean(dim=0).sqrt()
+    return _generic(samples, fitted, book, spectrum_C)
+
+
+def _latents(codec: Codec, batches: Sequence[ChunkBatch], robot: Virtual) -> Float[Tensor, "N C"]:
+    kept_D = torch.from_numpy(robot.mask_D.copy())
+    out = []
+    for chunks in batches:
+        context = replace(chunks.context, mask_BD=chunks.context.mask_BD & kept_D)
+        part = ChunkBatch(torch.where(kept_D, chunks.target_BTD, 0.0), context)
+        setting = codec.setting(context)
+        out.append(codec.latents(codec.motion(part, setting), setting).flatten(0, 1).float())
+    return torch.cat(out)
+
+
+def rms(x_NC: Tensor) -> Float[Tensor, " C"]:
+    return x_NC.square().mean(dim=0).sqrt()
+
+
+def _generic(
+    samples: Sequence[Sequence[Sample]], fitted: Sequence[Fitted], book: ResidualQuantizer, spectrum_C: Tensor
+) -> GenericSlotPredictor:
+    """One predictor for every channel of every virtual robot, as their decoded past tells it."""
+    features: list[list[Tensor]] = [[] for _ in range(PAST + 1)]
+    wanted: list[list[Tensor]] = [[] for _ in range(PAST + 1)]
+    for part, found in zip(samples, fitted, strict=True):
+        K, dim = found.predictor.channels, len(spectrum_C)
+        for feature, want, history in _trace(found.predictor, part, dim, choosing(book, 1, [])):
+            features[history].append(feature.view(-1, FEATURES, K).mT.flatten(0, 1))
+            wanted[history].append(want.view(-1, FRAMES_PER_SLOT, K).mT.flatten(0, 1))
+    inputs, outputs = [torch.cat(f) for f in features], [torch.cat(w) for w in wanted]
+    weight = torch.stack([least_squares(f, w) for f, w in zip(inputs, outputs, strict=True)])
+    left = torch.cat([w - f @ p for f, w, p in zip(inputs, outputs, weight, strict=True)])
+    covariance = left.T @ left / len(left)
+    edge_A = torch.stack([part.predictor.edge_A for part in fitted]).mean(dim=0)
+    size_A = torch.stack([part.predictor.size_A for part in fitted]).log().mean(dim=0).exp()
+    return GenericSlotPredictor(weight.float(), covariance.float(), edge_A, size_A, spectrum_C)
+
+
+def measured_books(codec: Codec, prior: MotionPrior, samples: Sequence[Sample]) -> None:
+    """Add a robot with a slot predictor of its own and the shared detail books, stretched to how its details spread.
+
+    Nothing is placed on its data: a code has the shared books' shape, in the units of the robot.
+    """
+    assert codec.generic is not None and codec.generic.slotwise is not None
+    name, shared = prior.statistics.embodiment, codec.detail.shared
+    book = codec.detail.add(name)
+    spectrum_C = codec.generic.slotwise.spectrum_C.clamp_min(1e-9)
+    fitted = fit_slotwise(samples, codec.config.code_dim)
+    for again in (True, False):
+        own_C = rms(fitted.detail_NC)
+        book.books_QVC.copy_(shared.books_QVC * torch.where(own_C > 0, (own_C / spectrum_C).clamp(0.05, 20.0), 1.0))
+        if again:
+            fitted = fit_slotwise(samples, codec.config.code_dim, book)
+    codec.add_robot(replace(prior, slotwise=fitted.predictor))

@@ -1,0 +1,261 @@
+"""Details slot by slot: the loop of encoding and decoding, its generic form, and where it is kept.
+
+# B chunks, T frames, M slots, K channels, X = 4 K values of a slot, C dimensions of a detail
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import codec_kit as kit
+import synthetic
+from xtok import Tokenizer
+from xtok.actions.layout import JOINTS
+from xtok.actions.types import FRAMES_PER_SLOT, slots
+from xtok.codec.config import CodecConfig
+from xtok.codec.model import Codec
+from xtok.codec.slotwise import FEATURES, PAST, GenericSlotPredictor, SlotPredictor, Step
+from xtok.pretrain import adapt, measure
+from xtok.pretrain.slotwise import Sample, fit_slotwise, virtual_robots
+from xtok.recipes import tiny
+
+K, X = 7, 28
+HORIZONS = (8, 13, 18, 32, 64)
+
+
+@cache
+def sample(horizon: int) -> Sample:
+    """Smooth joints in half ranges, and a coarse view of them such as q0 gives."""
+    absolute = torch.from_numpy(kit.smooth_joints(horizon, 64, seed=horizon)).double()[..., [*range(6), 60]]
+    motion = (absolute[:, 1:] - absolute[:, :1]) / 2.5
+    M = slots(horizon)
+    padded = torch.nn.functional.pad(motion, (0, 0, 0, 4 * M - horizon)).view(len(motion), M, -1)
+    noise = torch.randn(padded.shape, generator=torch.Generator().manual_seed(1)).double()
+    return Sample(motion, padded + 0.05 * noise)
+
+
+@cache
+def predictor() -> SlotPredictor:
+    return fit_slotwise([sample(horizon) for horizon in HORIZONS], X).predictor
+
+
+def keep(detail: Tensor) -> Tensor:
+    return detail
+
+
+def rounded(detail: Tensor) -> Tensor:
+    """Stands for a book: what it gives is what both sides know."""
+    return (detail * 4).round() / 4
+
+
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_synthesis_undoes_analysis(horizon: int) -> None:
+    given = sample(horizon)
+    detail = predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep)
+    back = predictor().synthesise(detail, given.seen_BMX, horizon)
+    torch.testing.assert_close(back, given.motion_BTK, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("horizon", HORIZONS)
+def test_errors_do_not_build_up_since_encoding_knows_what_decoding_will_have(horizon: int) -> None:
+    given, chosen = sample(horizon), []
+
+    def choose(detail: Tensor) -> Tensor:
+        chosen.append(rounded(detail))
+        return chosen[-1]
+
+    predictor().analyse(given.motion_BTK, given.seen_BMX, X, choose)
+    back = predictor().synthesise(torch.stack(chosen, dim=1), given.seen_BMX, horizon)
+    error_T = (back - given.motion_BTK).abs().mean(dim=(0, 2))
+    assert error_T[-4:].mean() < 3 * error_T[:4].mean() + 1e-6
+    open_loop = rounded(predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep))
+    drifted = predictor().synthesise(open_loop, given.seen_BMX, horizon)
+    assert (back - given.motion_BTK).abs().mean() < (drifted - given.motion_BTK).abs().mean()
+
+
+def test_prediction_leaves_less_than_holding_the_last_frame() -> None:
+    trace: list[Step] = []
+    given = sample(32)
+    predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep, trace)
+    wanted = torch.cat([want for _, want, _ in trace])
+    left = torch.cat([want - f @ predictor().weight_HFX[h].double() for f, want, h in trace])
+    assert left.square().sum() < 0.05 * wanted.square().sum()
+    assert {history for _, _, history in trace} == set(range(PAST + 1))
+
+
+def test_a_prefix_of_a_chunk_has_the_codes_of_the_chunk_but_for_the_slot_that_saw_ahead() -> None:
+    """Slot i looks at q0 of i + 1 and at nothing later, so motion can be decoded one slot behind the stream."""
+    given = sample(32)
+    whole = predictor().synthesise(None, given.seen_BMX, 32)
+    part = predictor().synthesise(None, given.seen_BMX[:, :5], 20)
+    torch.testing.assert_close(part[:, :16], whole[:, :16], atol=1e-12, rtol=0)
+
+
+def test_a_generic_predictor_treats_every_channel_alike() -> None:
+    torch.manual_seed(0)
+    one = GenericSlotPredictor(
+        torch.randn(PAST + 1, FEATURES, FRAMES_PER_SLOT),
+        torch.eye(4) + 0.1,
+        torch.zeros(1),
+        torch.ones(2),
+        torch.ones(8),
+    )
+    three, single = one.for_channels(3), one.for_channels(1)
+    seen = torch.randn(5, 4, FRAMES_PER_SLOT, 3).double()
+    together = three.synthesise(None, seen.flatten(2), 16)
+    for k in range(3):
+        alone = single.synthesise(None, seen[..., k].contiguous(), 16)
+        torch.testing.assert_close(together[..., k], alone[..., 0], atol=1e-9, rtol=1e-9)
+
+
+def test_fewer_channels_are_the_same_predictor_without_the_others() -> None:
+    kept = torch.tensor([True, False, True, True, False, True, True])
+    small = predictor().restricted(kept)
+    assert small.channels == 5
+    torch.testing.assert_close(small.covariance_XX[0, 1], predictor().covariance_XX[0, 2])
+    torch.testing.assert_close(small.weight_HFX[2, 1, 2], predictor().weight_HFX[2, 2, 3])
+
+
+def test_shapes_that_do_not_fit_are_told() -> None:
+    with pytest.raises(ValueError, match=r"slot predictor has edge_A \(3,\); expected \(7,\)"):
+        replace(predictor(), edge_A=torch.zeros(3))
+    with pytest.raises(ValueError, match=r"slot predictor has weight_HFX"):
+        replace(predictor(), weight_HFX=torch.zeros(2, 2, X))
+
+
+# -- in a codec -----------------------------------------------------------------------------------------------------
+
+
+@cache
+def joints_codec() -> Codec:
+    """Books per robot, shared ones for robots not seen; beam 1, so that training and encoding choose alike."""
+    config = replace(tiny().codec, layout="joints", intent_space="principal", own_books=True, beam=1, code_dim=32)
+    return synthetic._fitted(config)
+
+
+@pytest.fixture
+def tokenizer() -> Iterator[Tokenizer]:
+    yield Tokenizer(joints_codec(), "joints")
+
+
+def chunks(horizon: int = 18):
+    return synthetic.corpus("joints").validate(horizon, 12)
+
+
+def slotwise_codec() -> Codec:
+    """The codec with its robot coded slot by slot, whichever way the choice fell."""
+    from xtok.pretrain.corpus import draw_batches
+    from xtok.pretrain.slotwise import place_slotwise, samples_of
+
+    codec = Tokenizer(joints_codec()).shared_codec()
+    generator = torch.Generator().manual_seed(0)
+    part = synthetic.corpus("joints").of(synthetic.JOINT_ROBOT)
+    samples = samples_of(codec, list(draw_batches(part, 2000, generator)), codec.intent.of(synthetic.JOINT_ROBOT))
+    place_slotwise(codec, synthetic.JOINT_ROBOT, samples, generator, 1500, 0, 3)
+    return codec
+
+
+def test_a_wrong_code_of_one_slot_fades() -> None:
+    """A predictor that was fitted on the past as it is decoded leans on q0 too, so an error does not grow for ever."""
+    codec = slotwise_codec()
+    batch = chunks(64)
+    setting = codec.setting(batch.context)
+    codes = codec.encode(codec.motion(batch, setting), setting)
+    spoilt = codes.clone()
+    spoilt[:, 1, 1] = (spoilt[:, 1, 1] + 7) % codec.config.codebook_size
+    off_T = (codec.decode(spoilt, setting) - codec.decode(codes, setting)).abs().mean(dim=(0, 2))
+    assert off_T[:4].max() == pytest.approx(0, abs=1e-9)
+    print(off_T)
+    assert off_T[-8:].mean() < 0.5 * off_T[4:8].mean()
+
+
+@pytest.mark.parametrize("horizon", (13, 32))
+def test_decoding_of_codes_is_the_training_forward(horizon: int) -> None:
+    codec = slotwise_codec()
+    batch = chunks(horizon)
+    setting = codec.setting(batch.context)
+    motion = codec.motion(batch, setting)
+    for levels in (1, 4):
+        codes = codec.encode(motion, setting)[..., :levels]
+        decoded = codec.decode(codes, setting)
+        with torch.no_grad():
+            forward = codec(motion, setting, levels).motion_BTK
+        torch.testing.assert_close(decoded, forward, atol=1e-5, rtol=0)
+
+
+def test_the_reconstruction_has_a_gradient_to_q0() -> None:
+    codec = slotwise_codec()
+    batch = chunks(16)
+    setting = codec.setting(batch.context)
+    motion = codec.motion(batch, setting)
+    codec.encoder.out.bias.grad = None
+    codec(motion, setting).motion_BTK.sub(motion).square().mean().backward()
+    assert codec.encoder.out.bias.grad is not None and codec.encoder.out.bias.grad.abs().sum() > 0
+
+
+def test_codes_do_not_depend_on_the_batch() -> None:
+    tokenizer = Tokenizer(slotwise_codec())
+    batch = chunks(18)
+    together = tokenizer.encode(batch).grid_BMQ
+    assert together is not None
+    for row in (0, 5, 11):
+        alone = tokenizer.encode(batch[row : row + 1]).grid_BMQ
+        assert alone is not None and torch.equal(alone[0], together[row])
+
+
+def test_slot_predictors_are_saved_and_loaded(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(slotwise_codec())
+    tokenizer.save_pretrained(tmp_path)
+    again = Tokenizer.from_pretrained(tmp_path)
+    assert again.digest == tokenizer.digest
+    assert again.codec.robots[synthetic.JOINT_ROBOT].slotwise is not None
+    assert again.codec.generic is not None and again.codec.generic.slotwise is not None
+    batch = chunks(18)
+    before, after = tokenizer.encode(batch).grid_BMQ, again.encode(batch).grid_BMQ
+    assert before is not None and after is not None and torch.equal(before, after)
+
+
+def test_virtual_robots_have_few_channels_of_one_robot() -> None:
+    codec = joints_codec()
+    for robot in virtual_robots(codec, seed=0):
+        full = codec.robots[robot.name].statistics.mask_D
+        assert 4 <= robot.mask_D.sum() <= 8 and not (robot.mask_D & ~full).any()
+
+
+def test_measuring_stretches_the_shared_books_and_adapting_places_new_ones(tokenizer: Tokenizer) -> None:
+    train = synthetic.episodes(JOINTS)
+    shared = tokenizer.codec.detail.shared.books_QVC.clone()
+    measured = measure(tokenizer, train, vectors=2000).codec
+    name = synthetic.JOINT_ROBOT
+    assert name not in measured.intent.own, "q0 is the shared one"
+    ratio = (measured.detail.of(name).books_QVC / shared)[0]
+    ratio = ratio[shared[0].abs().min(dim=1).values > 1e-6]
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio), atol=1e-3, rtol=1e-3)
+    adapted = adapt(tokenizer, train, vectors=2000, iterations=3).codec
+    assert name in adapted.intent.own
+    assert torch.equal(tokenizer.codec.detail.shared.books_QVC, shared), "the tokenizer itself stays as it was"
+    batch = chunks(32)
+    for codec in (measured, adapted):
+        each = Tokenizer(codec)
+        decoded = each.decode(each.encode(batch), batch.context)
+        assert torch.isfinite(decoded.delta_BTD).all()
+
+
+def test_a_robot_known_by_ranges_alone_is_served(tokenizer: Tokenizer) -> None:
+    statistics = replace(tokenizer.statistics[synthetic.JOINT_ROBOT], embodiment="none:new")
+    batch = kit.renamed(chunks(18), "none:new")
+    new = tokenizer.with_statistics(statistics)
+    decoded = new.decode(new.encode(batch), batch.context)
+    assert torch.isfinite(decoded.delta_BTD).all()
+
+
+def test_config_stays_as_it_was() -> None:
+    """Slot predictors are data of a robot: weights from before they existed still load."""
+    assert "slot" not in " ".join(CodecConfig().to_dict())
