@@ -1,0 +1,66 @@
+"""Three views of a world, rendered by a mujoco.Renderer of our own with everything off that costs and shows little.
+
+S side of the square images, pixels.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+
+from xtok.sim.geometry import look_at, quaternion_from_rotation
+
+VIEWS = ("scene", "front", "wrist")
+CAMERAS = {"scene": "scene", "front": "front", "wrist": "robot0_eye_in_hand"}
+# eye and the point it looks at, m, world; the middle of the table is (0, 0, .8)
+EYES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+    "scene": ((0.62, -0.42, 1.38), (0.0, 0.0, 0.86)),
+    "front": ((0.80, 0.0, 1.22), (-0.06, 0.0, 0.88)),
+}
+_OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX)
+_SEEN_GROUP = 1  # visual geoms
+
+
+def aim(model: mujoco.MjModel, view: str, eye_m: np.ndarray, target_m: np.ndarray) -> None:
+    """Put a fixed camera of the model at `eye_m` and point it at `target_m`, world metres."""
+    camera = model.camera(CAMERAS[view]).id
+    model.cam_pos[camera] = eye_m
+    model.cam_quat[camera] = quaternion_from_rotation(look_at(eye_m, target_m))
+
+
+class Views:
+    """The renderer of one compiled model."""
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, size: int) -> None:
+        self._data = data
+        model.vis.quality.offsamples = 0  # multisampling: software rendering pays for every sample
+        self._renderer = mujoco.Renderer(model, size, size)
+        # at the latest before the interpreter takes OpenGL apart, where closing would print errors
+        self.close = weakref.finalize(self, self._renderer.close)
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[:] = 0
+        self._option.geomgroup[_SEEN_GROUP] = 1
+        self._option.sitegroup[:] = 0
+        for flag in _OFF:
+            self._renderer.scene.flags[flag] = 0
+
+    def render(self, views: Sequence[str] = VIEWS) -> dict[str, np.ndarray]:
+        """uint8 [S, S, 3] a view."""
+        return {view: self._draw(view).copy() for view in views}
+
+    def segment(self, view: str) -> np.ndarray:
+        """Int [S, S]: the geom that a pixel shows, -1 for none."""
+        self._renderer.enable_segmentation_rendering()
+        try:
+            ids = self._draw(view)
+        finally:
+            self._renderer.disable_segmentation_rendering()
+        is_geom = ids[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)
+        return np.where(is_geom, ids[..., 0], -1)
+
+    def _draw(self, view: str) -> np.ndarray:
+        self._renderer.update_scene(self._data, CAMERAS[view], self._option)
+        return self._renderer.render()
