@@ -5,6 +5,7 @@ S side of the square images, pixels.
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections.abc import Sequence
 
@@ -38,8 +39,11 @@ class Views:
         self._data = data
         model.vis.quality.offsamples = 0  # multisampling: software rendering pays for every sample
         self._renderer = mujoco.Renderer(model, size, size)
-        # at the latest before the interpreter takes OpenGL apart, where closing would print errors
-        self.close = weakref.finalize(self, self._renderer.close)
+        if not _OPEN:
+            # after mujoco's own hook, so before it: closing a renderer once EGL is gone prints errors
+            atexit.unregister(_close_all)
+            atexit.register(_close_all)
+        _OPEN.add(self)
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 0
         self._option.geomgroup[_SEEN_GROUP] = 1
@@ -61,6 +65,18 @@ class Views:
         is_geom = ids[..., 1] == int(mujoco.mjtObj.mjOBJ_GEOM)
         return np.where(is_geom, ids[..., 0], -1)
 
+    def close(self) -> None:
+        _OPEN.discard(self)
+        self._renderer.close()
+
     def _draw(self, view: str) -> np.ndarray:
         self._renderer.update_scene(self._data, CAMERAS[view], self._option)
         return self._renderer.render()
+
+
+_OPEN: weakref.WeakSet[Views] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for views in list(_OPEN):
+        views.close()
