@@ -40,7 +40,7 @@ def vector_stats(columns: Mapping[str, np.ndarray]) -> Stats:
 
 
 def picture_stats(histograms: Mapping[str, np.ndarray], frames: int) -> Stats:
-    """The same of cameras, exactly, from counts [C, V] of byte values: of 0..1, and nested [C, 1, 1] as LeRobot does."""
+    """The same of cameras, exactly, from counts [C, V] of byte values: in 0..1, nested [C, 1, 1] as LeRobot does."""
     stats: Stats = {}
     for key, histogram_CV in histograms.items():
         counts_CV = histogram_CV.astype(np.float64)

@@ -78,7 +78,8 @@ def write_lerobot(root: Path, episodes: Sequence[Episode], robot_type: str) -> N
     used_D = np.any([episode.mask_D for episode in episodes], axis=0)
     names = [name for name, used in zip(ARMS26.channel_names, used_D, strict=True) if used]
     records = (EpisodeRecord(_pose_vectors(e, used_D), e.instruction, e.subtasks) for e in episodes)
-    write_folder(root, records, robot_type, episodes[0].control_hz, dict.fromkeys((STATE, ACTION, CHANNEL_VALID), names))
+    channels = dict.fromkeys((STATE, ACTION, CHANNEL_VALID), names)
+    write_folder(root, records, robot_type, episodes[0].control_hz, channels)
 
 
 def write_folder(

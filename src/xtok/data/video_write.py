@@ -1,7 +1,7 @@
 """Pictures into H.264 and many small films into one, through PyAV. The other way: video.py.
 
-Films have no B-frames, so a packet's place in time is its place in the file, and joining films copies packets: no picture
-is coded twice, and the joined film has the same bytes wherever it is made.
+Films have no B-frames, so a packet's place in time is its place in the file, and joining films copies packets: no
+picture is coded twice, and the joined film has the same bytes wherever it is made.
 
 # N frames, H W pixels, C three colours, V 256 values of a byte
 """
@@ -21,6 +21,10 @@ from xtok.data.video import _import_av
 CRF, GOP_FRAMES = 27, 40  # quality, and frames between key frames: small films that still seek within two seconds
 PIXEL_FORMAT = "yuv420p"  # what every player and LeRobot read
 _VALUES = 256
+# BT.601, studio range, in 1/256: what players assume of small pictures. In integers, since ffmpeg's own conversion gives
+# other bytes on other processors, and now and then on the same one.
+_YUV_FROM_RGB = np.array([[66, 129, 25], [-38, -74, 112], [112, -94, -18]], dtype=np.int32)
+_YUV_OFFSET = np.array([16, 128, 128], dtype=np.int32)
 
 
 class FilmWriter:
@@ -29,6 +33,7 @@ class FilmWriter:
     def __init__(self, container: Any, fps: float, size: tuple[int, int], crf: int, gop: int) -> None:
         self._av, self._container = _import_av(), container
         options = {"crf": str(crf), "g": str(gop), "bf": "0", "threads": "1", "preset": "medium"}
+        options["x264-params"] = "mbtree=0"  # with it, x264 gives the same small pictures different bytes now and then
         self._stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options=options)
         self._stream.height, self._stream.width = size
         self._stream.pix_fmt = PIXEL_FORMAT
@@ -39,7 +44,8 @@ class FilmWriter:
         """Append one picture, uint8 RGB [H, W, 3]."""
         for colour in range(3):
             self.histogram_CV[colour] += np.bincount(picture[..., colour].ravel(), minlength=_VALUES)
-        self._container.mux(self._stream.encode(self._av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        frame = self._av.VideoFrame.from_ndarray(planes(picture), format=PIXEL_FORMAT)
+        self._container.mux(self._stream.encode(frame))
         self.frames += 1
 
     def finish(self) -> None:
@@ -61,6 +67,16 @@ def film_writer(
         writer = FilmWriter(container, fps, size, crf, gop)
         yield writer
         writer.finish()
+
+
+def planes(picture: np.ndarray) -> np.ndarray:
+    """RGB [H, W, 3] as yuv420p in PyAV's form, uint8 [H * 3 / 2, W]: brightness, then both colours at half the size."""
+    H, W, _ = picture.shape
+    yuv = (picture.reshape(-1, 3).astype(np.int32) @ _YUV_FROM_RGB.T).reshape(H, W, 3)
+    halved = yuv.reshape(H // 2, 2, W // 2, 2, 3).sum(axis=(1, 3))
+    y = ((yuv[..., 0] + 128) >> 8) + _YUV_OFFSET[0]
+    u, v = (((halved[..., i] + 512) >> 10) + _YUV_OFFSET[i] for i in (1, 2))
+    return np.concatenate([plane.ravel() for plane in (y, u, v)]).astype(np.uint8).reshape(H * 3 // 2, W)
 
 
 class FilmJoiner:
