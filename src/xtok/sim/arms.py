@@ -26,7 +26,7 @@ class ArmSpec:
     pads_closed_m: float
     pads_open_m: float
     tip_m: float
-    kp: float = 300.0
+    kp: float = 450.0
     pads: tuple[str, str] = ("left_fingerpad", "right_fingerpad")
     rest_rad: tuple[float, ...] = ()
 
@@ -68,6 +68,7 @@ ARMS: dict[str, ArmSpec] = {
             pads_closed_m=0.0146,
             pads_open_m=0.1102,
             tip_m=0.013,
+            kp=300.0,  # more than that and its small motors saturate
             rest_rad=(-0.0334, 0.6028, -0.0274, 1.6602, 0.0198, 0.8803, -1.6393),
         ),
         ArmSpec(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from xtok.sim.geometry import Pose, frame_from_pose, rotvec_from_rotation
+from xtok.sim.geometry import frame_from_pose, rotvec_from_rotation
 from xtok.sim.moves import OPEN, SETTLE_STEPS, TOLERANCE_M, TOLERANCE_RAD, Move, Style
 from xtok.sim.tasks.base import Goal, Task
 from xtok.sim.world import World
 
 GRIPPER_STEP = 0.25  # the commanded opening moves this far a step: a short ramp instead of a jump
-LEAN, LEAN_MAX_M = 0.35, 0.012  # share of the steady error added to the goal each step of a precise ending
 
 
 class Expert:
@@ -28,7 +27,6 @@ class Expert:
         self._start = self._goal
         self._step = self._steps = 0
         self._waited = self._held = 0
-        self._lean = np.zeros(3)
         self._asked_at = -1
         self._answer = np.zeros(0)
         self.subtask = ""
@@ -59,11 +57,6 @@ class Expert:
             self._held += 1
         else:
             self._waited += 1
-        if move.precise:
-            hand = self._world.hand()
-            error = LEAN * (move.to.position_m - hand.position_m)
-            self._lean = np.clip(self._lean + error, -LEAN_MAX_M, LEAN_MAX_M)
-            self._goal = Pose(move.to.position_m + self._lean, move.to.rotation)
 
     def _ended(self, move: Move) -> bool:
         if move.until is not None and move.until(self._world):
@@ -86,8 +79,6 @@ class Expert:
         if self._move is None:
             self.done = True
             return
-        if not self._move.precise:
-            self._lean = np.zeros(3)
         self._start = self._goal
         self._step = self._waited = self._held = 0
         self._steps = self._move.steps(self._start)

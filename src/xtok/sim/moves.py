@@ -54,8 +54,8 @@ class Style:
 class Move:
     """Go to a pose with the gripper commanded to `gripper`, then hold for `hold` steps.
 
-    over_m: world height of the way (up, across, down), or None for a straight one. precise: at its end, lean against
-    the arm's steady error. until: ends the move early.
+    over_m: world height of the way (up, across, down), or None for a straight one. precise: its end counts only
+    when the arm is close to it. until: ends the move early.
     """
 
     text: str

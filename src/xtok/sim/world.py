@@ -60,7 +60,9 @@ class _TableTop(ManipulationEnv):
         controller = load_composite_controller_config(robot=arm.robot)
         part = controller["body_parts"]["right"]
         controller["body_parts"] = {"right": part}
-        part.update(input_type="absolute", input_ref_frame="world", kp=arm.kp)
+        # Position and rotation solved together: apart, as robosuite has it, each disturbs the other by up to 8 cm.
+        part.update(input_type="absolute", input_ref_frame="world", uncouple_pos_ori=False)
+        part.update(kp=arm.kp, kp_limits=[0, 1000])
         super().__init__(
             robots=arm.robot,
             controller_configs=controller,
