@@ -137,17 +137,21 @@ def grasp_pose(world: World, name: str, style: Style) -> Pose:
     return Pose(np.array([pose.position_m[0], pose.position_m[1], lowest + grip]) + along, rotation)
 
 
-def pick(world: World, style: Style, name: str, thing: str, lift_m: float | None = None) -> Iterator[Move]:
-    """Reach for a prop, take it, lift it. `thing` is what the sub-task lines call it."""
+def pick(world: World, style: Style, name: str, thing: str, reach_text: str | None = None) -> Iterator[Move]:
+    """Reach for a prop, take it, lift it. `thing` is what the sub-task lines call it.
+
+    reach_text: one line for all three, where a task's sub-tasks are that long.
+    """
+    reach, grip, lift = (reach_text or subtask(verb, thing) for verb in ("reach", "grasp", "lift"))
     grasp = grasp_pose(world, name, style)
     over = max(world.table_top_m + style.hover_m, grasp.position_m[2] + 0.05)
     yield Move(
-        subtask("reach", thing), grasp, OPEN, over_m=over, speed=style.speed, bulge_m=style.bulge_m, precise=True,
+        reach, grasp, OPEN, over_m=over, speed=style.speed, bulge_m=style.bulge_m, precise=True,
         hold=style.pause,
     )  # fmt: skip
-    yield Move(subtask("grasp", thing), grasp, CLOSED, hold=9, until=lambda w: w.held(name) and w.gripped())
-    up = np.array([0.0, 0.0, style.hover_m if lift_m is None else lift_m])
-    yield Move(subtask("lift", thing), Pose(grasp.position_m + up, grasp.rotation), CLOSED, speed=style.speed)
+    yield Move(grip, grasp, CLOSED, hold=9, until=lambda w: w.held(name) and w.gripped())
+    up = np.array([0.0, 0.0, style.hover_m])
+    yield Move(lift, Pose(grasp.position_m + up, grasp.rotation), CLOSED, speed=style.speed)
 
 
 def carried(world: World, name: str, to_m: np.ndarray, yaw_rad: float | None = None) -> Pose:

@@ -54,7 +54,7 @@ class Prop:
 
     free: it can be carried. height_m: from table to top. grip_m: height of a good grasp above its lowest point.
     grip_width_m: between the fingers there. symmetry_rad: turns about z after which it looks the same to a gripper
-    (0 = any turn). foot_m: its origin above its lowest point.
+    (0 = any turn). foot_m: its origin above its lowest point. inner_m: half the width inside the walls of a container.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Prop:
     foot_m: float = 0.0
     grip_m: float = 0.0
     symmetry_rad: float = float(np.pi / 2)
+    inner_m: float = 0.0
     moving: tuple[Part, ...] = ()
     joint: Joint | None = None
     friction: tuple[float, float, float] = field(default=(1.2, 0.02, 0.0005))
@@ -120,7 +121,7 @@ def tray(name: str, half_m: float = 0.075, wall_m: float = 0.028) -> Prop:
     for sign in (-1, 1):
         parts.append(Part("box", (thick, half_m, wall_m / 2), at=(sign * (half_m - thick), 0, wall_m / 2)))
         parts.append(Part("box", (half_m, thick, wall_m / 2), at=(0, sign * (half_m - thick), wall_m / 2)))
-    return Prop(name, "tray", tuple(parts), False, wall_m, 1.42 * half_m)
+    return Prop(name, "tray", tuple(parts), False, wall_m, 1.42 * half_m, inner_m=half_m - 2 * thick)
 
 
 def socket(name: str, clearance_m: float = 0.006) -> Prop:

@@ -88,6 +88,8 @@ class _TableTop(ManipulationEnv):
         arena.set_origin([0, 0, 0])
         for index, prop in enumerate(self._props):
             arena.worldbody.append(to_mjcf(prop, (3.0, 0.3 * index, 0.5)))
+            if prop.joint is not None:  # its parts overlap, and mujoco lets a child collide with a fixed parent
+                ET.SubElement(arena.contact, "exclude", body1=prop.name, body2=f"{prop.name}_moving")
         for name in ("scene", "front"):
             camera = {"name": name, "mode": "fixed", "pos": "1 0 2", "quat": "1 0 0 0", "fovy": "45"}
             ET.SubElement(arena.worldbody, "camera", camera)

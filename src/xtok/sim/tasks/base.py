@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from xtok.sim.props import Prop
+from xtok.sim.props import COLOURS, Prop
 from xtok.sim.world import Placement
 
 if TYPE_CHECKING:
@@ -109,9 +109,12 @@ def scatter(
     raise RuntimeError(f"no room for {sorted(radii_m)} in x {x_m}, y {y_m}")
 
 
-def pick_colours(rng: np.random.Generator, count: int, exclude: tuple[str, ...] = ("white",)) -> list[str]:
-    """Different colour words."""
-    from xtok.sim.props import COLOURS
-
-    words = [word for word in COLOURS if word not in exclude]
+def pick_colours(rng: np.random.Generator, count: int) -> list[str]:
+    """Different colour words; white is for trays that nobody names by colour."""
+    words = [word for word in COLOURS if word != "white"]
     return [words[i] for i in rng.permutation(len(words))[:count]]
+
+
+def shuffled_colours(rng: np.random.Generator, names: tuple[str, ...]) -> dict[str, str]:
+    """A different colour for every prop."""
+    return dict(zip(names, pick_colours(rng, len(names)), strict=True))
