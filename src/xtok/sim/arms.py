@@ -15,9 +15,10 @@ class ArmSpec:
     robot: robosuite's name. embodiment: name in xtok.actions.embodiments. pads_closed_m, pads_open_m: distance of the
     finger pads' centres with the gripper fully closed and open, measured in simulation; the recorded opening is 0..1
     between them. tip_m: how far the fingertips reach beyond the grip site along its approach axis. kp: stiffness of
-    the operational space controller (1/s^2), critically damped. pads: geoms of the finger pads, without the gripper's
+    the operational space controller (1/s^2), critically damped. speed: factor on the
+    expert's. pads: geoms of the finger pads, without the gripper's
     prefix, or groups of them in robosuite's important_geoms. rest_rad: joints at the start of an episode, hand over the
-    near half of the table and pointing down.
+    near half of the table and pointing down. camera_behind: the wrist camera sits on the side of the robot.
     """
 
     name: str
@@ -27,8 +28,10 @@ class ArmSpec:
     pads_open_m: float
     tip_m: float
     kp: float = 450.0
+    speed: float = 1.0
     pads: tuple[str, str] = ("left_fingerpad", "right_fingerpad")
     rest_rad: tuple[float, ...] = ()
+    camera_behind: bool = False
 
 
 ARMS: dict[str, ArmSpec] = {
@@ -68,7 +71,8 @@ ARMS: dict[str, ArmSpec] = {
             pads_closed_m=0.0146,
             pads_open_m=0.1102,
             tip_m=0.013,
-            kp=300.0,  # more than that and its small motors saturate
+            kp=300.0,  # its small motors saturate when more is asked of them
+            speed=0.8,
             rest_rad=(-0.0334, 0.6028, -0.0274, 1.6602, 0.0198, 0.8803, -1.6393),
         ),
         ArmSpec(
@@ -80,6 +84,7 @@ ARMS: dict[str, ArmSpec] = {
             tip_m=0.024,
             rest_rad=(0.0, 0.2261, 0.0, 0.9392, 0.0, 0.7043, 0.0),
             pads=("left_finger_pad_1", "right_finger_pad_1"),
+            camera_behind=True,
         ),
     )
 }

@@ -6,6 +6,7 @@ H frames of a chunk, D = 26 channels of arms26 (a lone arm on the right side), S
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,8 +24,8 @@ from xtok.sim.moves import Style
 from xtok.sim.render import VIEWS, Views
 from xtok.sim.tasks import get_task
 from xtok.sim.tasks.base import Goal, Scene, Stage
-from xtok.sim.variation import LEVELS, SPLITS, Level, Split, Streams, dress, streams
-from xtok.sim.world import CONTROL_HZ, World
+from xtok.sim.variation import LEVELS, SPLITS, Level, Split, clutter, dress, scene_props, streams, surfaces
+from xtok.sim.world import CONTROL_HZ, Lag, Placement, World
 
 TEXT = spaces.Text(min_length=0, max_length=200, charset=string.ascii_letters + string.digits + " ,.:;'-")
 
@@ -81,11 +82,13 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.max_steps = self._task.max_steps
         self.horizon, self.image_size, self.render_mode = horizon, image_size, render_mode
         self._relative = action == "delta"
-        self.world = World(spec, self._task.props())
+        self.world = World(spec, scene_props(level, self._task.props()), surfaces(level))
         self._views: Views | None = None
-        self._streams: Streams | None = None
         self._scene: Scene | None = None
         self._goal: Goal | None = None
+        self._placements: Mapping[str, Placement] = {}
+        self._style = Style()
+        self._lag = Lag(0.0, 0.0)
         self._stages: tuple[Stage, ...] = ()
         self._stage = self._steps = 0
         self._failed: str | None = None
@@ -114,7 +117,7 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise ValueError(f"unknown options {options} or split {split!r}; expected {{'split': one of {SPLITS}}}")
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        self._streams = random = streams(self.task, self.arm, self.level, split, seed)
+        random = streams(self.task, self.arm, self.level, split, seed)
         scene = self._scene = self._task.scene(random.layout)
         goal = self._goal = scene.goals[int(random.goal.integers(len(scene.goals)))]
         self.instruction = instruction(self.task, goal.words, split, random.words)
@@ -122,7 +125,10 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         dress(self.world, self.level, split, random.look)
         for name, colour in scene.colours.items():
             self.world.paint(name, colour)
-        self.world.reset(scene.placements, random.robot)
+        extra = clutter(self.level, self.world.props, scene.placements, random.look)
+        self._placements = {**scene.placements, **extra}
+        self.world.reset(self._placements, random.robot)
+        self._style = Style.draw(random.style, self.world.arm.speed)
         self._stages = self._task.stages(goal)
         self._stage = self._steps = 0
         self._failed = None
@@ -153,9 +159,9 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def expert(self, goal: Goal | None = None) -> Expert:
         """The scripted expert of this episode. Its manner comes from the seed; `goal`: another of the scene's goals."""
-        if self._streams is None or self._goal is None:
+        if self._goal is None:
             raise ValueError("no episode is running; call reset(seed=...) first")
-        return Expert(self.world, self._task, goal or self._goal, Style.draw(self._streams.style))
+        return Expert(self.world, self._task, goal or self._goal, self._style)
 
     @property
     def goals(self) -> tuple[Goal, ...]:
@@ -217,7 +223,7 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.world.close()
 
     def _present(self) -> list[str]:
-        return [] if self._scene is None else [name for name in self.world.props if name in self._scene.placements]
+        return [name for name in self.world.props if name in self._placements]
 
     @property
     def _over(self) -> bool:

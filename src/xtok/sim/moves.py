@@ -38,9 +38,10 @@ class Style:
     pause: int = 0
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Style:
+    def draw(cls, rng: np.random.Generator, speed: float = 1.0) -> Style:
+        """A random manner. speed: what the arm is good for."""
         return cls(
-            speed=float(rng.uniform(0.8, 1.25)),
+            speed=speed * float(rng.uniform(0.8, 1.25)),
             hover_m=float(rng.uniform(0.10, 0.15)),
             bulge_m=float(rng.uniform(-0.04, 0.04)),
             yaw_rad=float(rng.uniform(-0.5, 0.5)),

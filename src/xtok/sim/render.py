@@ -13,13 +13,14 @@ import mujoco
 import numpy as np
 
 from xtok.sim.geometry import look_at, quaternion_from_rotation
+from xtok.sim.world import WRIST_CAMERA
 
 VIEWS = ("scene", "front", "wrist")
-CAMERAS = {"scene": "scene", "front": "front", "wrist": "robot0_eye_in_hand"}
+CAMERAS = {"scene": "scene", "front": "front", "wrist": WRIST_CAMERA}
 # eye and the point it looks at, m, world; the middle of the table is (0, 0, .8)
 EYES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    "scene": ((0.62, -0.42, 1.38), (0.0, 0.0, 0.86)),
-    "front": ((0.80, 0.0, 1.22), (-0.06, 0.0, 0.88)),
+    "scene": ((0.55, -0.42, 1.34), (0.0, 0.0, 0.85)),
+    "front": ((0.66, 0.0, 1.20), (-0.06, 0.0, 0.89)),
 }
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX)
 _SEEN_GROUP = 1  # visual geoms

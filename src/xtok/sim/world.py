@@ -21,6 +21,7 @@ from robosuite.controllers import load_composite_controller_config
 from robosuite.environments.manipulation.manipulation_env import ManipulationEnv
 from robosuite.models.arenas import TableArena
 from robosuite.models.tasks import ManipulationTask
+from robosuite.utils.mjcf_utils import xml_path_completion
 
 from xtok.sim.arms import ArmSpec
 from xtok.sim.geometry import Pose, rotation_from_rotvec, rotation_z, rotvec_from_rotation
@@ -31,6 +32,7 @@ CONTROL_HZ = 20.0
 TABLE_TOP_M = 0.80  # world height of the table on Easy
 TABLE_SIZE_M = (0.8, 1.0, 0.05)
 STEP_M, STEP_RAD = 0.06, 0.5  # how far the controller's target may move in one control step: 1.2 m/s, 10 rad/s
+WRIST_CAMERA = "robot0_eye_in_hand"
 SETTLE_STEPS = 8  # at reset: objects come to rest, the gripper opens
 
 
@@ -55,8 +57,8 @@ class Lag:
 class _TableTop(ManipulationEnv):
     """robosuite's side: an arm at a table with our props, no observables, no rewards of its own."""
 
-    def __init__(self, arm: ArmSpec, props: Sequence[Prop]) -> None:
-        self._arm, self._props = arm, props
+    def __init__(self, arm: ArmSpec, props: Sequence[Prop], surfaces: Sequence[str]) -> None:
+        self._props, self._surfaces = props, surfaces
         controller = load_composite_controller_config(robot=arm.robot)
         part = controller["body_parts"]["right"]
         controller["body_parts"] = {"right": part}
@@ -90,6 +92,11 @@ class _TableTop(ManipulationEnv):
             arena.worldbody.append(to_mjcf(prop, (3.0, 0.3 * index, 0.5)))
             if prop.joint is not None:  # its parts overlap, and mujoco lets a child collide with a fixed parent
                 ET.SubElement(arena.contact, "exclude", body1=prop.name, body2=f"{prop.name}_moving")
+        for name in self._surfaces:
+            file = xml_path_completion(f"textures/{name}.png")
+            ET.SubElement(arena.asset, "texture", {"name": f"surface-{name}", "type": "2d", "file": file})
+            look = {"texture": f"surface-{name}", "texuniform": "true", "specular": "0.1", "shininess": "0.1"}
+            ET.SubElement(arena.asset, "material", {"name": f"surface-{name}", **look})
         for name in ("scene", "front"):
             camera = {"name": name, "mode": "fixed", "pos": "1 0 2", "quat": "1 0 0 0", "fovy": "45"}
             ET.SubElement(arena.worldbody, "camera", camera)
@@ -103,12 +110,12 @@ class _TableTop(ManipulationEnv):
 
 
 class World:
-    """One arm, one table, the props of a task."""
+    """One arm, one table, the props of a task, textures for its top."""
 
-    def __init__(self, arm: ArmSpec, props: Sequence[Prop]) -> None:
+    def __init__(self, arm: ArmSpec, props: Sequence[Prop], surfaces: Sequence[str] = ()) -> None:
         self.arm = arm
         self.props = {prop.name: prop for prop in props}
-        self._table = _TableTop(arm, props)
+        self._table = _TableTop(arm, props, surfaces)
         self.model: mujoco.MjModel = self._table.sim.model._model
         self.data: mujoco.MjData = self._table.sim.data._data
         self.table_top_m = TABLE_TOP_M
@@ -243,8 +250,20 @@ class World:
         self.table_top_m = TABLE_TOP_M + by_m
 
     def paint(self, name: str, colour: str) -> None:
+        self.paint_rgb(name, COLOURS[colour])
+
+    def paint_rgb(self, name: str, rgb: tuple[float, float, float]) -> None:
         for geom in painted_geoms(self.props[name]):
-            self.model.geom(geom).rgba[:3] = COLOURS[colour]
+            self.model.geom(geom).rgba[:3] = rgb
+
+    def turn_wrist_camera(self) -> None:
+        """Put the wrist camera on the side of the hand that faces away from the robot, where an arm has it behind."""
+        if self.arm.camera_behind:
+            camera = self.model.camera(WRIST_CAMERA).id
+            half_turn = np.array([0.0, 0.0, 0.0, 1.0])  # about the hand's own axis
+            self.model.cam_pos[camera][:2] *= -1.0
+            quat = self.model.cam_quat[camera].copy()
+            mujoco.mju_mulQuat(self.model.cam_quat[camera], half_turn, quat)
 
     def close(self) -> None:
         self._table.close()

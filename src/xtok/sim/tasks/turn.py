@@ -40,7 +40,10 @@ class Turn(Task):
         thing = f"{goal.words['colour']} lever"
         return (
             reached("lever", thing, 0.16),
-            Stage(subtask("turn", thing, goal.words["side"]), lambda world: sign * world.joint("lever") > TURNED_RAD),
+            Stage(
+                subtask("turn", thing, goal.words["side"]),
+                lambda world: sign * world.joint("lever") > TURNED_RAD and not world.touched("lever"),
+            ),
         )
 
     def failed(self, world: World, goal: Goal) -> str | None:
@@ -68,7 +71,7 @@ class Turn(Task):
         for angle in (0.25, 0.55, 0.85, 1.1):
             yield Move(
                 subtask("turn", thing, side), beside(sign * angle, 0.014), CLOSED, speed=0.7 * style.speed,
-                until=lambda w: sign * w.joint("lever") > TURNED_RAD + 0.1,
+                until=lambda w: sign * w.joint("lever") > TURNED_RAD + 0.12,
             )  # fmt: skip
         away = world.hand()
         yield Move(subtask("turn", thing, side), Pose(away.position_m + np.array([0, 0, 0.1]), away.rotation), CLOSED)
