@@ -21,18 +21,19 @@ from xtok.sim.experts import Expert
 from xtok.sim.geometry import frame_from_pose, pose_from_frame
 from xtok.sim.language import instruction
 from xtok.sim.moves import Style
+from xtok.sim.props import Placement
 from xtok.sim.render import VIEWS, Views
 from xtok.sim.tasks import get_task
 from xtok.sim.tasks.base import Goal, Scene, Stage
 from xtok.sim.variation import LEVELS, SPLITS, Level, Split, clutter, dress, scene_props, streams, surfaces
-from xtok.sim.world import CONTROL_HZ, Lag, Placement, World
+from xtok.sim.world import CONTROL_HZ, Lag, World
 
 TEXT = spaces.Text(min_length=0, max_length=200, charset=string.ascii_letters + string.digits + " ,.:;'-")
 
 
 @dataclass(frozen=True)
 class ObjectFact:
-    """What is true of a thing now. colour: a word, or None. position_m: [3], base frame. held: both fingers touch it."""
+    """What is true of a thing now. colour: a word, or None. position_m: [3], base frame. held: by both fingers."""
 
     name: str
     kind: str
@@ -97,7 +98,7 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         image = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         state = spaces.Box(-np.inf, np.inf, (ARMS26.width,), np.float32)
         self.observation_space = spaces.Dict(
-            {**{view: image for view in self.views}, "state": state, "instruction": TEXT, "subtask": TEXT}
+            {**dict.fromkeys(self.views, image), "state": state, "instruction": TEXT, "subtask": TEXT}
         )
 
     def reset(

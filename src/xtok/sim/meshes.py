@@ -80,7 +80,7 @@ def _simplified(file: Path, faces: int) -> Path:
         return path
     import trimesh
 
-    mesh = trimesh.load(file, force="mesh")
+    mesh = trimesh.load_mesh(file)
     vertices, triangles = simplify(np.asarray(mesh.vertices), np.asarray(mesh.faces), faces)
     path.parent.mkdir(parents=True, exist_ok=True)
     half_done = path.with_suffix(f".{os.getpid()}.stl")  # several workers may start at once

@@ -72,6 +72,16 @@ class Prop:
     friction: tuple[float, float, float] = field(default=(1.2, 0.02, 0.0005))
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a prop starts: (x, y) in m from the table's middle, height of its lowest point over the table, yaw."""
+
+    x_m: float
+    y_m: float
+    yaw_rad: float = 0.0
+    z_m: float = 0.0
+
+
 def cube(name: str, half_m: float = 0.021) -> Prop:
     return Prop(
         name, "cube", (Part("box", (half_m,) * 3),), True, 2 * half_m, 1.42 * half_m, foot_m=half_m, grip_m=half_m
@@ -90,7 +100,16 @@ def ball(name: str) -> Prop:
     part = Part("sphere", (0.022,), density=250.0)
     # rolling friction high enough that it stays where it is put
     return Prop(
-        name, "ball", (part,), True, 0.044, 0.022, foot_m=0.022, grip_m=0.022, symmetry_rad=0.0, friction=(1.5, 0.05, 0.004)
+        name,
+        "ball",
+        (part,),
+        True,
+        0.044,
+        0.022,
+        foot_m=0.022,
+        grip_m=0.022,
+        symmetry_rad=0.0,
+        friction=(1.5, 0.05, 0.004),
     )
 
 
@@ -207,7 +226,8 @@ def _geoms(prop: Prop, index: int, part: Part) -> tuple[ET.Element, ET.Element]:
     }
     felt = ET.Element("geom", {"name": f"{prop.name}_c{index}", "group": "0", **shape, **contact})
     seen = ET.Element(
-        "geom", {"name": f"{prop.name}_g{index}", "group": "1", **shape, "contype": "0", "conaffinity": "0", "mass": "0"}
+        "geom",
+        {"name": f"{prop.name}_g{index}", "group": "1", **shape, "contype": "0", "conaffinity": "0", "mass": "0"},
     )
     return felt, seen
 

@@ -19,8 +19,8 @@ VIEWS = ("scene", "front", "wrist")
 CAMERAS = {"scene": "scene", "front": "front", "wrist": WRIST_CAMERA}
 # eye and the point it looks at, m, world; the middle of the table is (0, 0, .8)
 EYES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    "scene": ((0.55, -0.42, 1.34), (0.0, 0.0, 0.85)),
-    "front": ((0.66, 0.0, 1.20), (-0.06, 0.0, 0.89)),
+    "scene": ((0.56, -0.42, 1.34), (0.0, 0.0, 0.85)),
+    "front": ((0.72, 0.0, 1.22), (0.0, 0.0, 0.86)),
 }
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX)
 _SEEN_GROUP = 1  # visual geoms

@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
-from xtok.sim.props import Part, Prop
+from xtok.sim.props import Part, Placement, Prop
 from xtok.sim.render import EYES, aim
 from xtok.sim.tasks.base import scatter
-from xtok.sim.world import Placement, World
+from xtok.sim.world import World
 
 Level = Literal["easy", "hard"]
 Split = Literal["train", "eval"]
@@ -30,7 +30,7 @@ SURFACES: dict[Split, tuple[str, ...]] = {
 WALLS: dict[Split, tuple[float, float]] = {"train": (0.45, 1.0), "eval": (0.25, 0.8)}  # range of each colour channel
 TABLE_MOVES_M = 0.03
 EYE_MOVES_M, TARGET_MOVES_M = 0.05, 0.02
-TABLE_TINT = (0.78, 0.74, 0.70)  # on Easy; the bare ceramic outshines what lies on it
+TABLE_TINT = (0.56, 0.53, 0.50)  # on Easy; the bare ceramic outshines what lies on it
 CLEAR_M = 0.06  # between a distractor and anything of the task: room for open fingers
 MUTED = ((0.45, 0.30, 0.18), (0.30, 0.32, 0.20), (0.12, 0.12, 0.13), (0.60, 0.52, 0.44), (0.42, 0.45, 0.50))
 

@@ -7,13 +7,9 @@ frame unless a name says base.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
-
-# robosuite greets with warnings on import and logs every controller file; none of it is for our users.
-logging.getLogger("robosuite_logs").addFilter(lambda record: False)
 
 import mujoco
 import numpy as np
@@ -26,7 +22,7 @@ from robosuite.utils.mjcf_utils import xml_path_completion
 from xtok.sim.arms import ArmSpec
 from xtok.sim.geometry import Pose, rotation_from_rotvec, rotation_z, rotvec_from_rotation
 from xtok.sim.meshes import decimate_visual_meshes
-from xtok.sim.props import COLOURS, Prop, painted_geoms, to_mjcf
+from xtok.sim.props import COLOURS, Placement, Prop, painted_geoms, to_mjcf
 
 CONTROL_HZ = 20.0
 TABLE_TOP_M = 0.80  # world height of the table on Easy
@@ -34,16 +30,6 @@ TABLE_SIZE_M = (0.8, 1.0, 0.05)
 STEP_M, STEP_RAD = 0.06, 0.5  # how far the controller's target may move in one control step: 1.2 m/s, 10 rad/s
 WRIST_CAMERA = "robot0_eye_in_hand"
 SETTLE_STEPS = 8  # at reset: objects come to rest, the gripper opens
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a prop starts: (x, y) in m from the table's middle, height of its lowest point over the table, yaw."""
-
-    x_m: float
-    y_m: float
-    yaw_rad: float = 0.0
-    z_m: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +84,7 @@ class _TableTop(ManipulationEnv):
             look = {"texture": f"surface-{name}", "texuniform": "true", "specular": "0.1", "shininess": "0.1"}
             ET.SubElement(arena.asset, "material", {"name": f"surface-{name}", **look})
         for name in ("scene", "front"):
-            camera = {"name": name, "mode": "fixed", "pos": "1 0 2", "quat": "1 0 0 0", "fovy": "45"}
+            camera = {"name": name, "mode": "fixed", "pos": "1 0 2", "quat": "1 0 0 0", "fovy": "36"}
             ET.SubElement(arena.worldbody, "camera", camera)
         self.model = ManipulationTask(arena, [robot.robot_model for robot in self.robots])
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from xtok.sim.props import COLOURS, Prop
-from xtok.sim.world import Placement
+from xtok.sim.props import COLOURS, Placement, Prop
 
 if TYPE_CHECKING:
     from xtok.sim.moves import Move, Style

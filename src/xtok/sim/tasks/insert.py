@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from xtok.sim.geometry import Pose
 from xtok.sim.language import subtask
 from xtok.sim.moves import CLOSED, Move, Style, carried, pick, release, yaw_of
-from xtok.sim.geometry import Pose
 from xtok.sim.props import Prop, peg, socket
 from xtok.sim.tasks.base import Goal, Scene, Stage, Task, pick_colours, scatter
 from xtok.sim.tasks.stages import at_rest, fell, grasped, lifted, reached
@@ -19,7 +19,7 @@ CLEARANCE_M = 0.006  # on each side of the peg
 
 
 class Insert(Task):
-    """A square peg, two sockets that differ in colour, 6 mm of play on each side. Held out: no tokenizer trains on it."""
+    """A square peg, two sockets of different colours, 6 mm of play a side. Held out: no tokenizer trains on it."""
 
     name = "Insert"
     max_steps = 220
@@ -59,7 +59,14 @@ class Insert(Task):
         above = carried(world, "peg", hole.position_m + np.array([0, 0, foot + 0.052]), yaw_of(hole.rotation))
         over = max(float(world.hand().position_m[2]), float(above.position_m[2]) + 0.02)
         yield Move(
-            line, above, CLOSED, over_m=over, speed=style.speed, bulge_m=style.bulge_m, precise=True, hold=1 + style.pause
+            line,
+            above,
+            CLOSED,
+            over_m=over,
+            speed=style.speed,
+            bulge_m=style.bulge_m,
+            precise=True,
+            hold=1 + style.pause,
         )
         # once more from the peg as it hangs now
         above = carried(world, "peg", hole.position_m + np.array([0, 0, foot + 0.050]), yaw_of(hole.rotation))

@@ -8,10 +8,10 @@ import numpy as np
 
 from xtok.sim.language import subtask
 from xtok.sim.moves import Move, Style, pick, place
-from xtok.sim.props import Prop, ball, bar, bottle, can, tray
+from xtok.sim.props import Placement, Prop, ball, bar, bottle, can, tray
 from xtok.sim.tasks.base import Goal, Scene, Stage, Task, scatter, shuffled_colours
 from xtok.sim.tasks.stages import at_rest, fell, grasped, inside, lifted, reached
-from xtok.sim.world import Placement, World
+from xtok.sim.world import World
 
 THINGS = ("can", "ball", "bar", "bottle")
 
@@ -30,9 +30,7 @@ class PickPlace(Task):
         home = Placement(float(rng.uniform(-0.02, 0.06)), side * float(rng.uniform(0.19, 0.22)))
         radii = {"can": 0.023, "ball": 0.023, "bar": 0.05, "bottle": 0.023}
         y_m = (-0.10, 0.22) if side < 0 else (-0.22, 0.10)
-        things = scatter(
-            rng, radii, (-0.11, 0.13), y_m, 0.9, taken={"tray": (home.x_m, home.y_m, 0.105)}, gap_m=0.03
-        )
+        things = scatter(rng, radii, (-0.11, 0.13), y_m, 0.9, taken={"tray": (home.x_m, home.y_m, 0.105)}, gap_m=0.03)
         colours = shuffled_colours(rng, THINGS)
         goals = tuple(Goal({"thing": thing}, (thing,)) for thing in THINGS)
         return Scene({**things, "tray": home}, {**colours, "tray": "white"}, goals)
@@ -43,7 +41,9 @@ class PickPlace(Task):
             reached(name, name),
             grasped(name, name),
             lifted(name, name),
-            Stage(subtask("place_in", name, "tray"), lambda world: inside(world, name, "tray") and at_rest(world, name)),
+            Stage(
+                subtask("place_in", name, "tray"), lambda world: inside(world, name, "tray") and at_rest(world, name)
+            ),
         )
 
     def failed(self, world: World, goal: Goal) -> str | None:

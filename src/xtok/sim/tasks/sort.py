@@ -8,10 +8,10 @@ import numpy as np
 
 from xtok.sim.language import subtask
 from xtok.sim.moves import Move, Style, pick, place
-from xtok.sim.props import Prop, cube, tray
+from xtok.sim.props import Placement, Prop, cube, tray
 from xtok.sim.tasks.base import Goal, Scene, Stage, Task, pick_colours, scatter
 from xtok.sim.tasks.stages import at_rest, fell, inside, lifted
-from xtok.sim.world import Placement, World
+from xtok.sim.world import World
 
 BLOCKS = ("one", "two", "three", "four")  # of one colour the first two, of another the others
 BINS = ("near", "far")

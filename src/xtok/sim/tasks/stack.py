@@ -27,9 +27,7 @@ class Stack(Task):
 
     def scene(self, rng: np.random.Generator) -> Scene:
         colours = dict(zip(("one", "two"), pick_colours(rng, 2), strict=True))
-        placements = scatter(
-            rng, {"one": 0.03, "two": 0.03}, (-0.10, 0.12), (-0.18, 0.18), yaw_rad=0.7, gap_m=0.035
-        )
+        placements = scatter(rng, {"one": 0.03, "two": 0.03}, (-0.10, 0.12), (-0.18, 0.18), yaw_rad=0.7, gap_m=0.035)
         goals = tuple(
             Goal({"top": colours[top], "bottom": colours[bottom]}, (top, bottom))
             for top, bottom in (("one", "two"), ("two", "one"))
@@ -65,8 +63,4 @@ class Stack(Task):
 
 def _stacked(world: World, top: str, bottom: str) -> bool:
     offset = world.position(top) - world.position(bottom)
-    return (
-        bool(np.hypot(*offset[:2]) < 0.75 * SIDE_M)
-        and abs(offset[2] - SIDE_M) < 0.008
-        and at_rest(world, top)
-    )
+    return bool(np.hypot(*offset[:2]) < 0.75 * SIDE_M) and abs(offset[2] - SIDE_M) < 0.008 and at_rest(world, top)

@@ -9,10 +9,10 @@ import numpy as np
 
 from xtok.sim.language import subtask
 from xtok.sim.moves import Move, Style, pick, place
-from xtok.sim.props import Prop, cube, tray
+from xtok.sim.props import Placement, Prop, cube, tray
 from xtok.sim.tasks.base import Goal, Scene, Stage, Task, pick_colours, scatter
 from xtok.sim.tasks.stages import at_rest, fell, inside, lifted
-from xtok.sim.world import Placement, World
+from xtok.sim.world import World
 
 CUBES = ("one", "two", "three")
 SPOTS_M = ((-0.032, -0.030), (0.032, -0.030), (0.0, 0.034))  # in the tray, for the first, second and third cube

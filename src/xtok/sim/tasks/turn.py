@@ -9,10 +9,10 @@ import numpy as np
 from xtok.sim.geometry import Pose
 from xtok.sim.language import subtask
 from xtok.sim.moves import CLOSED, Move, Style
-from xtok.sim.props import Prop, lever
+from xtok.sim.props import Placement, Prop, lever
 from xtok.sim.tasks.base import Goal, Scene, Stage, Task, pick_colours
 from xtok.sim.tasks.stages import reached
-from xtok.sim.world import Placement, World, turned
+from xtok.sim.world import World, turned
 
 TURNED_RAD, WRONG_RAD = 0.70, 0.30
 ALONG_M = 0.080  # where on the lever's arm the fingers push, from its axis
@@ -30,7 +30,9 @@ class Turn(Task):
         return (lever("lever"),)
 
     def scene(self, rng: np.random.Generator) -> Scene:
-        at = Placement(float(rng.uniform(-0.10, 0.02)), float(rng.uniform(-0.12, 0.12)), float(rng.uniform(-0.35, 0.35)))
+        at = Placement(
+            float(rng.uniform(-0.10, 0.02)), float(rng.uniform(-0.12, 0.12)), float(rng.uniform(-0.35, 0.35))
+        )
         (colour,) = pick_colours(rng, 1)
         goals = tuple(Goal({"colour": colour, "side": side}, ("lever",)) for side in SIDES)
         return Scene({"lever": at}, {"lever": colour}, goals)
