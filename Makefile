@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.xtok-demo
 DEV := $(VENV)/.xtok-dev
+HEADLESS := $(VENV)/.xtok-headless
+# What rendering without a screen needs of Debian or Ubuntu; a compiler for evdev, which robosuite's pynput brings.
+APT_GL := libegl1 libgl1 libgles2 libosmesa6 libegl-mesa0 libgl1-mesa-dri libglvnd0
+APT_CC := gcc libc6-dev linux-libc-dev
 LEROBOT := $(VENV)-lerobot/.xtok-lerobot
 
 # The pins of constraints.txt have wheels for these.
@@ -14,7 +18,7 @@ PIP_INSTALL := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --di
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint test-lerobot
+.PHONY: help demo test bench lint test-lerobot sim
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -47,7 +51,27 @@ $(DEMO): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP_INSTALL) -e '.[demo]'
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+sim: $(DEV)  ## the simulation: installs it, then lists its cells (apt packages where they are missing)
+	@$(BIN)/xtok sim list
+
+$(HEADLESS): | $(BIN)/python
+	@missing=""; \
+	if [ "$$(uname)" = Linux ]; then \
+		for package in $(APT_GL); do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+		command -v cc >/dev/null || missing="$$missing $(APT_CC)"; \
+	fi; \
+	if [ -n "$$missing" ]; then \
+		sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		if command -v apt-get >/dev/null && { [ -z "$$sudo" ] || command -v sudo >/dev/null; }; then \
+			echo "Installing with apt for rendering without a screen:$$missing"; \
+			$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+		else \
+			echo "xtok: the simulation's pictures need these Debian packages, or your system's like them:$$missing" >&2; \
+		fi; \
+	fi
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python $(HEADLESS)
 	@echo "Installing xtok with all extras, pytest, ruff, mypy and the test oracles into ./$(VENV) (once, one to five minutes) ..."
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(DEMO)
