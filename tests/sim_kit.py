@@ -1,5 +1,5 @@
-"""A toy environment that keeps the contract of xtok.sim.env without a simulator, so that recorder and rollout are tested
-in milliseconds; and a program that records with it, to be killed.
+"""A toy environment that keeps the contract of xtok.sim.env without a simulator, for tests in milliseconds; and a
+program that records with it, to be killed.
 
 # D channels of arms26, S pixels
 """

@@ -18,11 +18,10 @@ import pytest
 pytest.importorskip("gymnasium", reason="the simulation needs its extra: pip install 'xtok[sim]'")
 pytest.importorskip("robosuite", reason="the simulation needs its extra: pip install 'xtok[sim]'")
 
-from sim_kit import IMAGE, PATCHES, ToyEnv  # noqa: E402
-
-from xtok.data import open_dataset  # noqa: E402
-from xtok.sim import recorder  # noqa: E402
-from xtok.sim.recorder import Request, digest, record  # noqa: E402
+from sim_kit import IMAGE, PATCHES, ToyEnv
+from xtok.data import open_dataset
+from xtok.sim import recorder
+from xtok.sim.recorder import Request, digest, record
 
 CELLS = (("Lift", "Panda"), ("Stack", "UR5e"))
 PROGRAM = Path(__file__).with_name("sim_kit.py")
@@ -71,8 +70,8 @@ def live_again(seed: int, level: str) -> tuple[np.ndarray, np.ndarray, list[str]
 def test_episodes_read_back_as_they_were_lived(recording: Path) -> None:
     achieved, commanded = (open_dataset(recording / "panda", action_source=s) for s in ("achieved", "commanded"))
     assert achieved.embodiment == "sim_panda" and len(achieved) == 10
-    seeds = [3, 6, 7, 8, 10]  # 4 and 9 fail; 3, 4, 6 are listed, 5 is not
-    for position, (level, seed) in enumerate((level, seed) for level in ("easy", "hard") for seed in seeds):
+    tried = {"easy": [3, 6, 7, 8, 10], "hard": [0, 1, 2, 3, 5]}  # 4 and 9 fail; on Easy 3, 4, 6 are listed, 5 is not
+    for position, (level, seed) in enumerate((level, seed) for level in tried for seed in tried[level]):
         states, goals, subtasks, pictures = live_again(seed, level)
         episode, goal_episode = achieved[position], commanded[position]
         np.testing.assert_array_equal(episode.absolute_ND, states)
@@ -98,7 +97,7 @@ def test_folder_says_what_lerobot_asks_for(recording: Path) -> None:
     assert [row[film + "to_timestamp"] for row in rows[:-1]] == [row[film + "from_timestamp"] for row in rows[1:]]
     assert np.shape(stats["observation.images.wrist"]["mean"]) == (3, 1, 1)
     assert {"q01", "q99"} <= set(stats["action"])
-    assert [row["seed"] for row in rows] == 2 * [3, 6, 7, 8, 10]
+    assert [row["seed"] for row in rows] == [3, 6, 7, 8, 10, 0, 1, 2, 3, 5]
     assert {row["level"] for row in rows} == {"easy", "hard"}
     assert len(list((recording / "panda/videos").rglob("*.mp4"))) == 3
 

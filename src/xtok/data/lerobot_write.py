@@ -221,7 +221,7 @@ class _FolderWriter:
         if self._data is None:
             path = self._root / "data/chunk-{:03d}/file-{:03d}.parquet".format(*divmod(self._data_place, CHUNKS_SIZE))
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._data = pyarrow.parquet.ParquetWriter(path, table.schema), path
+            self._data = pyarrow.parquet.ParquetWriter(path, table.schema, compression="zstd"), path
         self._data[0].write_table(table)
         return self._data_place
 

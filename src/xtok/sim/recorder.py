@@ -87,12 +87,12 @@ class Track:
         return tuple(Segment(start, end, texts[start]) for start, end in zip(cuts, ends, strict=True))
 
 
-def seeds(task: str, arm: str, split: Split) -> Iterator[int]:
-    """Seeds of a cell in the order in which they are tried: its listed good ones, then those after them."""
+def seeds(task: str, arm: str, level: Level, split: Split) -> Iterator[int]:
+    """Seeds of a cell in the order in which they are tried: on Easy its listed good ones, then those after them."""
     if split == "eval":
         yield from range(EVAL_SEED, 2 * EVAL_SEED)
         return
-    listed = get_cell(task, arm).seeds
+    listed = get_cell(task, arm).seeds if level == "easy" else ()
     yield from listed
     yield from range(max(listed, default=-1) + 1, EVAL_SEED)
 
@@ -200,11 +200,11 @@ def _open_staging(request: Request, out: Path) -> Path:
 def _act(
     request: Request, staging: Path, workers: int, progress: Any
 ) -> tuple[list[EpisodeSpec], dict[tuple[str, str, Level], list[int]]]:
-    """Record until every cell has its episodes; returns them in their final order, and the failed seeds of each cell."""
+    """Record until every cell has its episodes; returns them in their final order, and failed seeds by cell."""
     cells = [(task, arm, level) for task, arm in request.cells for level in request.levels]
     tried: dict[tuple[str, str, Level], list[int]] = {cell: [] for cell in cells}
     good: dict[EpisodeSpec, bool] = {}
-    source = {cell: seeds(cell[0], cell[1], request.split) for cell in cells}
+    source = {cell: seeds(*cell, request.split) for cell in cells}
     work = partial(record_episode, staging=staging)
 
     def specs(cell: tuple[str, str, Level]) -> list[EpisodeSpec]:

@@ -32,7 +32,7 @@ HOLD_STEPS = 20  # a replay holds its last goal for a second: things may still h
 
 @dataclass(frozen=True)
 class Result:
-    """One episode of one policy. progress: share of the task's stages, 0..1. bits: spent on its codes, if there are any."""
+    """One episode of one policy. progress: share of the task's stages, 0..1. bits: spent on its codes, if any."""
 
     task: str
     arm: str
@@ -70,7 +70,7 @@ def plan(
     for task, arm in cells:
         get_cell(task, arm)
         for level in levels:
-            specs += [EpisodeSpec(task, arm, level, split, s) for s in islice(seeds(task, arm, split), episodes)]
+            specs += [EpisodeSpec(task, arm, level, split, s) for s in islice(seeds(task, arm, level, split), episodes)]
     return specs
 
 

@@ -93,7 +93,7 @@ def run_jobs(function: Callable[[Job], Result], jobs: Sequence[Job], workers: in
             yield pending[future], future.result()
     except BrokenProcessPool as error:
         raise ValueError(
-            "a worker process died (killed, or out of memory); give the same command again to go on, with fewer --workers"
+            "a worker process died (killed, or out of memory); give the same command again, with fewer --workers"
         ) from error
     finally:  # episodes in flight are finished and kept
         executor.shutdown(wait=True, cancel_futures=True)
