@@ -6,6 +6,7 @@ S side of the square images, pixels.
 from __future__ import annotations
 
 import atexit
+import os
 import weakref
 from collections.abc import Sequence
 
@@ -34,12 +35,22 @@ def aim(model: mujoco.MjModel, view: str, eye_m: np.ndarray, target_m: np.ndarra
 
 
 class Views:
-    """The renderer of one compiled model."""
+    """The renderer of one compiled model.
+
+    Raises:
+        RuntimeError: there is nothing to render with; the message says what to do.
+    """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, size: int) -> None:
         self._data = data
         model.vis.quality.offsamples = 0  # multisampling: software rendering pays for every sample
-        self._renderer = mujoco.Renderer(model, size, size)
+        try:
+            self._renderer = mujoco.Renderer(model, size, size)
+        except Exception as error:  # every backend raises its own
+            raise RuntimeError(
+                f"no OpenGL for pictures (MUJOCO_GL={os.environ.get('MUJOCO_GL')}): {error}; import xtok.sim before mujoco "
+                "or robosuite, or set MUJOCO_GL=egl (or osmesa) in the shell, and run `make sim` for the apt packages"
+            ) from error
         if not _OPEN:
             # after mujoco's own hook, so before it: closing a renderer once EGL is gone prints errors
             atexit.unregister(_close_all)

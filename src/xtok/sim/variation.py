@@ -114,7 +114,6 @@ def dress(world: World, level: Level, split: Split, rng: np.random.Generator) ->
     material = model.material(f"surface-{names[int(rng.integers(len(names)))]}").id
     model.geom_matid[model.geom("table_visual").id] = material
     model.mat_rgba[material][:3] = rng.uniform(0.55, 1.0) * rng.uniform(0.85, 1.0, 3)
-    model.mat_texrepeat[material] = rng.uniform(0.5, 2.0)
     for name in ("walls_mat", "floorplane"):
         model.mat_rgba[model.material(name).id][:3] = rng.uniform(*WALLS[split], 3)
     head.ambient[:] = rng.uniform(0.2, 0.45) * rng.uniform(0.9, 1.1, 3)

@@ -293,8 +293,9 @@ class World:
         )
 
 
+# What an episode may change. Not how often a texture repeats: a renderer keeps what it finds when it is made.
 _CHANGEABLE = (
-    "body_pos", "body_quat", "geom_rgba", "geom_matid", "mat_rgba", "mat_texrepeat", "light_pos", "light_dir",
+    "body_pos", "body_quat", "geom_rgba", "geom_matid", "mat_rgba", "light_pos", "light_dir",
     "light_diffuse", "light_ambient", "cam_pos", "cam_quat", "cam_fovy",
 )  # fmt: skip
 
