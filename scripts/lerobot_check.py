@@ -2,8 +2,7 @@
 
     .venv-lerobot/bin/python scripts/lerobot_check.py DIR [...]      (make test-lerobot records a set and does it)
 
-Runs in a venv of its own, since lerobot 0.4.4 wants other versions than xtok. Reads our reader's view through xtok, which
-is imported from src/ beside this script.
+Runs in a venv of its own, since lerobot 0.4.4 wants other versions than xtok, and takes xtok from src/.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tabletop tasks in simulation: record demonstrations, test policies in closed loop, make questions. Needs xtok[sim]."""
+"""Tabletop tasks in simulation: record demonstrations, test policies, make questions. Needs xtok[sim]."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xtok.cli import sim_eval
 from xtok.cli.common import say, written_whole
 
 if TYPE_CHECKING:
-    from xtok.sim.workers import Level
+    from xtok.sim.variation import Level
 
 ALL = "all"
 LEVELS: dict[str, tuple[Level, ...]] = {"easy": ("easy",), "hard": ("hard",), "both": ("easy", "hard")}
@@ -133,7 +133,7 @@ def _add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "record",
         help="expert demonstrations as LeRobot v3.0",
-        description="Expert demonstrations as LeRobot v3.0 folders, one an arm, with films, instructions and sub-tasks.",
+        description="Expert demonstrations as LeRobot v3.0 folders, one an arm, with films, words and sub-tasks.",
     )
     add_cell_arguments(parser)
     parser.add_argument(
@@ -205,7 +205,7 @@ def _add_questions(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser = commands.add_parser(
         "questions",
         help="questions on rendered scenes, with exact answers",
-        description="Questions on rendered scenes with exact answers: where, what colour, left or right of, held, how many.",
+        description="Questions on rendered scenes with exact answers: where, what colour, which side, held, how many.",
     )
     add_cell_arguments(parser, level="both")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
@@ -229,6 +229,5 @@ def run_questions(args: argparse.Namespace) -> None:
     )
     print(f"  {'kind':<10}{'questions':>10}{'chance':>9}{'no picture':>12}{'no words':>10}")
     for kind, row in {**manifest["kinds"], "all": manifest["all"]}.items():
-        print(
-            f"  {kind:<10}{row['questions']:>10}{row['chance']:>9.3f}{row['image_blind']:>12.3f}{row['text_blind']:>10.3f}"
-        )
+        blind = f"{row['image_blind']:>12.3f}{row['text_blind']:>10.3f}"
+        print(f"  {kind:<10}{row['questions']:>10}{row['chance']:>9.3f}{blind}")

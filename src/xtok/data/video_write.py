@@ -21,8 +21,8 @@ from xtok.data.video import _import_av
 CRF, GOP_FRAMES = 27, 40  # quality, and frames between key frames: small films that still seek within two seconds
 PIXEL_FORMAT = "yuv420p"  # what every player and LeRobot read
 _VALUES = 256
-# BT.601, studio range, in 1/256: what players assume of small pictures. In integers, since ffmpeg's own conversion gives
-# other bytes on other processors, and now and then on the same one.
+# BT.601, studio range, in 1/256: what players assume of small pictures. In integers, since ffmpeg's own conversion may
+# give other bytes on other processors.
 _YUV_FROM_RGB = np.array([[66, 129, 25], [-38, -74, 112], [112, -94, -18]], dtype=np.int32)
 _YUV_OFFSET = np.array([16, 128, 128], dtype=np.int32)
 

@@ -1,7 +1,7 @@
 """Questions that one picture answers exactly, from the simulation's own knowledge of what is where.
 
-Each kind asks the same words of many scenes with many answers, and of one scene in ways whose answers differ, so neither
-words nor picture alone tell (`blind` measures that).
+Each kind asks the same words of many scenes with many answers, and of one scene in ways whose answers differ, so
+neither words nor picture alone tell (`blind` measures that).
 
 # S side of the picture in pixels
 """

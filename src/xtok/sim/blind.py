@@ -1,4 +1,4 @@
-"""Is a set of questions guessable? Balance it, then measure what is answered without the picture, and without the words.
+"""Is a set of questions guessable? Balance it, then measure what is answered without picture, and without words.
 
 # N questions, W words, A answers, P pixels of a thumbnail
 """
@@ -30,8 +30,8 @@ class Asked:
 def balanced(asked: Sequence[Asked], wanted: int, rng: np.random.Generator) -> list[Asked]:
     """At least `wanted` questions if there are so many, in equal parts by kind as far as they go, in the old order.
 
-    Where words have few answers ("is ... left or right of ...?", "how many ...?"), each answer is kept equally often for
-    the same words, since words alone must not tell.
+    Where words have few answers ("is ... left or right of ...?"), each answer is kept equally often for the same words,
+    since words alone must not tell.
     """
     kinds: dict[str, list[int]] = {}
     for kind in sorted({each.question.kind for each in asked}):
@@ -87,7 +87,7 @@ def controls(asked: Sequence[Asked], thumbnails: Mapping[str, np.ndarray], seed:
     """
     folds = _folds(asked, seed)
     image_blind = [_crossed(asked, folds, guesser) for guesser in (_by_words, _bag_of_words)]
-    text_blind = [_by_picture(asked), _crossed(asked, folds, lambda *sets: _by_neighbours(*sets, thumbnails))]
+    text_blind = [_by_picture(asked), _crossed(asked, folds, lambda learnt, new: _by_neighbours(learnt, new, thumbnails))]
     chance_N = np.array([_chance(each.question) for each in asked])
     kinds = np.array([each.question.kind for each in asked])
     found = {}
@@ -198,13 +198,13 @@ def _by_picture(asked: Sequence[Asked]) -> np.ndarray:
         by_picture[each.picture].append(i)
     right_N = np.zeros(len(asked), dtype=bool)
     for mine in by_picture.values():
-        pointed = [question for i in mine if (question := asked[i].question).mask is not None]
-        largest = max(pointed, key=lambda question: int(np.sum(question.mask)), default=None)
+        pointed = [(int(mask.sum()), -i) for i in mine if (mask := asked[i].question.mask) is not None]
+        largest = asked[-max(pointed)[1]].question.point if pointed else None
         for i in mine:
             question = asked[i].question
             others = [asked[j].question.answer for j in mine if j != i and asked[j].question.mask is None]
-            if question.mask is not None and largest is not None and largest.point is not None:
-                right_N[i] = _is_right(question, largest.point)
+            if question.mask is not None and largest is not None:
+                right_N[i] = _is_right(question, largest)
             elif others:
                 right_N[i] = _is_right(question, _commonest(others))
     return right_N

@@ -34,8 +34,7 @@ def corpus_request(episodes: int = EPISODES) -> Request:
         ValueError: fewer episodes than there are cells and levels.
     """
     supported = tuple(sorted(((cell.task, cell.arm) for cell in cells(dual=False)), key=lambda cell: cell[1]))
-    levels = ("easy", "hard")
-    each = round(episodes / (len(supported) * len(levels)))
+    each = round(episodes / (2 * len(supported)))
     if each < 1:
         raise ValueError(f"{episodes} episodes are less than one for each of {len(supported)} cells on two levels")
     return Request(supported, ("easy", "hard"), each, crf=CRF, gop=GOP_FRAMES)
@@ -91,8 +90,8 @@ def card(manifest: Mapping[str, Any]) -> str:
     return f"""# {manifest["name"]}
 
 {manifest["episodes"]} demonstrations of scripted experts in simulation, {manifest["hours"]:.2f} hours,
-{manifest["bytes"] / 1e6:.1f} MB. LeRobot v3.0, one folder an arm, 20 frames a second, {len(request["cells"])} cells of task and
-arm, {request["episodes"]} episodes of each on {" and ".join(request["levels"])}.
+{manifest["bytes"] / 1e6:.1f} MB. LeRobot v3.0, one folder an arm, 20 frames a second. {len(request["cells"])} cells of
+task and arm, {request["episodes"]} episodes of each on {" and ".join(request["levels"])}.
 
 | folder | arm | robot_type | episodes | frames | hours |
 |---|---|---|---|---|---|
@@ -104,7 +103,8 @@ arm, {request["episodes"]} episodes of each on {" and ".join(request["levels"])}
 
 ## Held out
 
-Arm **{held_out["arm"]}** and task **{held_out["task"]}**: no tokenizer is trained on them. {trainable} episodes are neither.
+Arm **{held_out["arm"]}** and task **{held_out["task"]}**: no tokenizer is trained on them.
+{trainable} episodes are neither.
 Unseen phrasings of the instructions and the looks of the evaluation split are nowhere in this corpus.
 
 ## What is in a frame

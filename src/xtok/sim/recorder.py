@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,10 @@ from xtok.data.video_write import CRF, GOP_FRAMES, film_writer
 from xtok.provenance import versions
 from xtok.sim.arms import get_arm
 from xtok.sim.suite import get_cell
-from xtok.sim.workers import EVAL_SEED, EpisodeSpec, Level, Split, environment, folder_whole, run_jobs, write_whole
+from xtok.sim.workers import EVAL_SEED, EpisodeSpec, environment, folder_whole, run_jobs, write_whole
+
+if TYPE_CHECKING:
+    from xtok.sim.variation import Level, Split
 
 CAMERA = "observation.images."
 ACTION_SOURCES = {STATE: "achieved", ACTION: "commanded"}
@@ -263,7 +266,12 @@ def _load(spec: EpisodeSpec, staging: Path) -> EpisodeRecord:
         for view, histogram in about["histograms"].items()
     }
     segments = tuple(Segment(**segment) for segment in about["segments"])
-    more = {"env_task": spec.task, "level": spec.level, "env_split": spec.split, "seed": spec.seed}
+    more: dict[str, str | int] = {
+        "env_task": spec.task,
+        "level": spec.level,
+        "env_split": spec.split,
+        "seed": spec.seed,
+    }
     return EpisodeRecord(vectors, about["instruction"], segments, films, more)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,10 @@ from xtok.sim.intervals import bootstrap_mean, paired_ratio, wilson
 from xtok.sim.policies import Demonstration, Policy, ReplayPolicy, factory, through
 from xtok.sim.recorder import seeds
 from xtok.sim.suite import get_cell
-from xtok.sim.workers import EpisodeSpec, Level, Split, environment, run_jobs
+from xtok.sim.workers import EpisodeSpec, environment, run_jobs
+
+if TYPE_CHECKING:
+    from xtok.sim.variation import Level, Split
 
 EXPERT, RAW = "expert", "raw"
 HOLD_STEPS = 20  # a replay holds its last goal for a second: things may still have to settle

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from xtok.data.video_write import film_writer
-from xtok.sim.workers import EpisodeSpec, Level, Split, environment
+from xtok.sim.workers import EpisodeSpec, environment
+
+if TYPE_CHECKING:
+    from xtok.sim.variation import Level, Split
 
 VIEWS = ("scene", "front", "wrist")
 MOMENTS = (("scene", 0.0), ("scene", 0.5), ("scene", 1.0), ("front", 0.5), ("wrist", 0.5))  # columns of the sheet

@@ -16,18 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from xtok.sim.env import SimEnv
+    from xtok.sim.variation import Level, Split
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-Level = Literal["easy", "hard"]
-Split = Literal["train", "eval"]
-
-LEVELS: tuple[Level, ...] = ("easy", "hard")
-SPLITS: tuple[Split, ...] = ("train", "eval")
 EVAL_SEED = 100_000  # evaluation seeds start here; training seeds lie below
 
 _held: tuple[tuple[object, ...], SimEnv] | None = None  # the last environment of this process
