@@ -1,4 +1,4 @@
-"""Environments: the gymnasium contract, episodes that repeat bit for bit, honest lag and grippers, pictures that show."""
+"""Environments: the gymnasium contract, episodes that repeat bit for bit, honest lag and grippers, real pictures."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_the_gripper_opens_at_1_and_closes_at_0_and_says_so(arm: str) -> None:
 
 def test_robosuite_says_nothing_and_the_import_is_light() -> None:
     code = (
-        "import sys, xtok.sim; heavy = {'robosuite', 'mujoco', 'torchvision'} & set(sys.modules); assert not heavy, heavy;"
+        "import sys, xtok.sim; assert not {'robosuite', 'mujoco'} & set(sys.modules);"
         "from xtok.sim.env import SimEnv; env = SimEnv('Lift', 'Panda', image_size=16); env.reset(seed=0)"
     )
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}

@@ -165,6 +165,11 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         return Expert(self.world, self._task, goal or self._goal, self._style)
 
     @property
+    def goal(self) -> Goal | None:
+        """What the instruction asks."""
+        return self._goal
+
+    @property
     def goals(self) -> tuple[Goal, ...]:
         """All that could be asked of this scene."""
         return () if self._scene is None else self._scene.goals

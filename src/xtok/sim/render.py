@@ -48,8 +48,8 @@ class Views:
             self._renderer = mujoco.Renderer(model, size, size)
         except Exception as error:  # every backend raises its own
             raise RuntimeError(
-                f"no OpenGL for pictures (MUJOCO_GL={os.environ.get('MUJOCO_GL')}): {error}; import xtok.sim before mujoco "
-                "or robosuite, or set MUJOCO_GL=egl (or osmesa) in the shell, and run `make sim` for the apt packages"
+                f"no OpenGL for pictures (MUJOCO_GL={os.environ.get('MUJOCO_GL')}): {error}; import xtok.sim before "
+                "mujoco or robosuite, or set MUJOCO_GL=egl (or osmesa), and run `make sim` for the apt packages"
             ) from error
         if not _OPEN:
             # after mujoco's own hook, so before it: closing a renderer once EGL is gone prints errors
