@@ -14,8 +14,8 @@ pytest.importorskip("gymnasium", reason="the simulation needs its extra: pip ins
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sim_kit import PATCHES, ToyFact, toy_environment
 
+from sim_kit import PATCHES, ToyFact, toy_environment
 from xtok.sim import questions
 from xtok.sim.ask import Question, ask, middle
 from xtok.sim.blind import Asked, balanced, controls
@@ -93,7 +93,9 @@ def leaky(count: int) -> list[Asked]:
     """Questions whose words give the answer away, unless they are balanced: 9 of 10 say left."""
     rng = np.random.default_rng(0)
     return [
-        Asked(Question("side", "is it left or right?", "left" if rng.random() < 0.9 else "right", ("left", "right")), s, s)
+        Asked(
+            Question("side", "is it left or right?", "left" if rng.random() < 0.9 else "right", ("left", "right")), s, s
+        )
         for s in map(str, range(count))
     ]
 

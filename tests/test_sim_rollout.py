@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("gymnasium", reason="the simulation needs its extra: pip install 'xtok[sim]'")
 
 from sim_kit import GRIPPER, MASK, PATCHES, POSITION
-
 from xtok.actions.layout import ARMS26
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import Actions, ChunkBatch, Codes, Context

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 REPLAY, THROUGH = "replay", ("xtok", "fast", "bins")
 FAST_CHUNKS = 4096  # train chunks that FAST's vocabulary is fitted to
 BINS = 256
+HORIZON_MAX, HOLD_FRAMES = 64, 16  # the longest chunk, and what a short episode is prolonged to beyond it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -179,7 +181,7 @@ def _arm_coders(
 
 
 def _demonstrations(arm: str, data: Path | None) -> tuple[list[Episode], list[Episode]]:
-    """Commanded goals of an arm's recorded train and held-out episodes (of LeRobot position, mod 5)."""
+    """Commanded goals of an arm's recorded train and held-out episodes (every fifth), short ones prolonged."""
     from xtok.data import open_dataset, select
     from xtok.sim.recorder import folder_name
 
@@ -189,7 +191,20 @@ def _demonstrations(arm: str, data: Path | None) -> tuple[list[Episode], list[Ep
             f"(xtok sim record --arms {arm} --no-video --episodes 50 -o DIR) and give --data DIR"
         )
     dataset = open_dataset(data / folder_name(arm), action_source="commanded")
-    return select(dataset, "train"), select(dataset, "heldout")
+    train, held_out = ([_prolonged(e) for e in select(dataset, split)] for split in ("train", "heldout"))
+    return train, held_out
+
+
+def _prolonged(episode: Episode) -> Episode:
+    """An episode long enough for the longest chunk: its last goal is held, as the robot itself would hold it."""
+    import numpy as np
+
+    missing = HORIZON_MAX + HOLD_FRAMES - len(episode)
+    if missing <= HOLD_FRAMES - 1:
+        return episode
+    absolute_ND = np.concatenate([episode.absolute_ND, np.repeat(episode.absolute_ND[-1:], missing, axis=0)])
+    timestamps_s = np.arange(len(absolute_ND)) / episode.control_hz
+    return replace(episode, absolute_ND=absolute_ND, timestamps_s=timestamps_s, subtasks=(), videos={})
 
 
 def _baselines(
