@@ -76,6 +76,13 @@ def test_what_is_ambiguous_or_hidden_is_not_asked() -> None:
     assert not asked("count", FACTS, hidden) and not asked("which_held", FACTS, hidden)
 
 
+def test_in_clutter_only_what_is_named_is_asked_about() -> None:
+    kinds = {q.kind for q in ask(FACTS, MASKS, COLOURS, np.random.default_rng(0), cluttered=True)}  # type: ignore[arg-type]
+    assert kinds == {"point", "side", "held", "which_held", "count"}
+    counts = [q for q in ask(FACTS, MASKS, COLOURS, np.random.default_rng(0), True) if q.kind == "count"]  # type: ignore[arg-type]
+    assert all("cubes" in q.text or "trays" in q.text for q in counts)
+
+
 def test_middle_lies_on_the_thing_even_if_it_is_a_ring() -> None:
     ring = patch(20, 20, 30)
     ring[25:45, 25:45] = False

@@ -24,6 +24,7 @@ VISIBLE_PIXELS = 20  # of a 128 px picture; what shows less is not asked about
 APART = 5 / 128  # share of the picture's width by which things must lie apart to be left or right of each other
 NOTHING = "nothing"
 COUNT_MAX = 4
+ROBOT = "white"  # some arms are, so white things are not counted
 
 POINT = ("point to the {thing}", "where is the {thing}?")
 SIDE = ("is the {a} left or right of the {b}?", "which side of the {b} is the {a} on, left or right?")
@@ -73,9 +74,15 @@ def called(fact: ObjectFact) -> str:
 
 
 def ask(
-    facts: Sequence[ObjectFact], masks: Mapping[str, np.ndarray], colours: Sequence[str], rng: np.random.Generator
+    facts: Sequence[ObjectFact],
+    masks: Mapping[str, np.ndarray],
+    colours: Sequence[str],
+    rng: np.random.Generator,
+    cluttered: bool = False,
 ) -> list[Question]:
-    """All questions of one picture, in random wordings. colours: words that the suite has."""
+    """All questions of one picture, in random wordings. colours: words that the suite has. cluttered: things that the
+    facts do not name lie about, so nothing is asked whose answer they could change.
+    """
     size = next(iter(masks.values())).shape[0]
     enough = VISIBLE_PIXELS * (size / 128) ** 2
     times = Counter(called(fact) for fact in facts)
@@ -88,8 +95,8 @@ def ask(
     all_seen = len(seen) == len(facts)  # else counts, and what is beside, are not in the picture
     questions = [*_points(things, rng), *_sides(things, size, rng), *_held(things, rng)]
     if all_seen:
-        questions += [*_which_held(facts, rng), *_counts(facts, colours, rng)]
-        if len(things) == len(facts):
+        questions += [*_which_held(facts, rng), *_counts(facts, () if cluttered else colours, rng)]
+        if len(things) == len(facts) and not cluttered:
             questions += [*_beside(things, size, rng), *_colours(things, size, colours, rng)]
     return questions
 
@@ -142,11 +149,14 @@ def _which_held(facts: Sequence[ObjectFact], rng: np.random.Generator) -> list[Q
 
 
 def _counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
-    """Of kinds that are there, and of colours that are there or not."""
+    """Of kinds that are there, and of colours (if any are given) that are there or not."""
     choices = tuple(str(i) for i in range(COUNT_MAX + 1))
     asked = Counter(f"{fact.kind}s" for fact in facts)
-    asked.update({f"{colour} things": sum(fact.colour == colour for fact in facts) for colour in colours})
-    asked.update({"things on the table or in the gripper": len(facts)})
+    asked.update(
+        {f"{colour} things": sum(fact.colour == colour for fact in facts) for colour in colours if colour != ROBOT}
+    )
+    if colours:
+        asked["things on the table or in the gripper"] = len(facts)
     return [
         Question("count", _say(COUNT, rng, things=things), str(count), choices)
         for things, count in asked.items()

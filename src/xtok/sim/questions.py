@@ -122,7 +122,7 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
         over, steps = terminated or truncated, steps + 1
     view = VIEWS[int(rng.integers(len(VIEWS)))]
     picture, facts, masks = env.render_views()[view], env.facts(), env.masks(view)
-    asked = ask(facts, masks, tuple(COLOURS), rng)
+    asked = ask(facts, masks, tuple(COLOURS), rng, cluttered=spec.level == "hard")
     with folder_whole(staging / spec.name) as folder:
         Image.fromarray(picture).save(folder / "picture.png", optimize=True)
         about = {
