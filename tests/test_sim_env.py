@@ -187,7 +187,7 @@ def test_the_gripper_opens_at_1_and_closes_at_0_and_says_so(arm: str) -> None:
 def test_robosuite_says_nothing_and_the_import_is_light() -> None:
     code = (
         "import sys, xtok.sim; assert not {'robosuite', 'mujoco'} & set(sys.modules);"
-        "from xtok.sim.env import SimEnv; env = SimEnv('Lift', 'Panda', image_size=16); env.reset(seed=0)"
+        "from xtok.sim.env import SimEnv; SimEnv('Lift', 'Panda', image_size=16).reset(seed=0)"
     )
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)

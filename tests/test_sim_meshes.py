@@ -26,7 +26,7 @@ def felt(env: SimEnv) -> list[tuple]:
             mesh = model.geom_dataid[geom]
             faces = int(model.mesh_facenum[mesh]) if model.geom_type[geom] == MESH else -1
             geoms.append((int(model.geom_type[geom]), faces, tuple(model.geom_size[geom].round(9))))
-    return sorted(geoms) + [tuple(model.body_mass.round(9)), tuple(model.body_inertia.ravel().round(9))]
+    return [*sorted(geoms), tuple(model.body_mass.round(9)), tuple(model.body_inertia.ravel().round(9))]
 
 
 def seen_faces(env: SimEnv) -> list[int]:
