@@ -199,11 +199,13 @@ class World:
                 [-1.0 if gripper > 0.5 else 1.0],
             )
         )
-        sim, robot = self._table.sim, self._robot
+        sim = self._table.sim
         for substep in range(round(1.0 / (CONTROL_HZ * self.model.opt.timestep))):
             sim.step1()
-            if substep % TORQUE_EVERY == 0:
-                robot.control(action, policy_step=substep == 0)
+            if substep == 0:
+                self._robot.control(action, policy_step=True)
+            elif substep % TORQUE_EVERY == 0:
+                self._update_torques()
             sim.step2()
         # step2 leaves positions one step old; what is seen and recorded should be now
         mujoco.mj_kinematics(self.model, self.data)
@@ -255,6 +257,13 @@ class World:
 
     def close(self) -> None:
         self._table.close()
+
+    def _update_torques(self) -> None:
+        """The arm's share of robot.control: all that changes within a step. The rest takes as long again for nothing."""
+        arm = self._robot.part_controllers["right"]
+        actuators = self._robot._ref_actuators_indexes_dict["right"]
+        low, high = self.model.actuator_ctrlrange[actuators].T
+        self.data.ctrl[actuators] = np.clip(arm.run_controller(), low, high)
 
     def _pointing_down(self) -> np.ndarray:
         """Rotation of a hand that points straight down, its fingers opening along the world's y, near the rest pose."""
