@@ -210,6 +210,7 @@ class World:
         # step2 leaves positions one step old; what is seen and recorded should be now
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
         hand = self.hand()
         return Lag(
             float(np.linalg.norm(goal.position_m - hand.position_m)),
