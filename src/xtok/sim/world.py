@@ -260,7 +260,7 @@ class World:
         self._table.close()
 
     def _update_torques(self) -> None:
-        """The arm's share of robot.control: all that changes within a step. The rest takes as long again for nothing."""
+        """The arm's share of robot.control, all that changes within a step; the rest would double the time."""
         arm = self._robot.part_controllers["right"]
         actuators = self._robot._ref_actuators_indexes_dict["right"]
         low, high = self.model.actuator_ctrlrange[actuators].T
