@@ -15,10 +15,9 @@ class ArmSpec:
     robot: robosuite's name. embodiment: name in xtok.actions.embodiments. pads_closed_m, pads_open_m: distance of the
     finger pads' centres with the gripper fully closed and open, measured in simulation; the recorded opening is 0..1
     between them. tip_m: how far the fingertips reach beyond the grip site along its approach axis. kp: stiffness of
-    the operational space controller (1/s^2), critically damped. speed: factor on the
-    expert's. pads: geoms of the finger pads, without the gripper's
-    prefix, or groups of them in robosuite's important_geoms. rest_rad: joints at the start of an episode, hand over the
-    near half of the table and pointing down. camera_behind: the wrist camera sits on the side of the robot.
+    the operational space controller (1/s^2), critically damped. speed: factor on the expert's. pads: geoms of the
+    finger pads, without the gripper's prefix, or groups of them in robosuite's important_geoms. rest_rad: joints at the
+    start of an episode, hand over the near half of the table. camera_behind: the wrist camera looks at the robot.
     """
 
     name: str

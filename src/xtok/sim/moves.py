@@ -173,15 +173,13 @@ def place(
     onto_m: np.ndarray,
     text: str,
     drop_m: float = 0.004,
-    yaw_rad: float | None = None,
-    precise: bool = True,
 ) -> Iterator[Move]:
     """Carry a held prop over and set its lowest point `drop_m` above `onto_m`, let go, go up. `text`: sub-task line."""
     foot = world.props[name].foot_m
     target = onto_m + np.array([0.0, 0.0, foot + drop_m])
-    hand = carried(world, name, target, yaw_rad)
+    hand = carried(world, name, target)
     over = max(float(world.hand().position_m[2]), hand.position_m[2] + 0.05)
-    yield Move(text, hand, CLOSED, over_m=over, speed=style.speed, bulge_m=style.bulge_m, precise=precise)
+    yield Move(text, hand, CLOSED, over_m=over, speed=style.speed, bulge_m=style.bulge_m, precise=True)
     yield from release(world, style, hand, text)
 
 
