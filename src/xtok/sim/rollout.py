@@ -24,7 +24,7 @@ from xtok.sim.intervals import bootstrap_mean, paired_ratio, wilson
 from xtok.sim.policies import Demonstration, Policy, ReplayPolicy, factory, through
 from xtok.sim.recorder import seeds
 from xtok.sim.suite import get_cell
-from xtok.sim.workers import EpisodeSpec, environment, run_jobs
+from xtok.sim.workers import EpisodeSpec, environment, run_jobs, write_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split
@@ -182,14 +182,15 @@ class Ledger:
                 raise ValueError(f"{path} is of a run with other settings; give that run's command, or remove the file")
             for line in lines[1:]:
                 self._keep(Result(**json.loads(line)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", encoding="utf-8")
-        self._write("".join(lines) or head + "\n")
+        write_whole(path, "".join(lines) or head + "\n")
+        self._file = path.open("a", encoding="utf-8")
 
     def add(self, result: Result) -> None:
         self._keep(result)
         if self._file is not None:
-            self._write(json.dumps(asdict(result)) + "\n")
+            self._file.write(json.dumps(asdict(result)) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def __contains__(self, key: tuple[str, EpisodeSpec]) -> bool:
         return key in self.results
@@ -200,12 +201,6 @@ class Ledger:
 
     def _keep(self, result: Result) -> None:
         self.results[result.policy, result.episode] = result
-
-    def _write(self, text: str) -> None:
-        assert self._file is not None
-        self._file.write(text)
-        self._file.flush()
-        os.fsync(self._file.fileno())
 
 
 def evaluate(
