@@ -71,10 +71,13 @@ def run(args: argparse.Namespace) -> None:
     }
     coders: dict[str, dict[str, Coder]] = {}
     if is_replay:
+        import torch
+
         coders, about = make_coders(
             specs, tokenizer or None, args.through, args.data, args.horizon, args.adapt == "all"
         )
         settings |= {"horizon": args.horizon, "tokenizers": about}
+        torch.set_num_threads(1)  # single chunks from here on, and the workers want the other cores
     partial = None if args.json is None else args.json.with_name(f"{args.json.name}.partial.jsonl")
     ledger = Ledger(partial, settings, args.resume)
     runs = 2 + len(next(iter(coders.values()))) if is_replay else 1
