@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from xtok.cli.sim import LEVELS, chosen_cells, progress_bar
     from xtok.provenance import command, git_revision, versions
-    from xtok.sim.rollout import Ledger, compare, evaluate, evaluate_replay, plan, summarise
+    from xtok.sim.rollout import Ledger, check_resume, compare, evaluate, evaluate_replay, plan, summarise
 
     name, _, tokenizer = args.policy.partition(":")
     is_replay = name == REPLAY
@@ -69,6 +69,9 @@ def run(args: argparse.Namespace) -> None:
         "split": args.split,
         "image_size": args.image_size,
     }
+    partial = None if args.json is None else args.json.with_name(f"{args.json.name}.partial.jsonl")
+    if partial is not None:
+        check_resume(partial, args.resume)  # now, not after minutes of fitting
     coders: dict[str, dict[str, Coder]] = {}
     if is_replay:
         import torch
@@ -78,7 +81,6 @@ def run(args: argparse.Namespace) -> None:
         )
         settings |= {"horizon": args.horizon, "tokenizers": about}
         torch.set_num_threads(1)  # single chunks from here on, and the workers want the other cores
-    partial = None if args.json is None else args.json.with_name(f"{args.json.name}.partial.jsonl")
     ledger = Ledger(partial, settings, args.resume)
     runs = 2 + len(next(iter(coders.values()))) if is_replay else 1
     with progress_bar(len(specs) * runs, "episode", "eval") as step:

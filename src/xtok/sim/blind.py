@@ -87,7 +87,10 @@ def controls(asked: Sequence[Asked], thumbnails: Mapping[str, np.ndarray], seed:
     """
     folds = _folds(asked, seed)
     image_blind = [_crossed(asked, folds, guesser) for guesser in (_by_words, _bag_of_words)]
-    text_blind = [_by_picture(asked), _crossed(asked, folds, lambda learnt, new: _by_neighbours(learnt, new, thumbnails))]
+    text_blind = [
+        _by_picture(asked),
+        _crossed(asked, folds, lambda learnt, new: _by_neighbours(learnt, new, thumbnails)),
+    ]
     chance_N = np.array([_chance(each.question) for each in asked])
     kinds = np.array([each.question.kind for each in asked])
     found = {}

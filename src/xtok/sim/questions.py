@@ -22,11 +22,10 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
-from xtok.provenance import versions
 from xtok.sim.ask import Question, ask
 from xtok.sim.blind import Asked, balanced, controls
 from xtok.sim.props import COLOURS
-from xtok.sim.recorder import MANIFEST, STAGING, digest, seeds
+from xtok.sim.recorder import MANIFEST, STAGING, digest, seeds, tools
 from xtok.sim.workers import EpisodeSpec, environment, folder_whole, run_jobs, write_whole
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ def _write(
         "all": found.pop("all"),
         "kinds": found,
         "controls": "share right: chance among the words' answers; from the words alone; from the picture alone",
-        "versions": versions(),
+        "versions": tools(),
         "files": {str(path.relative_to(out)): digest(path) for path in files},
     }
 

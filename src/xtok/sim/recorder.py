@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -316,9 +317,20 @@ def _manifest(
             }
             for (task, arm, level), seeds_failed in failed.items()
         ],
-        "versions": versions(),
+        "versions": tools(),
         "files": files,
     }
+
+
+def tools() -> dict[str, str | None]:
+    """Versions of all that decides what is recorded; None where a package is absent."""
+    found = versions()
+    for name in ("robosuite", "mujoco", "gymnasium", "av", "pyarrow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def digest(path: Path) -> str:

@@ -175,8 +175,7 @@ class Ledger:
         head = json.dumps(settings, sort_keys=True)
         lines: list[str] = []
         if path.exists():
-            if not resume:
-                raise ValueError(f"{path} holds results of a run that was stopped; add --resume, or remove it")
+            check_resume(path, resume)
             lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
             if lines and lines[0].rstrip("\n") != head:
                 raise ValueError(f"{path} is of a run with other settings; give that run's command, or remove the file")
@@ -201,6 +200,12 @@ class Ledger:
 
     def _keep(self, result: Result) -> None:
         self.results[result.policy, result.episode] = result
+
+
+def check_resume(path: Path, resume: bool) -> None:
+    """Raises ValueError if the ledger of a run that was stopped is there and nobody said what to do with it."""
+    if path.exists() and not resume:
+        raise ValueError(f"{path} holds results of a run that was stopped; add --resume, or remove it")
 
 
 def evaluate(
