@@ -151,6 +151,8 @@ def pick(world: World, style: Style, name: str, thing: str, reach_text: str | No
         hold=style.pause,
     )  # fmt: skip
     yield Move(grip, grasp, CLOSED, hold=9, until=lambda w: w.held(name) and w.gripped())
+    if not world.held(name):  # wide grippers need longer for small things
+        yield Move(grip, grasp, CLOSED, hold=8, until=lambda w: w.held(name))
     up = np.array([0.0, 0.0, style.hover_m])
     yield Move(lift, Pose(grasp.position_m + up, grasp.rotation), CLOSED, speed=style.speed)
 
