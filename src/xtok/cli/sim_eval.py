@@ -113,7 +113,9 @@ def run(args: argparse.Namespace) -> None:
 def table(report: Mapping[str, Any]) -> list[str]:
     """Lines for the terminal: each policy in all, then task by task."""
     lines = [f"{'policy':<18}{'success':>9}{'95 %':>16}{'progress':>10}{'bits/chunk':>12}{'of raw':>8}{'95 %':>16}"]
-    for policy, groups in report["policies"].items():
+    first = [name for name in ("expert", "raw") if name in report["policies"]]
+    policies = {name: report["policies"][name] for name in (*first, *report["policies"])}
+    for policy, groups in policies.items():
         row = groups["all"]
         versus = report["against_raw"].get(policy, {}).get("all", {}).get("ratio")
         bits = row.get("bits_a_chunk")
@@ -122,9 +124,9 @@ def table(report: Mapping[str, Any]) -> list[str]:
             f"{'-' if bits is None else f'{bits:.0f}':>12}"
             + ("" if not versus or versus["value"] is None else f"{versus['value']:>8.3f}{_interval(versus):>16}")
         )
-    tasks = list(next(iter(report["policies"].values()))["tasks"])
+    tasks = list(next(iter(policies.values()))["tasks"])
     lines.append(f"{'successes by task':<18}" + "".join(f"{task:>11}" for task in tasks))
-    for policy, groups in report["policies"].items():
+    for policy, groups in policies.items():
         figures = (groups["tasks"][task] for task in tasks)
         lines.append(f"{policy:<18}" + "".join(f"{f['successes']}/{f['episodes']}".rjust(11) for f in figures))
     return lines
@@ -186,9 +188,14 @@ def _arm_coders(
 
 
 def _demonstrations(arm: str, data: Path | None) -> tuple[list[Episode], list[Episode]]:
-    """Commanded goals of an arm's recorded train and held-out episodes (every fifth), short ones prolonged."""
+    """Commanded goals of an arm's recorded train and held-out episodes (every fifth), short ones prolonged.
+
+    Episodes of the held-out task are left out: no tokenizer is ever fitted to them.
+    """
     from xtok.data import open_dataset, select
+    from xtok.data.tables import read_parquet
     from xtok.sim.recorder import folder_name
+    from xtok.sim.tasks.names import HELD_OUT_TASK
 
     if data is None:
         raise ValueError(
@@ -196,7 +203,15 @@ def _demonstrations(arm: str, data: Path | None) -> tuple[list[Episode], list[Ep
             f"(xtok sim record --arms {arm} --no-video --episodes 50 -o DIR) and give --data DIR"
         )
     dataset = open_dataset(data / folder_name(arm), action_source="commanded")
-    train, held_out = ([_prolonged(e) for e in select(dataset, split)] for split in ("train", "heldout"))
+    root = data / folder_name(arm)
+    tasks = read_parquet(root / "meta/episodes/chunk-000/file-000.parquet", ["episode_index", "env_task"]).to_pydict()
+    kept_back = {i for i, task in zip(*tasks.values(), strict=True) if task == HELD_OUT_TASK}  # nothing learns from it
+    train, held_out = (
+        [_prolonged(episode) for episode in select(dataset, split) if episode.index not in kept_back]
+        for split in ("train", "heldout")
+    )
+    if not train or not held_out:
+        raise ValueError(f"{root} has too few episodes of other tasks than {HELD_OUT_TASK}; record 5 or more")
     return train, held_out
 
 
