@@ -19,6 +19,7 @@ TURN_RAD_S = 2.2
 TOLERANCE_M, TOLERANCE_RAD = 0.006, 0.06
 SETTLE_STEPS = 10  # longest wait for the arm to catch up with the end of a move
 OPEN, CLOSED = 1.0, 0.0
+BLOCKED_M = 0.008  # a hand that stays this far above its grasp stands on something
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,23 @@ def pick(world: World, style: Style, name: str, thing: str, reach_text: str | No
         reach, grasp, OPEN, over_m=over, speed=style.speed, bulge_m=style.bulge_m, precise=True,
         hold=style.pause,
     )  # fmt: skip
+    blocked = world.hand().position_m[2] > grasp.position_m[2] + BLOCKED_M
+    if blocked and world.props[name].symmetry_rad <= np.pi / 2:
+        grasp = _across(world, grasp)
+        back = Pose(world.hand().position_m + np.array([0.0, 0.0, 0.06]), world.hand().rotation)
+        yield Move(reach, back, OPEN, speed=style.speed)
+        yield Move(reach, grasp, OPEN, over_m=over, speed=style.speed, precise=True)
     yield Move(grip, grasp, CLOSED, hold=9, until=lambda w: w.held(name) and w.gripped())
     if not world.held(name):  # wide grippers need longer for small things
         yield Move(grip, grasp, CLOSED, hold=8, until=lambda w: w.held(name))
     up = np.array([0.0, 0.0, style.hover_m])
     yield Move(lift, Pose(grasp.position_m + up, grasp.rotation), CLOSED, speed=style.speed)
+
+
+def _across(world: World, grasp: Pose) -> Pose:
+    """The same grasp a quarter turn on: where an open finger came down on a neighbour, the other way is free."""
+    yaw = yaw_of(grasp.rotation @ world.down.T)
+    return Pose(grasp.position_m, turned(grasp.rotation, -np.pi / 2 if yaw > 0 else np.pi / 2))
 
 
 def carried(world: World, name: str, to_m: np.ndarray, yaw_rad: float | None = None) -> Pose:
