@@ -5,6 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.xtok-demo
 DEV := $(VENV)/.xtok-dev
+HEADLESS := $(VENV)/.xtok-headless
+# What rendering without a screen needs of Debian or Ubuntu; a compiler for evdev, which robosuite's pynput brings.
+APT_GL := libegl1 libgl1 libgles2 libosmesa6 libegl-mesa0 libgl1-mesa-dri libglvnd0
+APT_CC := gcc libc6-dev linux-libc-dev
+LEROBOT := $(VENV)-lerobot/.xtok-lerobot
 
 # The pins of constraints.txt have wheels for these.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
@@ -13,10 +18,10 @@ PIP_INSTALL := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --di
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint
+.PHONY: help demo test bench lint test-lerobot sim
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 demo: $(DEMO)  ## real demonstrations into codes and back; writes out/demo/report.html
 	@$(BIN)/xtok demo
@@ -26,6 +31,11 @@ test: lint  ## ruff, mypy and every test (real-data tests where ../shared/data i
 
 bench: $(DEV)  ## timings of codec, quantizer, training and import; writes out/bench.json
 	@$(BIN)/python benchmarks/bench.py -o out/bench.json
+
+test-lerobot: $(DEV) $(LEROBOT)  ## record a few episodes and read them with real LeRobot 0.4.4 (apt: ffmpeg)
+	rm -rf out/lerobot
+	$(BIN)/xtok sim record --tasks Lift,Stack --arms Panda,UR5e --level both --episodes 2 -o out/lerobot
+	$(VENV)-lerobot/bin/python scripts/lerobot_check.py out/lerobot
 
 lint: $(DEV)  ## ruff and mypy
 	$(BIN)/ruff check .
@@ -41,7 +51,35 @@ $(DEMO): pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP_INSTALL) -e '.[demo]'
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+sim: $(DEV)  ## the simulation: installs it, then lists its cells (apt packages where they are missing)
+	@$(BIN)/xtok sim list
+
+$(HEADLESS): | $(BIN)/python
+	@missing=""; \
+	if [ "$$(uname)" = Linux ]; then \
+		for package in $(APT_GL); do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+		command -v cc >/dev/null || missing="$$missing $(APT_CC)"; \
+	fi; \
+	if [ -n "$$missing" ]; then \
+		sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		if command -v apt-get >/dev/null && { [ -z "$$sudo" ] || command -v sudo >/dev/null; }; then \
+			echo "Installing with apt for rendering without a screen:$$missing"; \
+			$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+		else \
+			echo "xtok: the simulation's pictures need these Debian packages, or your system's like them:$$missing" >&2; \
+		fi; \
+	fi
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python $(HEADLESS)
 	@echo "Installing xtok with all extras, pytest, ruff, mypy and the test oracles into ./$(VENV) (once, one to five minutes) ..."
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(DEMO)
+
+# LeRobot wants other versions than xtok, so it has a venv of its own, with what its data sets need and no more.
+$(LEROBOT): scripts/lerobot_requirements.txt
+	@echo "Installing lerobot 0.4.4 with torch 2.13.0 into ./$(VENV)-lerobot (once, one to three minutes) ..."
+	@$(PYTHON) -m venv $(VENV)-lerobot
+	@$(VENV)-lerobot/bin/python -m pip install -qq --no-deps lerobot==0.4.4 torchvision==0.28.0 torchcodec==0.13.0
+	@$(VENV)-lerobot/bin/python -m pip install -q -r scripts/lerobot_requirements.txt 2>/dev/null
+	@touch $@

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from xtok.data.episode import Episode, EpisodeDataset, Segment, VideoHandle
+from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Segment, VideoHandle
 from xtok.data.mapping import ChannelMapping, Feature, choose_mapping
 from xtok.data.tables import column_array, feature_arrays, read_parquet
 
@@ -173,7 +173,9 @@ def fill_template(root: Path, template: str, fields: Mapping[str, Any]) -> Path:
     return path
 
 
-def open_lerobot(root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
+def open_lerobot(
+    root: Path, layout: str | None, embodiment: str | None, action_source: ActionSource = "achieved"
+) -> EpisodeDataset:
     """A LeRobot folder as episodes. See `open_dataset` for the arguments.
 
     Raises:
@@ -181,8 +183,8 @@ def open_lerobot(root: Path, layout: str | None, embodiment: str | None) -> Epis
     """
     folder = LeRobotFolder(root)
     robot_type = folder.info.get("robot_type") or root.name  # null in sets that LeRobot converted from elsewhere
-    mapping = choose_mapping(folder.features, robot_type, layout, embodiment)
-    reader = _EpisodeReader(folder, mapping)
+    mapping = choose_mapping(folder.features, robot_type, layout, embodiment, action_source)
+    reader = _EpisodeReader(folder, mapping, action_source)
     indices = tuple(entry.index for entry in folder.entries)
     return EpisodeDataset(root.name, mapping.layout, (mapping.embodiment,), folder.fps, indices, reader)
 
@@ -190,8 +192,8 @@ def open_lerobot(root: Path, layout: str | None, embodiment: str | None) -> Epis
 class _EpisodeReader:
     """Reads one episode a call and keeps the last parquet file, which in v3.0 holds the next episode too."""
 
-    def __init__(self, folder: LeRobotFolder, mapping: ChannelMapping) -> None:
-        self._folder, self._mapping = folder, mapping
+    def __init__(self, folder: LeRobotFolder, mapping: ChannelMapping, action_source: ActionSource) -> None:
+        self._folder, self._mapping, self._action_source = folder, mapping, action_source
         has_subtasks = bool(folder.subtasks) and "subtask_index" in folder.info["features"]
         self._extra = ["timestamp", "episode_index", "task_index", *(["subtask_index"] if has_subtasks else [])]
         self._held: tuple[Path, Any] | None = None
@@ -218,6 +220,7 @@ class _EpisodeReader:
             dataset=folder.root.name,
             index=entry.index,
             timestamps_s=column_array(table, "timestamp", 1, where)[:, 0],
+            action_source=self._action_source,
             subtasks=self._segments(table, where),
             videos=entry.videos,
         )

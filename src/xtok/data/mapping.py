@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from xtok.actions.embodiments import NONE, Embodiment, Kinematics, find_robot_ty
 from xtok.actions.kinematics import ForwardKinematics, bundled_urdf
 from xtok.actions.layout import ARMS26, JOINTS, Layout, get_layout
 from xtok.actions.rotation import check_rotation6d, rotation6d_from_matrix
+from xtok.data.episode import ActionSource
 
 STATE, ACTION = "observation.state", "action"
 CHANNEL_VALID = "channel_valid"  # our own extra feature: which channels of `observation.state` an episode really has
@@ -173,16 +174,23 @@ def write_arm(absolute_ND: np.ndarray, side: str, position_m: np.ndarray, matrix
 
 
 def choose_mapping(
-    features: Mapping[str, Feature], robot_type: str, layout: str | None, embodiment: str | None
+    features: Mapping[str, Feature],
+    robot_type: str,
+    layout: str | None,
+    embodiment: str | None,
+    action_source: ActionSource = "achieved",
 ) -> ChannelMapping:
     """The mapping for a data set: poses if it can give them (named so, or by kinematics), else joints.
 
     layout: "arms26" or "joints" to insist on one. embodiment: a registry name to overrule robot_type. A robot that
-    the registry does not know, or knows with other channels, opens as "none:<robot_type>".
+    the registry does not know, or knows with other channels, opens as "none:<robot_type>". action_source: "commanded"
+    takes the poses that `action` names in place of those of `observation.state`.
 
     Raises:
         ValueError: nothing fits; the message says what was found and what to do.
     """
+    if action_source == "commanded":
+        return _commanded_poses(features, robot_type, layout, embodiment)
     wanted = None if layout is None else get_layout(layout).name
     nameless = get_embodiment(unregistered_name(robot_type))
     robot = get_embodiment(embodiment) if embodiment is not None else find_robot_type(robot_type) or nameless
@@ -218,6 +226,21 @@ def _named_poses(features: Mapping[str, Feature], robot: Embodiment) -> NamedPos
         if any(present) and not all(present):
             raise ValueError(f"group {group!r} of arms26 is named only in part; give all its {len(present)} channels")
     return NamedPoses(robot.name, dict(sorted(columns.items())), has_valid=CHANNEL_VALID in features)
+
+
+def _commanded_poses(
+    features: Mapping[str, Feature], robot_type: str, layout: str | None, embodiment: str | None
+) -> ChannelMapping:
+    action = features.get(ACTION)
+    if layout not in (None, "arms26") or action is None or not set(action.names or ("",)) <= set(ARMS26.channel_names):
+        found = None if action is None else list(action.names) if action.names else action.width
+        raise ValueError(
+            f"commanded goals are read where {ACTION!r} names channels of arms26 ({ARMS26.channel_names[10]!r}, ...); "
+            f"the set has {found}, asked for as layout {layout!r}. Open it with action_source='achieved'"
+        )
+    mapping = choose_mapping({STATE: action}, robot_type, layout, embodiment)
+    assert isinstance(mapping, NamedPoses)  # all its names are channels of arms26
+    return replace(mapping, columns={i: Column(ACTION, column.index) for i, column in mapping.columns.items()})
 
 
 def _by_kinematics(features: Mapping[str, Feature], robot: Embodiment) -> PosesByKinematics | None:

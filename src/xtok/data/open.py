@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import get_layout
-from xtok.data.episode import EpisodeDataset
+from xtok.data.episode import ActionSource, EpisodeDataset
 
 _FORMATS = (
     "a LeRobot v2.0, v2.1 or v3.0 folder (meta/info.json), an Arrow stream (*.arrow), robosuite demonstrations "
@@ -15,13 +15,20 @@ _FORMATS = (
 )
 
 
-def open_dataset(path: str | Path, layout: str | None = None, embodiment: str | None = None) -> EpisodeDataset:
+def open_dataset(
+    path: str | Path,
+    layout: str | None = None,
+    embodiment: str | None = None,
+    action_source: ActionSource = "achieved",
+) -> EpisodeDataset:
     """Open a folder of demonstrations; episodes are read when they are asked for.
 
     Args:
         path: the folder. Its format is found by looking.
         layout: "arms26" or "joints"; None takes poses where the set can give them, else joints.
         embodiment: registry name of the robot where the set's own name for it is wrong or unknown.
+        action_source: "achieved" (measured motion), or "commanded": the goals in `action` of a LeRobot set that names
+            them as arms26 does, such as those of `xtok sim record`.
 
     Raises:
         ValueError: nothing readable there, an unknown layout or embodiment, files that are missing, truncated or
@@ -37,7 +44,9 @@ def open_dataset(path: str | Path, layout: str | None = None, embodiment: str | 
     if (root / "meta" / "info.json").is_file():
         from xtok.data.lerobot import open_lerobot
 
-        return open_lerobot(root, layout, embodiment)
+        return open_lerobot(root, layout, embodiment, action_source)
+    if action_source != "achieved":
+        raise ValueError(f"{root} is no LeRobot folder, so it holds no commanded goals; leave action_source 'achieved'")
     if any(root.glob("*.arrow")):
         from xtok.data.arrow_stream import open_arrow_stream
 

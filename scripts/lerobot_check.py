@@ -1,0 +1,98 @@
+"""Open recorded folders with real LeRobot and hold every value and picture against our own reader.
+
+    .venv-lerobot/bin/python scripts/lerobot_check.py DIR [...]      (make test-lerobot records a set and does it)
+
+Runs in a venv of its own, since lerobot 0.4.4 wants other versions than xtok, and takes xtok from src/.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import numpy as np
+import torch
+
+# torchvision's wheel for another torch has no operators; LeRobot needs its names only.
+_LIBRARY = torch.library.Library("torchvision", "DEF")
+for schema in (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+):
+    _LIBRARY.define(schema)
+
+from lerobot.datasets.lerobot_dataset import LeRobotDataset  # noqa: E402
+
+from xtok.data import Episode, open_dataset  # noqa: E402
+
+FRAMES = 8  # compared of each episode
+PIXEL_TOLERANCE = 3  # of 255: decoders may round colour differently
+
+
+def check(root: Path) -> str:
+    """Compare one folder; returns a line that says what was found equal.
+
+    Raises:
+        AssertionError: something differs.
+    """
+    theirs = LeRobotDataset(repo_id=f"local/{root.name}", root=root, video_backend="torchcodec")
+    ours = open_dataset(root)
+    goals = open_dataset(root, action_source="commanded")
+    assert theirs.num_episodes == len(ours)
+    start, pictures = 0, 0
+    for position, episode in enumerate(ours):
+        N = len(episode)
+        for k in sorted({*np.linspace(0, N - 1, FRAMES).astype(int).tolist()}):
+            item = theirs[start + k]
+            assert (int(item["episode_index"]), int(item["frame_index"])) == (position, k)
+            np.testing.assert_array_equal(item["observation.state"].numpy(), valid(episode)[k])
+            np.testing.assert_array_equal(item["action"].numpy(), valid(goals[position])[k])
+            assert item["task"] == episode.instruction
+            (said,) = [segment.text for segment in episode.subtasks if segment.start <= k < segment.end]
+            assert item["subtask"] == said
+            for camera, film in episode.videos.items():
+                theirs_HWC = (item[camera].permute(1, 2, 0) * 255).round().numpy().astype(int)
+                difference = np.abs(theirs_HWC - film.frames([k])[0])
+                assert difference.max() <= PIXEL_TOLERANCE, f"{root}, episode {position}, frame {k}, {camera}"
+                pictures += 1
+        start += N
+    assert start == len(theirs)
+    # chunks of actions, as policies ask for them
+    fps = theirs.fps
+    windows = LeRobotDataset(
+        repo_id=f"local/{root.name}",
+        root=root,
+        video_backend="torchcodec",
+        delta_timestamps={"action": [i / fps for i in range(16)]},
+    )
+    np.testing.assert_array_equal(windows[0]["action"].numpy(), valid(goals[0])[:16])
+    assert {"mean", "std", "q01", "q99"} <= set(theirs.meta.stats["observation.state"])
+    return f"{root}: {len(ours)} episodes, {start} frames, {pictures} pictures equal (LeRobot {version()})"
+
+
+def valid(episode: Episode) -> np.ndarray:
+    return episode.absolute_ND[:, episode.mask_D]
+
+
+def version() -> str:
+    from importlib.metadata import version as installed
+
+    return installed("lerobot")
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit("usage: lerobot_check.py DIR [...]  (folders with meta/info.json, such as DIR/panda of a recording)")
+    for argument in sys.argv[1:]:
+        root = Path(argument)
+        folders = [root] if (root / "meta").is_dir() else sorted(path.parent for path in root.glob("*/meta"))
+        if not folders:
+            sys.exit(f"no LeRobot folder in {root}")
+        for folder in folders:
+            print(check(folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Tabletop tasks in simulation: record demonstrations, test policies, make questions. Needs xtok[sim]."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xtok.cli import sim_eval
+from xtok.cli.common import say, written_whole
+
+if TYPE_CHECKING:
+    from xtok.sim.variation import Level
+
+ALL = "all"
+LEVELS: dict[str, tuple[Level, ...]] = {"easy": ("easy",), "hard": ("hard",), "both": ("easy", "hard")}
+GO_ON = "Give the same command again: whole episodes are kept."
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("sim", help="record, test and ask in simulation", description=__doc__)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (_add_list, _add_show, _add_record, _add_corpus, _add_questions):
+        add(commands)
+    test = commands.add_parser("eval", help="success and progress of a policy", description=sim_eval.__doc__)
+    add_cell_arguments(test)
+    sim_eval.add_arguments(test)
+
+
+def add_cell_arguments(parser: argparse.ArgumentParser, level: str = "easy") -> None:
+    parser.add_argument("--tasks", type=names, default=[ALL], metavar="A,B", help="default: all")
+    parser.add_argument("--arms", type=names, default=[ALL], metavar="A,B", help="default: all")
+    parser.add_argument("--level", choices=tuple(LEVELS), default=level, help=f"default: {level}")
+
+
+def add_worker_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
+
+
+def names(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def chosen_cells(tasks: list[str], arms: list[str]) -> tuple[tuple[str, str], ...]:
+    """(task, arm) of the suite, in its order by arm. A combination that was named and is not supported is an error."""
+    from xtok.sim.suite import cells, get_cell
+
+    if ALL not in tasks and ALL not in arms:
+        return tuple((get_cell(task, arm).task, arm) for arm in arms for task in tasks)
+    found = [
+        (cell.task, cell.arm)
+        for cell in cells()
+        if (ALL in tasks or cell.task in tasks) and (ALL in arms or cell.arm in arms)
+    ]
+    for asked, place, what in ((tasks, 0, "task"), (arms, 1, "arm")):
+        if missing := [name for name in asked if name != ALL and name not in {cell[place] for cell in found}]:
+            known = sorted({(cell.task, cell.arm)[place] for cell in cells()})
+            raise ValueError(f"no supported cell has {what} {missing[0]!r}; expected some of {known}")
+    return tuple(sorted(found, key=lambda cell: cell[1]))
+
+
+@contextmanager
+def progress_bar(total: int, unit: str, what: str) -> Iterator[Callable[[int], Any]]:
+    """A bar on stderr, and the function that moves it."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit=unit, desc=what, disable=None, smoothing=0.05) as bar:
+        yield bar.update
+
+
+# -- list and show ------------------------------------------------------------------------------------------------
+
+
+def _add_list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("list", help="supported tasks and arms", description="The cells of the suite.")
+    parser.add_argument("--json", metavar="F.json", help="write them as JSON; - for stdout")
+    parser.set_defaults(run=run_list, resume_hint="")
+
+
+def run_list(args: argparse.Namespace) -> None:
+    from xtok.sim.suite import cells
+
+    keys = ("task", "arm", "dual", "held_out", "expert_success", "episodes")
+    rows = [{key: getattr(cell, key) for key in keys} for cell in cells()]
+    text = json.dumps(rows, indent=1) + "\n"
+    if args.json == "-":
+        sys.stdout.write(text)
+        return
+    print(f"{'task':<12}{'arm':<10}{'dual':<6}{'held out':<10}{'expert':>8}{'episodes':>10}")
+    for row in rows:
+        marks = ("yes" if row["dual"] else "", "yes" if row["held_out"] else "")
+        print(
+            f"{row['task']:<12}{row['arm']:<10}{marks[0]:<6}{marks[1]:<10}"
+            f"{row['expert_success']:>8.1%}{row['episodes']:>10}"
+        )
+    if args.json is not None:
+        with written_whole(Path(args.json)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(f"wrote {args.json}")
+
+
+def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "show", help="pictures and a film", description="A contact sheet of expert episodes, and a film of them."
+    )
+    add_cell_arguments(parser)
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--image-size", type=int, default=160, metavar="S", help="pixels a side of a view (default: 160)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the episodes (default: 0)")
+    parser.set_defaults(run=run_show, resume_hint="Give the same command again.")
+
+
+def run_show(args: argparse.Namespace) -> None:
+    from xtok.sim.show import show
+
+    cells = chosen_cells(args.tasks, args.arms)
+    levels = LEVELS[args.level]
+    with progress_bar(len(cells) * len(levels), "episode", "show") as step:
+        for path in show(cells, levels, args.out, args.image_size, args.seed, progress=step):
+            print(f"wrote {path}")
+
+
+# -- record and corpus --------------------------------------------------------------------------------------------
+
+
+def _add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "record",
+        help="expert demonstrations as LeRobot v3.0",
+        description="Expert demonstrations as LeRobot v3.0 folders, one an arm, with films, words and sub-tasks.",
+    )
+    add_cell_arguments(parser)
+    parser.add_argument(
+        "--episodes", type=int, default=10, metavar="N", help="of each task, arm and level (default: 10)"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="DIR/panda, DIR/ur5e, ...")
+    parser.add_argument(
+        "--split", choices=("train", "eval"), default="train", help="seeds and phrasings (default: train)"
+    )
+    parser.add_argument("--image-size", type=int, default=96, metavar="S", help="pixels a side (default: 96)")
+    parser.add_argument("--no-video", action="store_true", help="poses and words only, which is much faster")
+    add_worker_argument(parser)
+    parser.set_defaults(run=run_record, resume_hint=GO_ON)
+
+
+def run_record(args: argparse.Namespace) -> None:
+    from xtok.sim.recorder import Request, record
+
+    if args.episodes < 1:
+        raise ValueError(f"--episodes is {args.episodes}; expected 1 or more")
+    request = Request(
+        chosen_cells(args.tasks, args.arms),
+        LEVELS[args.level],
+        args.episodes,
+        args.split,
+        args.image_size,
+        not args.no_video,
+    )
+    total = args.episodes * len(request.cells) * len(request.levels)
+    with progress_bar(total, "episode", "record") as step:
+        manifest = record(request, args.out, args.workers, step, say)
+    print_manifest(args.out, manifest)
+
+
+def print_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    print(f"{out}: {manifest['episodes']} episodes, {manifest['hours']:.2f} hours, {manifest['bytes'] / 1e6:.1f} MB")
+    for arm, entry in manifest["arms"].items():
+        print(f"  {entry['folder'] + '/':<12} {arm:<10} {entry['episodes']:>5} episodes {entry['frames']:>8} frames")
+    if skipped := sum(len(cell["seeds_skipped_expert_failed"]) for cell in manifest["cells"]):
+        say(f"{skipped} seeds were skipped because the expert failed; {out}/manifest.json lists them")
+
+
+def _add_corpus(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "corpus",
+        help="corpus-single: every cell, Easy and Hard",
+        description="corpus-single: about 2,000 demonstrations over every cell, Easy and Hard, with a data card.",
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--episodes", type=int, default=2000, metavar="N", help="in all, about (default: 2000)")
+    add_worker_argument(parser)
+    parser.set_defaults(run=run_corpus, resume_hint=GO_ON)
+
+
+def run_corpus(args: argparse.Namespace) -> None:
+    from xtok.sim.corpus import corpus_request, make_corpus
+
+    request = corpus_request(args.episodes)
+    total = request.episodes * len(request.cells) * len(request.levels)
+    with progress_bar(total, "episode", "corpus") as step:
+        manifest = make_corpus(request, args.out, args.workers, step, say)
+    print_manifest(args.out, manifest)
+
+
+# -- questions ----------------------------------------------------------------------------------------------------
+
+
+def _add_questions(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "questions",
+        help="questions on rendered scenes, with exact answers",
+        description="Questions on rendered scenes with exact answers: where, what colour, which side, held, how many.",
+    )
+    add_cell_arguments(parser, level="both")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--count", type=int, default=1000, metavar="N", help="at least so many (default: 1000)")
+    parser.add_argument("--split", choices=("train", "eval"), default="train", help="scenes (default: train)")
+    parser.add_argument("--image-size", type=int, default=128, metavar="S", help="pixels a side (default: 128)")
+    add_worker_argument(parser)
+    parser.set_defaults(run=run_questions, resume_hint="Give the same command again: whole scenes are kept.")
+
+
+def run_questions(args: argparse.Namespace) -> None:
+    from xtok.sim.questions import QuestionRequest, make_questions
+
+    request = QuestionRequest(
+        chosen_cells(args.tasks, args.arms), LEVELS[args.level], args.count, args.split, args.image_size
+    )
+    with progress_bar(request.scenes, "scene", "questions") as step:
+        manifest = make_questions(request, args.out, args.workers, step)
+    print(
+        f"{args.out}: {manifest['questions']} questions on {manifest['images']} pictures of {manifest['scenes']} scenes"
+    )
+    print(f"  {'kind':<10}{'questions':>10}{'chance':>9}{'no picture':>12}{'no words':>10}")
+    for kind, row in {**manifest["kinds"], "all": manifest["all"]}.items():
+        blind = f"{row['image_blind']:>12.3f}{row['text_blind']:>10.3f}"
+        print(f"  {kind:<10}{row['questions']:>10}{row['chance']:>9.3f}{blind}")

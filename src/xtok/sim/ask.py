@@ -1,0 +1,176 @@
+"""Questions that one picture answers exactly, from the simulation's own knowledge of what is where.
+
+Each kind asks the same words of many scenes with many answers, and of one scene in ways whose answers differ, so
+neither words nor picture alone tell (`blind` measures that).
+
+# S side of the picture in pixels
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from xtok.sim.env import ObjectFact
+
+KINDS = ("point", "side", "beside", "held", "which_held", "count", "colour")
+VISIBLE_PIXELS = 20  # of a 128 px picture; what shows less is not asked about
+APART = 5 / 128  # share of the picture's width by which things must lie apart to be left or right of each other
+NOTHING = "nothing"
+COUNT_MAX = 4
+ROBOT = "white"  # some arms are, so white things are not counted
+
+POINT = ("point to the {thing}", "where is the {thing}?")
+SIDE = ("is the {a} left or right of the {b}?", "which side of the {b} is the {a} on, left or right?")
+BESIDE = ("what is {side} of the {thing}?", "name the thing {side} of the {thing}")
+HELD = ("is the {thing} in the gripper?", "does the robot hold the {thing}?")
+WHICH_HELD = ("which object is held?", "what does the robot hold?")
+COUNT = ("how many {things} are there?", "count the {things}")
+COLOUR = ("what colour is the {place} object?", "name the colour of the {place} object")
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question. choices: answers that its words allow (empty for points). mask: where the thing is, bool [S, S]."""
+
+    kind: str
+    text: str
+    answer: str
+    choices: tuple[str, ...] = ()
+    mask: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def point(self) -> tuple[int, int] | None:
+        """x, y of the pixel of the thing that is nearest to its middle."""
+        return None if self.mask is None else middle(self.mask)
+
+
+@dataclass(frozen=True)
+class _Thing:
+    name: str  # what words call it, unique in the scene
+    kind: str
+    colour: str | None
+    held: bool
+    x: float  # of its middle in the picture, pixels
+    mask: np.ndarray
+
+
+def middle(mask: np.ndarray) -> tuple[int, int]:
+    """x, y of the True pixel that is nearest to the mean of them all."""
+    rows, columns = np.nonzero(mask)
+    nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
+    return int(columns[nearest]), int(rows[nearest])
+
+
+def called(fact: ObjectFact) -> str:
+    """ "red cube", or "lever" for a thing without a colour word."""
+    return fact.kind if fact.colour is None else f"{fact.colour} {fact.kind}"
+
+
+def ask(
+    facts: Sequence[ObjectFact],
+    masks: Mapping[str, np.ndarray],
+    colours: Sequence[str],
+    rng: np.random.Generator,
+    cluttered: bool = False,
+) -> list[Question]:
+    """All questions of one picture, in random wordings. colours: words that the suite has. cluttered: things that the
+    facts do not name lie about, so nothing is asked whose answer they could change.
+    """
+    size = next(iter(masks.values())).shape[0]
+    enough = VISIBLE_PIXELS * (size / 128) ** 2
+    times = Counter(called(fact) for fact in facts)
+    seen = [fact for fact in facts if masks[fact.name].sum() >= enough]
+    things = [
+        _Thing(called(f), f.kind, f.colour, f.held, float(np.nonzero(masks[f.name])[1].mean()), masks[f.name])
+        for f in seen
+        if times[called(f)] == 1
+    ]
+    all_seen = len(seen) == len(facts)  # else counts, and what is beside, are not in the picture
+    questions = [*_points(things, rng), *_sides(things, size, rng), *_held(things, rng)]
+    if all_seen:
+        questions += [*_which_held(facts, rng), *_counts(facts, () if cluttered else colours, rng)]
+        if len(things) == len(facts) and not cluttered:
+            questions += [*_beside(things, size, rng), *_colours(things, size, colours, rng)]
+    return questions
+
+
+def _say(templates: Sequence[str], rng: np.random.Generator, **words: str) -> str:
+    return templates[int(rng.integers(len(templates)))].format(**words)
+
+
+def _points(things: Sequence[_Thing], rng: np.random.Generator) -> list[Question]:
+    return [Question("point", _say(POINT, rng, thing=t.name), t.name, mask=t.mask) for t in things if len(things) > 1]
+
+
+def _sides(things: Sequence[_Thing], size: int, rng: np.random.Generator) -> list[Question]:
+    return [
+        Question("side", _say(SIDE, rng, a=a.name, b=b.name), "left" if a.x < b.x else "right", ("left", "right"))
+        for a, b in permutations(things, 2)
+        if abs(a.x - b.x) > APART * size
+    ]
+
+
+def _beside(things: Sequence[_Thing], size: int, rng: np.random.Generator) -> list[Question]:
+    """What is left (right) of a thing, where exactly one thing is, and others could be."""
+    questions = []
+    for thing in things if len(things) > 2 else ():
+        for side, sign in (("left", -1), ("right", 1)):
+            on_side = [other for other in things if sign * (other.x - thing.x) > 0]
+            if len(on_side) == 1 and abs(on_side[0].x - thing.x) > APART * size:
+                text = _say(BESIDE, rng, side=side, thing=thing.name)
+                others = tuple(sorted(other.name for other in things if other is not thing))
+                questions.append(Question("beside", text, on_side[0].name, others))
+    return questions
+
+
+def _held(things: Sequence[_Thing], rng: np.random.Generator) -> list[Question]:
+    """Yes of what is held and no of something else, both or neither."""
+    held = [thing for thing in things if thing.held]
+    free = [thing for thing in things if not thing.held]
+    if not held or not free:
+        return []
+    pair = ((held[0], "yes"), (free[int(rng.integers(len(free)))], "no"))
+    return [Question("held", _say(HELD, rng, thing=thing.name), answer, ("yes", "no")) for thing, answer in pair]
+
+
+def _which_held(facts: Sequence[ObjectFact], rng: np.random.Generator) -> list[Question]:
+    held = [called(fact) for fact in facts if fact.held]
+    if len(facts) < 2 or len(held) > 1:
+        return []
+    choices = (*sorted({called(fact) for fact in facts}), NOTHING)
+    return [Question("which_held", _say(WHICH_HELD, rng), held[0] if held else NOTHING, choices)]
+
+
+def _counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
+    """Of kinds that are there, and of colours (if any are given) that are there or not."""
+    choices = tuple(str(i) for i in range(COUNT_MAX + 1))
+    asked = Counter(f"{fact.kind}s" for fact in facts)
+    asked.update(
+        {f"{colour} things": sum(fact.colour == colour for fact in facts) for colour in colours if colour != ROBOT}
+    )
+    if colours:
+        asked["things on the table or in the gripper"] = len(facts)
+    return [
+        Question("count", _say(COUNT, rng, things=things), str(count), choices)
+        for things, count in asked.items()
+        if count <= COUNT_MAX
+    ]
+
+
+def _colours(things: Sequence[_Thing], size: int, colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
+    """Of the outermost things, where they are alone there."""
+    ordered = sorted(things, key=lambda thing: thing.x)
+    questions = []
+    for place, first, second in (("leftmost", 0, 1), ("rightmost", -1, -2)):
+        if len(ordered) > 1 and abs(ordered[first].x - ordered[second].x) > APART * size:
+            colour = ordered[first].colour
+            if colour is not None:
+                questions.append(Question("colour", _say(COLOUR, rng, place=place), colour, tuple(colours)))
+    return questions

@@ -1,0 +1,282 @@
+"""The gymnasium environment of one cell (task, arm): poses in the robot's base frame in, pictures and state out.
+
+H frames of a chunk, D = 26 channels of arms26 (a lone arm on the right side), S side of the images in pixels.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from xtok.actions import ARMS26, from_delta, get_embodiment
+from xtok.sim.arms import get_arm
+from xtok.sim.experts import Expert
+from xtok.sim.geometry import frame_from_pose, pose_from_frame
+from xtok.sim.language import instruction
+from xtok.sim.moves import Style
+from xtok.sim.props import Placement
+from xtok.sim.render import VIEWS, Views
+from xtok.sim.tasks import get_task
+from xtok.sim.tasks.base import Goal, Scene, Stage
+from xtok.sim.variation import LEVELS, SPLITS, Level, Split, clutter, dress, scene_props, streams, surfaces
+from xtok.sim.world import CONTROL_HZ, Lag, World
+
+TEXT = spaces.Text(min_length=0, max_length=200, charset=string.ascii_letters + string.digits + " ,.:;'-")
+
+
+@dataclass(frozen=True)
+class ObjectFact:
+    """What is true of a thing now. colour: a word, or None. position_m: [3], base frame. held: by both fingers."""
+
+    name: str
+    kind: str
+    colour: str | None
+    position_m: np.ndarray
+    held: bool
+
+
+class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
+    """One cell of the suite.
+
+    An action is a chunk of `horizon` frames of arms26: pose of the grip site in the robot's base frame (metres, 6D
+    rotation), gripper 0 closed .. 1 open; the channels that a lone arm lacks are ignored. With action="delta" the chunk
+    is relative to the state before it, as xtok.actions.to_delta makes it. A goal that the arm cannot reach in its step
+    is pursued in the next ones; `info["lag"]` says how far away it was left.
+
+    Raises:
+        ValueError: an unknown task, arm, level or kind of action, or sizes below 1.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": int(CONTROL_HZ)}  # noqa: RUF012 (gymnasium's own name)
+    control_hz = CONTROL_HZ
+
+    def __init__(
+        self,
+        task: str,
+        arm: str,
+        level: Level = "easy",
+        views: bool = True,
+        image_size: int = 96,
+        action: Literal["absolute", "delta"] = "absolute",
+        horizon: int = 1,
+        render_mode: str | None = "rgb_array",
+    ) -> None:
+        if level not in LEVELS:
+            raise ValueError(f"unknown level {level!r}; expected one of {list(LEVELS)}")
+        if action not in ("absolute", "delta"):
+            raise ValueError(f"unknown kind of action {action!r}; expected 'absolute' or 'delta'")
+        if horizon < 1 or image_size < 8:
+            raise ValueError(f"horizon {horizon} and image_size {image_size}; expected at least 1 frame and 8 pixels")
+        self._task = get_task(task)
+        spec = get_arm(arm)
+        self.task, self.arm, self.level = task, arm, level
+        self.views: tuple[str, ...] = VIEWS if views else ()
+        self.embodiment = spec.embodiment
+        self.mask_D = get_embodiment(spec.embodiment).mask(ARMS26)
+        self.max_steps = self._task.max_steps
+        self.horizon, self.image_size, self.render_mode = horizon, image_size, render_mode
+        self._relative = action == "delta"
+        self.world = World(spec, scene_props(level, self._task.props()), surfaces(level))
+        self._views: Views | None = None
+        self._scene: Scene | None = None
+        self._goal: Goal | None = None
+        self._placements: Mapping[str, Placement] = {}
+        self._style = Style()
+        self._lag = Lag(0.0, 0.0)
+        self._stages: tuple[Stage, ...] = ()
+        self._stage = self._steps = 0
+        self._failed: str | None = None
+        self.instruction = ""
+        self.action_space = spaces.Box(-np.inf, np.inf, (horizon, ARMS26.width), np.float32)
+        image = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        state = spaces.Box(-np.inf, np.inf, (ARMS26.width,), np.float32)
+        self.observation_space = spaces.Dict(
+            {**dict.fromkeys(self.views, image), "state": state, "instruction": TEXT, "subtask": TEXT}
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode: the same bit for bit from (task, arm, level, split, seed).
+
+        options: {"split": "train" | "eval"}, which chooses phrasings and, on Hard, looks. Without a seed one is drawn.
+
+        Raises:
+            ValueError: an option or split that does not exist.
+        """
+        super().reset(seed=seed)
+        options = dict(options or {})
+        split: Split = options.pop("split", "train")
+        if split not in SPLITS or options:
+            raise ValueError(f"unknown options {options} or split {split!r}; expected {{'split': one of {SPLITS}}}")
+        if seed is None:
+            seed = int(self.np_random.integers(2**31))
+        random = streams(self.task, self.arm, self.level, split, seed)
+        scene = self._scene = self._task.scene(random.layout)
+        goal = self._goal = scene.goals[int(random.goal.integers(len(scene.goals)))]
+        self.instruction = instruction(self.task, goal.words, split, random.words)
+        self.world.restore()
+        dress(self.world, self.level, split, random.look)
+        for name, colour in scene.colours.items():
+            self.world.paint(name, colour)
+        extra = clutter(self.level, self.world.props, scene.placements, random.look)
+        self._placements = {**scene.placements, **extra}
+        self.world.reset(self._placements, random.robot)
+        self._style = Style.draw(random.style, self.world.arm.speed)
+        self._stages = self._task.stages(goal)
+        self._stage = self._steps = 0
+        self._failed = None
+        state_D = self.state_D()
+        return self._observation(), self._info(state_D[None], state_D[None], seed)
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Execute a chunk [H, 26]; it ends early when the episode does.
+
+        Raises:
+            ValueError: a wrong shape, values that are not finite, or a 6D rotation that is none.
+        """
+        if self._goal is None:
+            raise ValueError("no episode is running; call reset(seed=...) first")
+        commanded_HD = self._absolute(action)
+        achieved = []
+        for frame_D in commanded_HD:
+            pose, gripper = pose_from_frame(frame_D)
+            self._lag = self.world.advance(pose, gripper)
+            achieved.append(self.state_D())
+            self._steps += 1
+            self._judge()
+            if self._over or self._steps >= self.max_steps:
+                break
+        info = self._info(commanded_HD[: len(achieved)], np.stack(achieved), None)
+        truncated = self._steps >= self.max_steps and not self._over
+        return self._observation(), float(info["success"]), self._over, truncated, info
+
+    def expert(self, goal: Goal | None = None) -> Expert:
+        """The scripted expert of this episode. Its manner comes from the seed; `goal`: another of the scene's goals."""
+        if self._goal is None:
+            raise ValueError("no episode is running; call reset(seed=...) first")
+        return Expert(self.world, self._task, goal or self._goal, self._style)
+
+    @property
+    def goal(self) -> Goal | None:
+        """What the instruction asks."""
+        return self._goal
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """All that could be asked of this scene."""
+        return () if self._scene is None else self._scene.goals
+
+    @property
+    def subtask(self) -> str:
+        """Line of the first stage that is not done."""
+        return self._stages[min(self._stage, len(self._stages) - 1)].text if self._stages else ""
+
+    @property
+    def subtasks(self) -> tuple[str, ...]:
+        """Lines of all stages in order."""
+        return tuple(stage.text for stage in self._stages)
+
+    def state_D(self) -> np.ndarray:
+        """Proprioception now, float64 [26]: achieved pose in the base frame, measured opening of the gripper."""
+        return frame_from_pose(self.world.hand_in_base(), self.world.opening())
+
+    def render_views(self) -> dict[str, np.ndarray]:
+        """uint8 [S, S, 3] for scene, front and wrist, whether or not observations hold them."""
+        return self._renderer().render()
+
+    def render(self) -> np.ndarray:
+        """The scene view, uint8 [S, S, 3]."""
+        return self.render_views()["scene"]
+
+    def masks(self, view: str) -> dict[str, np.ndarray]:
+        """Prop -> bool [S, S], where it is seen in a view.
+
+        Raises:
+            ValueError: no such view.
+        """
+        if view not in VIEWS:
+            raise ValueError(f"unknown view {view!r}; expected one of {list(VIEWS)}")
+        ids = self._renderer().segment(view)
+        return {name: np.isin(ids, list(self.world.visible_geoms(name))) for name in self._present()}
+
+    def facts(self) -> list[ObjectFact]:
+        """What is true of every prop in the scene now."""
+        inverse = self.world.base.inverse()
+        colours = {} if self._scene is None else self._scene.colours
+        return [
+            ObjectFact(
+                name,
+                self.world.props[name].kind,
+                colours.get(name),
+                inverse.compose(self.world.pose(name)).position_m,
+                self.world.held(name),
+            )
+            for name in self._present()
+        ]
+
+    def close(self) -> None:
+        if self._views is not None:
+            self._views.close()
+            self._views = None
+        self.world.close()
+
+    def _present(self) -> list[str]:
+        return [name for name in self.world.props if name in self._placements]
+
+    @property
+    def _over(self) -> bool:
+        return self._failed is not None or self._stage == len(self._stages)
+
+    def _judge(self) -> None:
+        """Count finished stages, in order and for good; look for failure."""
+        goal = self._goal
+        assert goal is not None
+        self._failed = self._failed or self._task.failed(self.world, goal)
+        while self._failed is None and self._stage < len(self._stages) and self._stages[self._stage].done(self.world):
+            self._stage += 1
+
+    def _absolute(self, action: np.ndarray) -> np.ndarray:
+        action = np.asarray(action, dtype=np.float64)
+        expected = (self.horizon, ARMS26.width)
+        if action.shape != expected:
+            raise ValueError(f"action has shape {action.shape}; expected {expected} (frames of arms26)")
+        if not np.isfinite(action[:, self.mask_D]).all():
+            raise ValueError("action holds values that are not finite; expected metres, a 6D rotation and an opening")
+        chunk_HD = np.where(self.mask_D, action, 0.0)
+        if not self._relative:
+            return chunk_HD
+        anchor_BD, mask_BD = torch.from_numpy(self.state_D())[None], torch.from_numpy(self.mask_D)[None]
+        return from_delta(ARMS26, torch.from_numpy(chunk_HD)[None], anchor_BD, mask_BD)[0].numpy()
+
+    def _observation(self) -> dict[str, Any]:
+        pictures = self._renderer().render(self.views) if self.views else {}
+        state_D = self.state_D().astype(np.float32)
+        return {**pictures, "state": state_D, "instruction": self.instruction, "subtask": self.subtask}
+
+    def _info(self, commanded_HD: np.ndarray, achieved_HD: np.ndarray, seed: int | None) -> dict[str, Any]:
+        info: dict[str, Any] = {
+            "success": self._failed is None and self._stage == len(self._stages),
+            "progress": self._stage / len(self._stages),
+            "stage": self._stage,
+            "failure": self._failed or "",
+            "commanded": commanded_HD,
+            "achieved": achieved_HD,
+        }
+        if seed is None:
+            info["lag"] = {"position_m": self._lag.position_m, "rotation_rad": self._lag.rotation_rad}
+        else:
+            info["seed"] = seed
+        return info
+
+    def _renderer(self) -> Views:
+        if self._views is None:
+            self._views = Views(self.world.model, self.world.data, self.image_size)
+        return self._views

@@ -1,0 +1,85 @@
+"""The scripted expert: a task's moves, one commanded goal a control step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xtok.sim.geometry import frame_from_pose, rotvec_from_rotation
+from xtok.sim.moves import OPEN, SETTLE_STEPS, TOLERANCE_M, TOLERANCE_RAD, Move, Style
+from xtok.sim.tasks.base import Goal, Task
+from xtok.sim.world import World
+
+GRIPPER_STEP = 0.25  # the commanded opening moves this far a step: a short ramp instead of a jump
+
+
+class Expert:
+    """Sees the whole state of the world; asks nothing of pictures or words.
+
+    Ask `goal()` once for every step of the environment; asking again before the step gives the same answer.
+    """
+
+    def __init__(self, world: World, task: Task, goal: Goal, style: Style) -> None:
+        self._world = world
+        self._moves = task.moves(world, goal, style)
+        self._goal = world.hand()
+        self._gripper = OPEN
+        self._move: Move | None = None
+        self._start = self._goal
+        self._step = self._steps = 0
+        self._waited = self._held = 0
+        self._asked_at = -1
+        self._answer = np.zeros(0)
+        self.subtask = ""
+        self.done = False
+        self._next_move()
+
+    def goal(self) -> np.ndarray:
+        """Absolute goal [26] of the next step: pose in the base frame, gripper 0 closed .. 1 open."""
+        if self._asked_at != self._world.steps:
+            self._asked_at = self._world.steps
+            self._advance()
+            in_base = self._world.base.inverse().compose(self._goal)
+            self._answer = frame_from_pose(in_base, self._gripper)
+        return self._answer.copy()
+
+    def _advance(self) -> None:
+        while self._move is not None and self._ended(self._move):
+            self._next_move()
+        move = self._move
+        if move is None:
+            return
+        self._gripper += float(np.clip(move.gripper - self._gripper, -GRIPPER_STEP, GRIPPER_STEP))
+        if self._step < self._steps:
+            self._step += 1
+            self._goal = move.at(self._start, self._step / self._steps)
+            return
+        if self._arrived(move):
+            self._held += 1
+        else:
+            self._waited += 1
+
+    def _ended(self, move: Move) -> bool:
+        if move.until is not None and move.until(self._world):
+            return True
+        if self._step < self._steps:
+            return False
+        return (self._arrived(move) or self._waited >= SETTLE_STEPS) and self._held >= move.hold
+
+    def _arrived(self, move: Move) -> bool:
+        if self._waited >= SETTLE_STEPS:
+            return True
+        hand = self._world.hand()
+        away = float(np.linalg.norm(move.to.position_m - hand.position_m))
+        turn = float(np.linalg.norm(rotvec_from_rotation(move.to.rotation @ hand.rotation.T)))
+        limit = 0.4 * TOLERANCE_M if move.precise else TOLERANCE_M
+        return away < limit and turn < TOLERANCE_RAD
+
+    def _next_move(self) -> None:
+        self._move = next(self._moves, None)
+        if self._move is None:
+            self.done = True
+            return
+        self._start = self._goal
+        self._step = self._waited = self._held = 0
+        self._steps = self._move.steps(self._start)
+        self.subtask = self._move.text

@@ -1,0 +1,124 @@
+"""Words: instructions in phrasings that are recorded (seen) and that never are (unseen), and the lines of sub-tasks.
+
+`{fields}` are filled from a goal's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+SEEN: dict[str, tuple[str, ...]] = {
+    "Lift": (
+        "lift the {colour} cube",
+        "pick up the {colour} cube",
+        "take the {colour} cube and raise it",
+        "raise the {colour} cube off the table",
+    ),
+    "Stack": (
+        "stack the {top} cube on the {bottom} cube",
+        "put the {top} cube on top of the {bottom} cube",
+        "place the {top} cube on the {bottom} one",
+        "pick up the {top} cube and set it on the {bottom} cube",
+    ),
+    "PickPlace": (
+        "put the {thing} into the tray",
+        "place the {thing} in the tray",
+        "pick up the {thing} and put it into the tray",
+        "move the {thing} to the tray",
+    ),
+    "Press": (
+        "press the {colour} button",
+        "push the {colour} button",
+        "press down on the {colour} button",
+        "use your fingers to press the {colour} button",
+    ),
+    "Turn": (
+        "turn the {colour} lever to the {side}",
+        "push the {colour} lever to the {side}",
+        "move the {colour} lever {side}",
+        "swing the {colour} lever to the {side}",
+    ),
+    "Insert": (
+        "insert the {peg} peg into the {colour} socket",
+        "put the {peg} peg into the {colour} socket",
+        "pick up the {peg} peg and insert it into the {colour} socket",
+        "place the {peg} peg in the {colour} socket",
+    ),
+    "Sort": (
+        "put the {colour} blocks into the {bin} bin",
+        "sort the {colour} blocks into the {bin} bin",
+        "move both {colour} blocks to the {bin} bin",
+        "place all {colour} blocks in the {bin} bin",
+    ),
+    "Tidy": (
+        "put the {first} cube into the tray, then the {second} cube, then the {third} cube",
+        "tidy up: first the {first} cube, then the {second} cube, then the {third} cube",
+        "place the cubes in the tray in this order: {first}, {second}, {third}",
+        "first put away the {first} cube, next the {second} cube, last the {third} cube",
+    ),
+}
+UNSEEN: dict[str, tuple[str, ...]] = {
+    "Lift": (
+        "get the {colour} block up in the air",
+        "grab the {colour} cube and hold it high",
+        "the {colour} cube should leave the table",
+    ),
+    "Stack": (
+        "build a tower with the {bottom} cube below and the {top} cube above",
+        "the {bottom} cube should carry the {top} cube",
+        "make the {top} cube sit on the {bottom} cube",
+    ),
+    "PickPlace": (
+        "the {thing} belongs in the tray",
+        "I want the {thing} inside the tray, please",
+        "drop the {thing} off in the tray",
+    ),
+    "Press": (
+        "the button to hit is the {colour} one",
+        "please activate the {colour} button",
+        "give the {colour} button a push",
+    ),
+    "Turn": (
+        "the {colour} lever should point {side}",
+        "rotate the {colour} handle towards the {side}",
+        "flip the {colour} lever over to its {side} side",
+    ),
+    "Insert": (
+        "the {peg} peg goes where it is {colour}",
+        "fit the {peg} peg in the hole of the {colour} socket",
+        "plug the {colour} socket with the {peg} peg",
+    ),
+    "Sort": (
+        "every {colour} block belongs in the {bin} bin",
+        "fill the {bin} bin with the {colour} blocks",
+        "collect whatever is {colour} in the {bin} bin",
+    ),
+    "Tidy": (
+        "the tray should get the {first} cube, after that the {second} one and finally the {third} one",
+        "clean up in the order {first}, {second}, {third}",
+        "start with the {first} cube, go on with the {second} one and end with the {third} one, all into the tray",
+    ),
+}
+SUBTASKS: dict[str, str] = {
+    "reach": "reach for the {thing}",
+    "grasp": "grasp the {thing}",
+    "lift": "lift the {thing}",
+    "place_on": "place the {thing} on the {where}",
+    "place_in": "put the {thing} into the {where}",
+    "press": "press the {thing}",
+    "turn": "turn the {thing} to the {where}",
+    "insert": "insert the {thing} into the {where}",
+}
+
+
+def instruction(task: str, words: Mapping[str, str], split: str, rng: np.random.Generator) -> str:
+    """An instruction in one of the phrasings of a split: "train" draws from SEEN, "eval" from UNSEEN."""
+    phrasings = (SEEN if split == "train" else UNSEEN)[task]
+    return phrasings[int(rng.integers(len(phrasings)))].format(**words)
+
+
+def subtask(verb: str, thing: str, where: str = "") -> str:
+    """The line of a sub-task: subtask("place_on", "red cube", "blue cube") -> "place the red cube on the blue cube"."""
+    return SUBTASKS[verb].format(thing=thing, where=where)

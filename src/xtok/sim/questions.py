@@ -1,0 +1,241 @@
+"""A set of questions on rendered scenes, stored as parquet and PNG, with the controls that say it cannot be guessed.
+
+OUT/questions.parquet: a row a question. OUT/images/*.png: each picture once. OUT/manifest.json: counts and controls.
+A scene is written whole or not at all while the set is made, so a run that was stopped goes on.
+
+# S side of a picture in pixels
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from PIL import Image
+
+from xtok.sim.ask import Question, ask
+from xtok.sim.blind import Asked, balanced, controls
+from xtok.sim.props import COLOURS
+from xtok.sim.recorder import MANIFEST, STAGING, digest, seeds, tools
+from xtok.sim.workers import EpisodeSpec, environment, folder_whole, run_jobs, write_whole
+
+if TYPE_CHECKING:
+    from xtok.sim.variation import Level, Split
+
+VIEWS = ("scene", "front")  # asked about; what the wrist sees is too little
+STEPS_MAX = 70  # the expert acts for so many steps at most before a scene is looked at, so that things are held
+SCENES_A_QUESTION = 0.5  # made, before balancing
+ROUNDS = 6  # of half as many scenes more, until there are enough questions
+THUMBNAIL = 8
+
+
+@dataclass(frozen=True)
+class QuestionRequest:
+    """What to ask about. cells: (task, arm). count: questions, at least. split: of seeds. image_size: S."""
+
+    cells: tuple[tuple[str, str], ...]
+    levels: tuple[Level, ...]
+    count: int = 1000
+    split: Split = "train"
+    image_size: int = 128
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.image_size < 64:
+            raise ValueError(f"{self.count} questions at {self.image_size} pixels; expected 1 or more at 64 or more")
+
+    @property
+    def scenes(self) -> int:
+        """Scenes of the first round."""
+        return max(1, round(self.count * SCENES_A_QUESTION))
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def make_questions(
+    request: QuestionRequest, out: Path, workers: int = 1, progress: Callable[[int], Any] = lambda _: None
+) -> dict[str, Any]:
+    """Make the set in the folder `out`, or go on where it was stopped; returns the manifest.
+
+    Raises:
+        ValueError: a folder of something else, or scenes that do not give so many questions.
+    """
+    if (done := out / MANIFEST).is_file():
+        manifest = json.loads(done.read_text(encoding="utf-8"))
+        if manifest["request"] != json.loads(request.to_json()):
+            raise ValueError(f"{out} holds another set of questions; choose a new folder or remove it")
+        shutil.rmtree(out / STAGING, ignore_errors=True)
+        return manifest
+    staging = _open_staging(request, out)
+    specs: list[EpisodeSpec] = []
+    for _ in range(ROUNDS):
+        more = scene_specs(request, len(specs) + (request.scenes if not specs else -(-request.scenes // 2)))
+        jobs = [spec for spec in more if not (staging / spec.name).is_dir()]
+        progress(len(more) - len(specs) - len(jobs))
+        for _ in run_jobs(partial(look, staging=staging, image_size=request.image_size), jobs, workers):
+            progress(1)
+        specs = more
+        kept = balanced(_pool(specs, staging), request.count, np.random.default_rng(0))
+        if len(kept) >= request.count:
+            break
+    else:
+        raise ValueError(
+            f"{len(specs)} scenes gave {len(kept)} balanced questions, {request.count} are wanted; add tasks"
+        )
+    manifest = _write(request, specs, kept, staging, out)
+    write_whole(done, json.dumps(manifest, indent=1) + "\n")
+    shutil.rmtree(staging)
+    return manifest
+
+
+def scene_specs(request: QuestionRequest, count: int) -> list[EpisodeSpec]:
+    """The first `count` scenes: as many of each cell and level, give or take one; those of a cell together."""
+    cells = [(task, arm, level) for task, arm in request.cells for level in request.levels]
+    each = [count // len(cells) + (i < count % len(cells)) for i in range(len(cells))]
+    return [
+        EpisodeSpec(*cell, request.split, seed)
+        for cell, number in zip(cells, each, strict=True)
+        for seed in islice(seeds(*cell, request.split), number)
+    ]
+
+
+def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
+    """Let the expert act for a while, then store a picture and all its questions."""
+    env = environment(spec, views=False, image_size=image_size)
+    env.reset(seed=spec.seed, options={"split": spec.split})
+    rng = np.random.default_rng([spec.seed, len(spec.task)])
+    expert, over, steps = env.expert(), False, 0
+    for _ in range(int(rng.integers(STEPS_MAX)) * int(rng.integers(4) > 0)):  # a quarter at the start
+        if over:
+            break
+        _, _, terminated, truncated, _ = env.step(expert.goal()[None])
+        over, steps = terminated or truncated, steps + 1
+    view = VIEWS[int(rng.integers(len(VIEWS)))]
+    picture, facts, masks = env.render_views()[view], env.facts(), env.masks(view)
+    asked = ask(facts, masks, tuple(COLOURS), rng, cluttered=spec.level == "hard")
+    with folder_whole(staging / spec.name) as folder:
+        Image.fromarray(picture).save(folder / "picture.png", optimize=True)
+        about = {
+            "view": view,
+            "step": steps,
+            "facts": [{**vars(fact), "position_m": np.asarray(fact.position_m).tolist()} for fact in facts],
+            "questions": [_to_dict(question) for question in asked],
+        }
+        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """A mask row by row as lengths of runs, False first: COCO's form but for the order."""
+    flat = np.concatenate([[False], mask.ravel(), [not mask.ravel()[-1]]])
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    return np.diff(np.concatenate([[0], changes])).tolist()
+
+
+def mask_from_runs(lengths: Sequence[int], size: int) -> np.ndarray:
+    """bool [S, S], the other way round."""
+    values = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(values, lengths).reshape(size, size)
+
+
+def _to_dict(question: Question) -> dict[str, Any]:
+    return {
+        "kind": question.kind,
+        "question": question.text,
+        "answer": question.answer,
+        "choices": list(question.choices),
+        "point": None if question.point is None else list(question.point),
+        "mask": None if question.mask is None else run_lengths(question.mask),
+    }
+
+
+def _open_staging(request: QuestionRequest, out: Path) -> Path:
+    staging = out / STAGING
+    if not staging.exists() and out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out} holds something else ({next(out.iterdir()).name}, ...); choose a new folder")
+    settings = staging / "request.json"
+    if not settings.exists():
+        write_whole(settings, request.to_json())
+    elif settings.read_text(encoding="utf-8") != request.to_json():
+        raise ValueError(f"{out} holds part of another set of questions; give its command, or remove the folder")
+    return staging
+
+
+def _about(spec: EpisodeSpec, staging: Path) -> dict[str, Any]:
+    return json.loads((staging / spec.name / "about.json").read_text(encoding="utf-8"))
+
+
+def _pool(specs: Sequence[EpisodeSpec], staging: Path) -> list[Asked]:
+    pool = []
+    for spec in specs:
+        with Image.open(staging / spec.name / "picture.png") as picture:
+            size = picture.width
+        for row in _about(spec, staging)["questions"]:
+            mask = None if row["mask"] is None else mask_from_runs(row["mask"], size)
+            question = Question(row["kind"], row["question"], row["answer"], tuple(row["choices"]), mask)
+            pool.append(Asked(question, spec.name, spec.name))
+    return pool
+
+
+def _write(
+    request: QuestionRequest, specs: Sequence[EpisodeSpec], kept: Sequence[Asked], staging: Path, out: Path
+) -> dict[str, Any]:
+    pictures = [spec for spec in specs if spec.name in {each.picture for each in kept}]
+    (out / "images").mkdir(exist_ok=True)
+    thumbnails, about = {}, {}
+    for spec in pictures:
+        source = staging / spec.name / "picture.png"
+        shutil.copyfile(source, out / "images" / f"{spec.name}.png")
+        with Image.open(source) as picture:
+            small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+        thumbnails[spec.name] = np.asarray(small, dtype=np.float64).ravel() / 255
+        about[spec.name] = (spec, _about(spec, staging))
+    rows = []
+    for number, each in enumerate(kept):
+        spec, scene = about[each.picture]
+        row = {"question_id": number, "image": f"images/{spec.name}.png", **_to_dict(each.question), **asdict(spec)}
+        rows.append({**row, "view": scene["view"], "step": scene["step"], "facts": json.dumps(scene["facts"])})
+    table = pyarrow.Table.from_pylist(rows, schema=SCHEMA)
+    pyarrow.parquet.write_table(table, out / "questions.parquet", compression="zstd")
+    found = {kind: each.rounded() for kind, each in controls(kept, thumbnails).items()}
+    files = [out / "questions.parquet", *sorted((out / "images").glob("*.png"))]
+    return {
+        "request": json.loads(request.to_json()),
+        "questions": len(kept),
+        "images": len(pictures),
+        "scenes": len(pictures),
+        "scenes_made": len(specs),
+        "bytes": sum(path.stat().st_size for path in files),
+        "all": found.pop("all"),
+        "kinds": found,
+        "controls": "share right: chance among the words' answers; from the words alone; from the picture alone",
+        "versions": tools(),
+        "files": {str(path.relative_to(out)): digest(path) for path in files},
+    }
+
+
+SCHEMA = pyarrow.schema(
+    {
+        "question_id": pyarrow.int64(),
+        "image": pyarrow.string(),
+        "kind": pyarrow.string(),
+        "question": pyarrow.string(),
+        "answer": pyarrow.string(),
+        "choices": pyarrow.list_(pyarrow.string()),
+        "point": pyarrow.list_(pyarrow.int32()),  # x, y, pixels
+        "mask": pyarrow.list_(pyarrow.int32()),  # run lengths, row by row, False first
+        **dict.fromkeys(("task", "arm", "level", "split"), pyarrow.string()),
+        "seed": pyarrow.int64(),
+        "view": pyarrow.string(),
+        "step": pyarrow.int64(),
+        "facts": pyarrow.string(),  # JSON: all that was true of the scene
+    }
+)
