@@ -18,7 +18,7 @@ PIP_INSTALL := PIP_ROOT_USER_ACTION=ignore $(BIN)/python -m pip install -qq --di
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint test-lerobot sim
+.PHONY: help demo test test-slow bench lint test-lerobot sim
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -26,8 +26,11 @@ help:  ## this list
 demo: $(DEMO)  ## real demonstrations into codes and back; writes out/demo/report.html
 	@$(BIN)/xtok demo
 
-test: lint  ## ruff, mypy and every test (real-data tests where ../shared/data is)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+test: lint  ## ruff, mypy and the tests (real-data tests where ../shared/data is)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+
+test-slow: $(DEV)  ## the tests that take minutes: simulated episodes, kills, replays
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_FLAGS)
 
 bench: $(DEV)  ## timings of codec, quantizer, training and import; writes out/bench.json
 	@$(BIN)/python benchmarks/bench.py -o out/bench.json

@@ -279,3 +279,18 @@ def test_what_cannot_be_repaired_is_refused(case: str) -> None:
     ids, _ = BAD_SEQUENCES[case]
     with pytest.raises(ValueError, match=r"no whole slot to decode|expected 20 integers"):
         kit.tokenizer().decode(Codes((np.asarray(ids),), kit.CODES), batch().context[:1], on_invalid="repair")
+
+
+def test_saturation_without_an_anchor_is_told() -> None:
+    with pytest.raises(ValueError, match="need an anchor"):
+        kit.tokenizer().saturation(with_anchor(None))
+
+
+def test_arrays_given_to_encode_are_sent_to_encode_numpy() -> None:
+    with pytest.raises(ValueError, match="give arrays to encode_numpy"):
+        kit.tokenizer().encode(np.zeros((2, 16, 26), dtype=np.float32))  # type: ignore[call-overload]
+
+
+def test_statistics_of_a_robot_that_nobody_registered_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="unknown embodiment 'pandda'; did you mean one of"):
+        kit.tokenizer().with_statistics(kit.unseen_statistics("pandda"))

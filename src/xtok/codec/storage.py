@@ -84,6 +84,7 @@ def save(codec: Codec, folder: Path) -> None:
     ):
         temporary = folder / f".{name}.tmp"
         write(temporary)
+        temporary.chmod(0o644)  # safetensors writes for its owner alone
         temporary.replace(folder / name)
 
 

@@ -11,11 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.actions.delta import from_delta
+from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics, normalise_batch, saturation
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, Actions, ChunkBatch, Codes, Context, slots
@@ -91,8 +93,10 @@ class Tokenizer(ArrayInterface):
         `xtok.pretrain.adapt` measures the robot's own prior from its episodes, which codes it better.
 
         Raises:
-            ValueError: statistics of another layout, or for shorter chunks than 64 frames.
+            ValueError: statistics of another layout, for shorter chunks than 64 frames, or of a robot that is not in
+                the registry.
         """
+        get_embodiment(statistics.embodiment)
         statistics.check(self.layout, statistics.control_hz, HORIZON_MAX)
         known = self.statistics.get(statistics.embodiment)
         if known is not None and known.digest == statistics.digest:
@@ -138,13 +142,12 @@ class Tokenizer(ArrayInterface):
             ValueError: NaN or inf, a degenerate rotation, a wrong width, T outside [8, 64], an unknown robot, a rate or
                 layout that its statistics do not fit, or chunks without an anchor.
         """
+        if isinstance(chunks, np.ndarray):
+            raise ValueError("encode takes a ChunkBatch or a torch tensor; give arrays to encode_numpy")
         if not isinstance(chunks, ChunkBatch):
             return self.encode_delta(chunks, robot_type, obs_state, dof_mask, control_hz, layout)
         context = chunks.context
-        if context.anchor_BD is None:
-            raise ValueError(
-                "chunks of absolute actions need an anchor (the state one step before); encode deltas instead"
-            )
+        _check_anchor(context)
         setting = self._setting(context)
         check_actions(self.layout, chunks.target_BTD, context.mask_BD[:, None])
         codes = self._encode(self.codec.motion(chunks, setting), setting)
@@ -188,7 +191,8 @@ class Tokenizer(ArrayInterface):
         """Motion from the first `levels` levels; or, given a tensor, deltas in physical units (see `decode_delta`).
 
         on_invalid="repair" decodes the whole slots before the first fault: `complete_BT` says which frames they cover,
-        the prior continues the motion over the rest, and a warning says what was dropped.
+        the prior continues the motion over the rest (without one, front="none", code 0 stands there), and a warning
+        says what was dropped.
 
         Raises:
             ValueError: ids outside the book, sequences that are cut short, too long or incomplete, levels outside
@@ -211,8 +215,13 @@ class Tokenizer(ArrayInterface):
         return [Prefix(self, level) for level in range(1, self.levels + 1)]
 
     def saturation(self, chunks: ChunkBatch) -> dict[str, float]:
-        """Share of a channel's values outside the range of the robot's statistics, for channels where there are any."""
+        """Share of a channel's values outside the range of the robot's statistics, for channels where there are any.
+
+        Raises:
+            ValueError: as `encode`.
+        """
         context = chunks.context
+        _check_anchor(context)
         setting = self._setting(context)
         delta = self.codec.delta(self.codec.motion(chunks, setting), setting)
         normalised = normalise_batch(self.statistics, context, delta)
@@ -296,6 +305,11 @@ class Prefix:
         if grid is None:
             grid = torch.stack([torch.as_tensor(t) for t in codes.tokens]).unflatten(1, (-1, self.levels))
         return self.tokenizer._decode(replace(codes, grid_BMQ=grid), context)
+
+
+def _check_anchor(context: Context) -> None:
+    if context.anchor_BD is None:
+        raise ValueError("chunks of absolute actions need an anchor (the state one step before); encode deltas instead")
 
 
 def _check_context(context: Context) -> None:
