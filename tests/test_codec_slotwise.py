@@ -174,6 +174,16 @@ def test_a_wrong_code_spoils_nothing_before_it_and_does_not_run_away() -> None:
     assert off_T[:4].max() == pytest.approx(0, abs=1e-9)
     assert off_T[4:8].min() > 0
     assert off_T[8:].max() < 5 * off_T[4:8].max()
+    predictor = codec.robots[synthetic.JOINT_ROBOT].slotwise
+    assert predictor is not None and predictor.carried_error() <= 1.0
+
+
+def test_no_shipped_predictor_carries_an_error_on_for_ever() -> None:
+    codec = Tokenizer.from_pretrained("joints").codec
+    found = {name: prior.slotwise.carried_error() for name, prior in codec.robots.items() if prior.slotwise}
+    assert found and max(found.values()) <= 1.0, found
+    assert codec.generic is not None and codec.generic.slotwise is not None
+    assert codec.generic.slotwise.for_channels(6).carried_error() < 0.1
 
 
 @pytest.mark.parametrize("horizon", (13, 32))

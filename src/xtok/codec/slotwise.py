@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xtok.actions.types import FRAMES_PER_SLOT, slots
+from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
 from xtok.codec.basis import fixed_sign
 from xtok.codec.quantizer import ResidualQuantizer
 
@@ -130,6 +130,18 @@ class SlotPredictor:
         """Log of how much the robot moves: the slot as predicted, and the slot before as decoded."""
         before = features_BF[:, : FRAMES_PER_SLOT * self.channels]
         return (predicted_BX.square().mean(dim=1) + before.square().mean(dim=1) + _JITTER).sqrt().log()
+
+    def carried_error(self) -> float:
+        """Root mean square that is left of a unit error in one slot after 14 more; above 1 it has grown."""
+        X = len(self.covariance_XX)
+        done = [torch.zeros(X, FRAMES_PER_SLOT, self.channels, dtype=torch.float64) for _ in range(PAST)]
+        done.append(torch.eye(X, dtype=torch.float64).unflatten(1, (FRAMES_PER_SLOT, self.channels)))
+        seen = torch.zeros(X, PAST + 1 + slots(HORIZON_MAX), FRAMES_PER_SLOT, self.channels, dtype=torch.float64)
+        while len(done) < PAST + slots(HORIZON_MAX):
+            features, last = self._features(done, seen, len(done))
+            slot = features @ self._weight[PAST]
+            done.append(last + slot.unflatten(1, (FRAMES_PER_SLOT, self.channels)))
+        return float(done[-1].square().sum().div(X).sqrt())
 
     def _scale(self, predicted_BX: Tensor, features_BF: Tensor) -> Float[Tensor, "B 1"]:
         activity = self.activity(predicted_BX.detach(), features_BF.detach())

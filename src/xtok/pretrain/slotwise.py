@@ -22,7 +22,7 @@ from xtok.pretrain.corpus import Corpus, draw_batches
 
 NOISE = 2e-3  # half ranges: what decoding is taken to err by before there are books
 BINS = 8  # of activity
-_RIDGE = 3e-6
+_RIDGE, _RIDGE_MOST = 3e-6, 1e3
 VIRTUAL_CHANNELS = (4, 8)  # channels of a virtual robot, both ends included
 VIRTUAL_ROBOTS = 28
 
@@ -102,7 +102,7 @@ def _fit(trace: Sequence[Step], dim: int) -> Fitted:
         raise ValueError(f"no chunk of the sample has {empty[0] + 1} whole slots; draw longer ones as well")
     features = [torch.cat([f for f, _, _ in steps]) for steps in by_history]
     wanted = [torch.cat([w for _, w, _ in steps]) for steps in by_history]
-    weight_HFX = torch.stack([least_squares(f, w) for f, w in zip(features, wanted, strict=True)]).float()
+    weight_HFX = steady_weights(features, wanted)
     predicted = [f @ w.double() for f, w in zip(features, weight_HFX, strict=True)]
     left_NX = torch.cat([w - p for w, p in zip(wanted, predicted, strict=True)])
     covariance = (left_NX.T @ left_NX / len(left_NX)).float()
@@ -121,10 +121,26 @@ def _fit(trace: Sequence[Step], dim: int) -> Fitted:
     return Fitted(predictor, detail_NC.float(), (size_N / size_N.mean()).float())
 
 
-def least_squares(features_NF: Tensor, wanted_NX: Tensor) -> Float[Tensor, "F x"]:
+def steady_weights(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Float[Tensor, "H F x"]:
+    """Least squares by history, with as much ridge as it takes for an error not to grow from slot to slot.
+
+    Motion that can be foretold all but exactly (simulated, few episodes) is extrapolated so boldly that one wrong code
+    would run away. Ridge leads to holding the last frame, which carries an error on and never enlarges it.
+    """
+    X = wanted[0].shape[1]
+    ridge = _RIDGE
+    while True:
+        weight_HFX = torch.stack([least_squares(f, w, ridge) for f, w in zip(features, wanted, strict=True)]).float()
+        steady = SlotPredictor(weight_HFX, torch.eye(X), torch.empty(0), torch.ones(1)).carried_error() <= 1.0
+        if steady or ridge > _RIDGE_MOST:
+            return weight_HFX
+        ridge *= 10
+
+
+def least_squares(features_NF: Tensor, wanted_NX: Tensor, ridge: float = _RIDGE) -> Float[Tensor, "F x"]:
     gram = features_NF.T @ features_NF
-    ridge = _RIDGE * len(features_NF) * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram + ridge, features_NF.T @ wanted_NX)
+    least = ridge * len(features_NF) * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.linalg.solve(gram + least, features_NF.T @ wanted_NX)
 
 
 def _some(x_N: Tensor, most: int = 100_000) -> Tensor:
