@@ -59,6 +59,11 @@ def test_training_state_is_not_released_but_there_to_go_on_from(saved: Path) -> 
     assert not [name for name in load_file(saved / WEIGHTS) if name.endswith(("count_QV", "sum_QVC", "hits_QV"))]
     quantizer = Tokenizer.from_pretrained(saved).codec.intent.shared
     assert torch.isfinite(quantizer.count_QV).all() and quantizer.hits_QV.sum() == 0
+    before = quantizer.books_QVC.clone()
+    chosen = torch.arange(len(before[0])).repeat(8)
+    quantizer.train()
+    quantizer(before[0][chosen])  # vectors that are codes already: nothing is there to learn from them
+    torch.testing.assert_close(quantizer.books_QVC, before, atol=1e-6, rtol=1e-5)
 
 
 def test_a_robot_known_by_its_ranges_comes_back(tmp_path: Path) -> None:

@@ -187,6 +187,13 @@ class ResidualQuantizer(nn.Module):
         self.sum_QVC[level] = torch.where(weight > 0, total * scale, 0.0)
 
     @torch.no_grad()
+    def restart_from_books(self) -> None:
+        """EMA state for books that came without one (released weights): as if every code had just been hit 8 times."""
+        self.count_QV.fill_(8)
+        self.weight_QVC.fill_(8)
+        self.sum_QVC.copy_(self.books_QVC * 8)
+
+    @torch.no_grad()
     def _update(self, level: int, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None) -> None:
         """One EMA step, then dead codes move onto vectors of this batch."""
         count, total, weight = self._gather(x_NC, index_N, valid_NC)

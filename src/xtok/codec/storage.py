@@ -131,6 +131,9 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
         codec.generic = _generic(codec.config.layout, _pop(tensors, "generic.", folder))
     fresh = {name: value for name, value in codec.state_dict().items() if _is_training_state(name)}
     codec.load_state_dict({**fresh, **tensors})
+    for books in codec.all_books:
+        for quantizer in (books.shared, *map(books.of, books.own)):
+            quantizer.restart_from_books()
     return codec
 
 

@@ -102,6 +102,7 @@ def own_books(codec: Codec, part: Corpus, generator: torch.Generator, vectors: i
     if sum(validation_l1(codec, part)) > sum(l1_by_chunk):
         codec.add_robot(by_chunk)
         book.books_QVC.copy_(books)
+        book.restart_from_books()
 
 
 @torch.no_grad()

@@ -277,6 +277,7 @@ def measured_books(codec: Codec, prior: MotionPrior, samples: Sequence[Sample]) 
     for again in (True, False):
         own_C = rms(fitted.detail_NC)
         book.books_QVC.copy_(shared.books_QVC * torch.where(own_C > 0, (own_C / spectrum_C).clamp(0.05, 20.0), 1.0))
+        book.restart_from_books()
         if again:
             fitted = fit_slotwise(samples, codec.config.code_dim, book)
     codec.add_robot(replace(prior, slotwise=fitted.predictor))
