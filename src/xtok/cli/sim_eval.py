@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 REPLAY, THROUGH = "replay", ("xtok", "fast", "bins")
 FAST_CHUNKS = 4096  # train chunks that FAST's vocabulary is fitted to
 BINS = 256
-HORIZON_MAX, HOLD_FRAMES = 64, 16  # the longest chunk, and what a short episode is prolonged to beyond it
+HOLD_FRAMES = 16  # a short episode is prolonged to so many more than the longest chunk has
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -219,9 +219,11 @@ def _prolonged(episode: Episode) -> Episode:
     """An episode long enough for the longest chunk: its last goal is held, as the robot itself would hold it."""
     import numpy as np
 
-    missing = HORIZON_MAX + HOLD_FRAMES - len(episode)
-    if missing <= HOLD_FRAMES - 1:
+    from xtok.actions.types import HORIZON_MAX
+
+    if len(episode) > HORIZON_MAX:
         return episode
+    missing = HORIZON_MAX + HOLD_FRAMES - len(episode)
     absolute_ND = np.concatenate([episode.absolute_ND, np.repeat(episode.absolute_ND[-1:], missing, axis=0)])
     timestamps_s = np.arange(len(absolute_ND)) / episode.control_hz
     return replace(episode, absolute_ND=absolute_ND, timestamps_s=timestamps_s, subtasks=(), videos={})

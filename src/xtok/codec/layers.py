@@ -76,3 +76,8 @@ class Block(nn.Module):
             context = self.context_norm(context_BSH)
         x_BLH = x_BLH + self.drop(self.attention(normed, time_L, context, time_S))
         return x_BLH + self.drop(self.feed(self.feed_norm(x_BLH)))
+
+
+def idle(out: nn.Linear) -> bool:
+    """Whether a network's last layer still stands where it starts, at exactly zero: then there is no need to run it."""
+    return not torch.is_grad_enabled() and not out.weight.any() and not out.bias.any()

@@ -22,6 +22,7 @@ from xtok.codec.books import Books
 from xtok.codec.config import CodecConfig
 from xtok.codec.decoder import Decoder
 from xtok.codec.encoder import Conditions, Encoder
+from xtok.codec.layers import idle
 from xtok.codec.prior import GenericPrior, MotionPrior, narrowed
 from xtok.codec.quantizer import Quantized, ResidualQuantizer
 from xtok.codec.setting import Robot, Setting
@@ -101,14 +102,15 @@ class Codec(nn.Module):
             get_embodiment(name)  # an unknown name is told its close matches
         raise ValueError(
             f"this tokenizer has no robot {name!r}; it has {sorted(self.statistics)}. Add yours from its data with "
-            "`xtok adapt DATA -o TOKENIZER` (seconds, no training), or give with_statistics(...), or use 'none'"
+            "`xtok adapt DATA -o TOKENIZER` (no training), or give with_statistics(...), or use 'none'"
         )
 
     def forget_robot(self, name: str) -> None:
         """Its prior and books; "none" and robots known by their ranges stay."""
         self.robots.pop(name, None)
         for books in self.all_books:
-            books.own.pop(name) if name in books.own else None
+            if name in books.own:
+                del books.own[name]
         self._bases.clear()
 
     def add_robot(self, prior: MotionPrior) -> None:
@@ -223,7 +225,7 @@ class Codec(nn.Module):
         given = setting.given
         if dtype == torch.float64:
             given = Conditions(given.state_BD.double(), given.mask_BK, given.slot_B, given.control_hz_B.double())
-        if idle(network):
+        if idle(network.out):
             h = motion_BTK.new_zeros(len(motion_BTK), slots(setting.horizon), self.latent_dim, dtype=dtype)
         else:
             h = network(motion_BTK.to(dtype), given, hidden_BTK)
@@ -316,9 +318,9 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def _details(
-        self, motion_BTK: Tensor, intent_BMC: Tensor, setting: Setting, beam: int = 1
+        self, motion_BTK: Tensor, intent_BMC: Tensor, setting: Setting, beam: int = 0
     ) -> tuple[Float[Tensor, "B M C"], Int[Tensor, "B M q"]]:
-        """What q0 leaves open as slot details, and their codes."""
+        """What q0 leaves open as slot details, and their codes. beam 0: details alone, codes are not looked for."""
         B, M, dim = len(motion_BTK), slots(setting.horizon), self.config.code_dim
         details = torch.zeros(B, M, dim, dtype=torch.float64, device=motion_BTK.device)
         codes = torch.zeros(B, M, self.config.levels - 1, dtype=torch.long, device=motion_BTK.device)
@@ -328,12 +330,14 @@ class Codec(nn.Module):
             if slotwise is None:
                 size = robot.prior.scale(robot.basis, seen)[:, None, None]
                 detail = robot.basis.analyse(motion.flatten(1) - robot.basis.predict(seen)) / size
-                found = book.search(detail.flatten(0, 1), beam).view(len(robot.rows), M, -1)
-            else:
+                if beam:
+                    codes[robot.rows] = book.search(detail.flatten(0, 1), beam).view(len(robot.rows), M, -1)
+            else:  # later slots hang on what earlier ones decode to, so there are codes in any case
                 chosen: list[Tensor] = []
-                detail = slotwise.analyse(motion, seen.unflatten(1, (M, -1)), dim, choosing(book, beam, chosen))
-                found = torch.stack(chosen, dim=1)
-            details[robot.rows], codes[robot.rows] = detail, found
+                choose = choosing(book, beam or 1, chosen)
+                detail = slotwise.analyse(motion, seen.unflatten(1, (M, -1)), dim, choose)
+                codes[robot.rows] = torch.stack(chosen, dim=1)
+            details[robot.rows] = detail
         return details, codes
 
     @torch.no_grad()
@@ -388,12 +392,7 @@ class Codec(nn.Module):
     ) -> tuple[Float[Tensor, "B T K"], Float[Tensor, "B M X"]]:
         """The network's correction of the linear decoding, and the slot latents it saw."""
         z = torch.cat([frames_to_slots(linear_BTK), intent_BMX.to(linear_BTK.dtype)], dim=-1).float()
-        if idle(self.decoder):
+        if idle(self.decoder.out):
             return linear_BTK, z
         correction = self.decoder(z, setting.given, setting.horizon, levels)
         return linear_BTK + correction * setting.given.mask_BK[:, None], z
-
-
-def idle(network: Encoder | Decoder) -> bool:
-    """Whether a network still is where it starts, at a correction of exactly zero: then there is no need to run it."""
-    return not torch.is_grad_enabled() and not network.out.weight.any() and not network.out.bias.any()

@@ -26,12 +26,13 @@ from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
 from xtok.codec.basis import ChunkBasis, compand, deal, expand, fixed_sign, posterior, steps
-from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
+from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor, tensors_of
 
 # One unit of intent by kind: q0 sees physical motion, so that a code means the same on every arm.
 INTENT_UNIT = {"position": 0.1, "rotation6d": 0.5, "gripper": 0.5, "velocity": 0.5, "scalar": 0.5}
 JOINT_UNIT_MIN = 0.3  # rad; joints use half their range where that is more (native units have no physical scale)
 _JITTER = 1e-9
+SLOTWISE = "slotwise."  # before the names of a slot predictor's tensors
 BEND = 0.3  # units up to which q0's space is about linear: 3 cm, .15 rad; or .3 of a robot's usual motion
 ACTIVITY_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of a chunk's movement over the robot's usual
 
@@ -213,7 +214,7 @@ class MotionPrior:
             "factor_SKR": self.factor_SKR,
             "noise_MK": self.noise_MK,
             "activity_A": self.activity_A,
-            **{f"slotwise.{name}": value for name, value in (self.slotwise.tensors() if self.slotwise else {}).items()},
+            **tensors_of(self.slotwise, SLOTWISE),
         }
 
     def restricted(self, mask_D: Bool[np.ndarray, " D"]) -> MotionPrior:
@@ -308,7 +309,7 @@ class GenericPrior:
             **named,
             **{f"noise.{kind}": noise for kind, noise in self.noise.items()},
             "activity_A": self.activity_A,
-            **{f"slotwise.{name}": value for name, value in (self.slotwise.tensors() if self.slotwise else {}).items()},
+            **tensors_of(self.slotwise, SLOTWISE),
         }
 
 

@@ -12,7 +12,7 @@ instead of spoiling what follows. Decision 0007.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
@@ -132,7 +132,7 @@ class SlotPredictor:
         return (predicted_BX.square().mean(dim=1) + before.square().mean(dim=1) + _JITTER).sqrt().log()
 
     def carried_error(self) -> float:
-        """Root mean square that is left of a unit error in one slot after 14 more; above 1 it has grown."""
+        """Root mean square that is left of a unit error in one slot after 15 more; above 1 it has grown."""
         X = len(self.covariance_XX)
         done = [torch.zeros(X, FRAMES_PER_SLOT, self.channels, dtype=torch.float64) for _ in range(PAST)]
         done.append(torch.eye(X, dtype=torch.float64).unflatten(1, (FRAMES_PER_SLOT, self.channels)))
@@ -187,11 +187,7 @@ class SlotPredictor:
         )
 
     def to(self, device: torch.device) -> SlotPredictor:
-        return SlotPredictor(**{name: value.to(device) for name, value in self.tensors().items()})
-
-    def tensors(self) -> dict[str, Tensor]:
-        names = ("weight_HFX", "covariance_XX", "edge_A", "size_A")
-        return {name: getattr(self, name) for name in names}
+        return SlotPredictor(**{name: value.to(device) for name, value in tensors_of(self).items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,9 +212,12 @@ class GenericSlotPredictor:
         covariance = torch.einsum("fg,kl->fkgl", self.covariance_FF, size).flatten(2, 3).flatten(0, 1)
         return SlotPredictor(weight, covariance, self.edge_A, self.size_A)
 
-    def tensors(self) -> dict[str, Tensor]:
-        names = ("weight_HPF", "covariance_FF", "edge_A", "size_A", "spectrum_C")
-        return {name: getattr(self, name) for name in names}
+
+def tensors_of(predictor: SlotPredictor | GenericSlotPredictor | None, prefix: str = "") -> dict[str, Tensor]:
+    """All that a predictor is, by name; nothing of none."""
+    if predictor is None:
+        return {}
+    return {f"{prefix}{field.name}": getattr(predictor, field.name) for field in fields(predictor)}
 
 
 def choosing(book: ResidualQuantizer, beam: int, chosen: list[Tensor]) -> Choose:

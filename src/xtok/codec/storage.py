@@ -5,11 +5,12 @@ config.json holds the codec's configuration, every robot's statistics, and the h
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +21,7 @@ from xtok.actions.layout import LAYOUTS, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.codec.config import CodecConfig
 from xtok.codec.model import Codec
-from xtok.codec.prior import GenericPrior, MotionPrior, tangent_kinds
+from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior, tangent_kinds
 from xtok.codec.quantizer import ResidualQuantizer
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
 
@@ -28,10 +29,9 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
 BYTES_MAX = 4 << 30
 PRIOR_TENSORS = {"mean_SK", "factor_SKR", "noise_MK", "activity_A"}
-SLOTWISE = "slotwise."
-SLOTWISE_TENSORS = {"weight_HFX", "covariance_XX", "edge_A", "size_A"}
-GENERIC_SLOTWISE_TENSORS = {"weight_HPF", "covariance_FF", "edge_A", "size_A", "spectrum_C"}
 DEFAULT = "arms26"
+
+Predictor = TypeVar("Predictor", SlotPredictor, GenericSlotPredictor)
 
 
 def shipped(layout: str) -> Path:
@@ -121,12 +121,11 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
     codec.ranges = {name: Statistics.from_dict(part) for name, part in config["ranges"].items()}
     for name, part in config["robots"].items():
         fields = _pop(tensors, f"robot.{name}.", folder)
-        slotwise = _slotwise(fields, SLOTWISE_TENSORS, f"{folder / WEIGHTS}: the slot predictor of {name!r}")
+        slotwise = _slotwise(fields, SlotPredictor, f"{folder / WEIGHTS}: the slot predictor of {name!r}")
         if fields.keys() != PRIOR_TENSORS:
             wrong = sorted(fields.keys() ^ PRIOR_TENSORS)
             raise ValueError(f"{folder / WEIGHTS}: the prior of {name!r} differs in {wrong}; fetch the tokenizer again")
-        predictor = None if slotwise is None else SlotPredictor(**slotwise)
-        codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields, slotwise=predictor)
+        codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields, slotwise=slotwise)
     if any(name.startswith("generic.") for name in tensors):
         codec.generic = _generic(codec.config.layout, _pop(tensors, "generic.", folder))
     fresh = {name: value for name, value in codec.state_dict().items() if _is_training_state(name)}
@@ -210,16 +209,17 @@ def _pop(tensors: dict[str, Tensor], prefix: str, folder: Path) -> dict[str, Ten
     return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
 
 
-def _slotwise(fields: dict[str, Tensor], expected: set[str], what: str) -> dict[str, Tensor] | None:
-    """Take the fields of a slot predictor out of a prior's; None where it has none."""
+def _slotwise(fields: dict[str, Tensor], kind: type[Predictor], what: str) -> Predictor | None:
+    """Take a slot predictor out of the fields of a prior; None where it has none."""
+    expected = {field.name for field in dataclasses.fields(kind)}
     found = {name.removeprefix(SLOTWISE): fields.pop(name) for name in list(fields) if name.startswith(SLOTWISE)}
     if found and found.keys() != expected:
         raise ValueError(f"{what} differs in {sorted(found.keys() ^ expected)}; fetch the tokenizer again")
-    return found or None
+    return kind(**found) if found else None
 
 
 def _generic(layout: str, tensors: dict[str, Tensor]) -> GenericPrior:
-    slotwise = _slotwise(tensors, GENERIC_SLOTWISE_TENSORS, "the generic slot predictor")
+    slotwise = _slotwise(tensors, GenericSlotPredictor, "the generic slot predictor")
     kinds = sorted(set(tangent_kinds(get_layout(layout))))
     wrong = sorted(
         tensors.keys() ^ {"activity_A", *(f"{part}.{kind}" for part in ("temporal", "noise") for kind in kinds)}
@@ -229,5 +229,4 @@ def _generic(layout: str, tensors: dict[str, Tensor]) -> GenericPrior:
             f"the generic prior differs in {wrong} from one for the kinds {kinds}; fetch the tokenizer again"
         )
     temporal, noise = ({kind: tensors[f"{part}.{kind}"] for kind in kinds} for part in ("temporal", "noise"))
-    predictor = None if slotwise is None else GenericSlotPredictor(**slotwise)
-    return GenericPrior(get_layout(layout), temporal, noise, tensors["activity_A"], predictor)
+    return GenericPrior(get_layout(layout), temporal, noise, tensors["activity_A"], slotwise)

@@ -49,16 +49,10 @@ class Fitted:
 
 
 @torch.no_grad()
-def samples_of(
-    codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuantizer, mask_D: Bool[np.ndarray, " D"] | None = None
-) -> list[Sample]:
-    """Chunks of one robot as q0's `book` sees them. mask_D: only these of its channels (a virtual robot)."""
+def samples_of(codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuantizer) -> list[Sample]:
+    """Chunks of one robot as q0's `book` sees them."""
     out = []
     for chunks in batches:
-        if mask_D is not None:
-            kept_D = torch.from_numpy(mask_D.copy())
-            context = replace(chunks.context, mask_BD=chunks.context.mask_BD & kept_D)
-            chunks = ChunkBatch(torch.where(kept_D, chunks.target_BTD, 0.0), context)
         setting = codec.setting(chunks.context)
         (robot,) = setting.robots
         motion = codec.motion(chunks, setting)
@@ -69,24 +63,23 @@ def samples_of(
     return out
 
 
-def fit_slotwise(samples: Sequence[Sample], dim: int, book: ResidualQuantizer | None = None) -> Fitted:
-    """A predictor by least squares, given the past as `book` decodes it (None: as it was, plus a little noise).
-
-    With a book, the samples are coded by a predictor that was fitted without one.
-    """
+def fit_slotwise(samples: Sequence[Sample], dim: int) -> Fitted:
+    """A predictor by least squares, given the past as it was, plus a little noise."""
     K = samples[0].motion_BTK.shape[-1]
     X = FRAMES_PER_SLOT * K
-    if book is None:
-        generator = torch.Generator().manual_seed(0)
-        blank = SlotPredictor(torch.zeros(PAST + 1, FEATURES * K, X), torch.eye(X), torch.empty(0), torch.ones(1))
-        noise = NOISE / X**0.5  # `blank` codes in units of its total
+    generator = torch.Generator().manual_seed(0)
+    blank = SlotPredictor(torch.zeros(PAST + 1, FEATURES * K, X), torch.eye(X), torch.empty(0), torch.ones(1))
+    noise = NOISE / X**0.5  # `blank` codes in units of its total
 
-        def noisy(detail: Tensor) -> Tensor:
-            return detail + noise * torch.randn(detail.shape, generator=generator, dtype=detail.dtype)
+    def noisy(detail: Tensor) -> Tensor:
+        return detail + noise * torch.randn(detail.shape, generator=generator, dtype=detail.dtype)
 
-        return _fit(_trace(blank, samples, X, noisy), dim)
-    first = fit_slotwise(samples, dim).predictor
-    return _fit(_trace(first, samples, dim, choosing(book, 1, [])), dim)
+    return _fit(_trace(blank, samples, X, noisy), dim)
+
+
+def refit_slotwise(first: Fitted, samples: Sequence[Sample], dim: int, book: ResidualQuantizer) -> Fitted:
+    """The same, given the past as `first` and `book` decode it."""
+    return _fit(_trace(first.predictor, samples, dim, choosing(book, 1, [])), dim)
 
 
 def _trace(predictor: SlotPredictor, samples: Sequence[Sample], dim: int, choose: Choose) -> list[Step]:
@@ -167,7 +160,7 @@ def place_slotwise(
     dim, book = codec.config.code_dim, codec.detail.of(name)
     fitted = fit_slotwise(samples, dim)
     book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
-    fitted = fit_slotwise(samples, dim, book)
+    fitted = refit_slotwise(fitted, samples, dim, book)
     # Books come last: they are bound to the directions of the predictor that they are used with.
     book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
     codec.add_robot(replace(codec.robots[name], slotwise=fitted.predictor))
@@ -215,29 +208,36 @@ def place_shared(
     """Shared books of q0 and details on virtual robots, and the slot predictor of robots that were not measured."""
     robots = virtual_robots(codec, seed)
     each = max(256, 2 * vectors // len(robots))
-    drawn = [(robot, list(draw_batches(corpus.of(robot.name), each, generator, longest=True))) for robot in robots]
-    latents = torch.cat([_latents(codec, batches, robot) for robot, batches in drawn])
+    drawn = [
+        [
+            narrowed(chunks, robot.mask_D)
+            for chunks in draw_batches(corpus.of(robot.name), each, generator, longest=True)
+        ]
+        for robot in robots
+    ]
+    latents = torch.cat([_latents(codec, chunks) for batches in drawn for chunks in batches])
     chosen = torch.randperm(len(latents), generator=generator)[:vectors]
     codec.intent.shared.initialise(latents[chosen], iterations=iterations, seed=seed)
-    samples = [samples_of(codec, batches, codec.intent.shared, robot.mask_D) for robot, batches in drawn]
+    samples = [samples_of(codec, batches, codec.intent.shared) for batches in drawn]
     dim, book = codec.config.code_dim, codec.detail.shared
     fitted = [fit_slotwise(part, dim) for part in samples]
     book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
-    fitted = [fit_slotwise(part, dim, book) for part in samples]
+    fitted = [refit_slotwise(first, part, dim, book) for first, part in zip(fitted, samples, strict=True)]
     book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
     spectrum_C = torch.stack([rms(part.detail_NC) for part in fitted]).square().mean(dim=0).sqrt()
     return _generic(samples, fitted, book, spectrum_C)
 
 
-def _latents(codec: Codec, batches: Sequence[ChunkBatch], robot: Virtual) -> Float[Tensor, "N C"]:
-    kept_D = torch.from_numpy(robot.mask_D.copy())
-    out = []
-    for chunks in batches:
-        context = replace(chunks.context, mask_BD=chunks.context.mask_BD & kept_D)
-        part = ChunkBatch(torch.where(kept_D, chunks.target_BTD, 0.0), context)
-        setting = codec.setting(context)
-        out.append(codec.latents(codec.motion(part, setting), setting).flatten(0, 1).float())
-    return torch.cat(out)
+def narrowed(chunks: ChunkBatch, mask_D: Bool[np.ndarray, " D"]) -> ChunkBatch:
+    """Chunks with these channels only."""
+    kept_D = torch.from_numpy(mask_D.copy())
+    context = replace(chunks.context, mask_BD=chunks.context.mask_BD & kept_D)
+    return ChunkBatch(torch.where(kept_D, chunks.target_BTD, 0.0), context)
+
+
+def _latents(codec: Codec, chunks: ChunkBatch) -> Float[Tensor, "N C"]:
+    setting = codec.setting(chunks.context)
+    return codec.latents(codec.motion(chunks, setting), setting).flatten(0, 1).float()
 
 
 def rms(x_NC: Tensor) -> Float[Tensor, " C"]:
@@ -270,14 +270,16 @@ def measured_books(codec: Codec, prior: MotionPrior, samples: Sequence[Sample]) 
     Nothing is placed on its data: a code has the shared books' shape, in the units of the robot.
     """
     assert codec.generic is not None and codec.generic.slotwise is not None
-    name, shared = prior.statistics.embodiment, codec.detail.shared
-    book = codec.detail.add(name)
+    dim, shared, book = codec.config.code_dim, codec.detail.shared, codec.detail.add(prior.statistics.embodiment)
     spectrum_C = codec.generic.slotwise.spectrum_C.clamp_min(1e-9)
-    fitted = fit_slotwise(samples, codec.config.code_dim)
-    for again in (True, False):
-        own_C = rms(fitted.detail_NC)
+
+    def stretch(to: Fitted) -> None:
+        own_C = rms(to.detail_NC)
         book.books_QVC.copy_(shared.books_QVC * torch.where(own_C > 0, (own_C / spectrum_C).clamp(0.05, 20.0), 1.0))
         book.restart_from_books()
-        if again:
-            fitted = fit_slotwise(samples, codec.config.code_dim, book)
+
+    fitted = fit_slotwise(samples, dim)
+    stretch(fitted)
+    fitted = refit_slotwise(fitted, samples, dim, book)
+    stretch(fitted)
     codec.add_robot(replace(prior, slotwise=fitted.predictor))

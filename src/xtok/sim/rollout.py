@@ -261,18 +261,15 @@ def evaluate_replay(
 
 def summarise(results: Iterable[Result]) -> dict[str, Any]:
     """Policy -> "all", and by task, arm and cell: success rate and progress with intervals, and bits a chunk."""
-    by_policy: dict[str, list[Result]] = {}
-    for result in sorted(results, key=_order):
-        by_policy.setdefault(result.policy, []).append(result)
-    return {policy: _by_group(mine, _figures) for policy, mine in by_policy.items()}
+    return {policy: _by_group(mine, _figures) for policy, mine in _by_policy(results).items()}
 
 
 def compare(results: Iterable[Result], reference: str = RAW) -> dict[str, Any]:
     """Policy -> as above: successes over those of `reference` on the same seeds, with a paired interval; and of the
     seeds on which the reference succeeded, the share that the policy kept.
     """
-    rows = sorted(results, key=_order)
-    successes = {row.episode: row.success for row in rows if row.policy == reference}
+    by_policy = _by_policy(results)
+    successes = {row.episode: row.success for row in by_policy.pop(reference, [])}
 
     def figures(mine: Sequence[Result]) -> dict[str, Any]:
         ours = [row.success for row in mine]
@@ -285,10 +282,6 @@ def compare(results: Iterable[Result], reference: str = RAW) -> dict[str, Any]:
             "gained": sum(ours) - kept,
         }
 
-    by_policy: dict[str, list[Result]] = {}
-    for row in rows:
-        if row.policy != reference:
-            by_policy.setdefault(row.policy, []).append(row)
     return {policy: _by_group(mine, figures) for policy, mine in by_policy.items()}
 
 
@@ -306,6 +299,13 @@ def _figures(rows: Sequence[Result]) -> dict[str, Any]:
         figures["bits_a_chunk"] = round(sum(row.bits or 0.0 for row in coded) / chunks, 2)
         figures["chunks_failed"] = sum(row.chunks_failed or 0 for row in coded)
     return figures
+
+
+def _by_policy(results: Iterable[Result]) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for result in sorted(results, key=_order):
+        found.setdefault(result.policy, []).append(result)
+    return found
 
 
 def _by_group(rows: Sequence[Result], figures: Callable[[Sequence[Result]], dict[str, Any]]) -> dict[str, Any]:
