@@ -1,29 +1,35 @@
 """Masked action modelling: none, codes, actions, both. Same start, data, steps and seed; JSON out.
 
-python benchmarks/mam_ablation.py --start RUN/start --data DATA... --steps 80 -o mam.json
+python benchmarks/mam_ablation.py --start START --data DATA... --steps 80 -o mam.json
 
-RUN/start is the folder that `xtok train` writes before its first step. Figures are on the corpus's validation episodes
-(every fifth train episode of a robot), after the books were refitted under the averaged networks.
+START: a folder with a tokenizer to begin at (`xtok train` writes RUN/start); made, priors and books placed and
+networks at zero, where there is none. The JSON is written after each form; the same command goes on with those that
+are missing. Figures are on the corpus's validation episodes (every fifth train episode of a robot), after the books
+were refitted under the averaged networks.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from semantics_grid import make_start, read_or_begin
 from xtok import Tokenizer
+from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
 from xtok.evaluate import codebook
 from xtok.evaluate.robustness import add_noise, flip_per_level
+from xtok.pretrain.checkpoint import write_json
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.loop import Trainer
 from xtok.pretrain.losses import masked_mean
+from xtok.pretrain.recipe import Mam
 from xtok.recipes import small_arms26_mam
 
 HORIZON, CHUNKS, SIGMA = 32, 512, 0.004
+FORMS: tuple[Mam, ...] = ("none", "codes", "actions", "both")
 
 
 def main() -> None:
@@ -33,18 +39,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
-    corpus = Corpus.open(Tokenizer.from_pretrained(args.start).layout, args.data)
+    base = replace(small_arms26_mam("none"), steps=args.steps, batch_size=64, warmup_steps=20, book_vectors=60_000)
+    base = replace(base, validate_every=10**9, checkpoint_every=10**9, average_decay=0.95, book_iterations=6)
+    corpus = Corpus.open(get_layout(base.codec.layout), args.data, base.action_sources)
+    if not (args.start / "config.json").exists():
+        make_start(base, corpus, args.start)
+    start = Tokenizer.from_pretrained(args.start)
     chunks = corpus.validate(HORIZON, CHUNKS)
-    results = {"start": measure(Tokenizer.from_pretrained(args.start), chunks)}
-    for form in ("none", "codes", "actions", "both"):
-        recipe = replace(small_arms26_mam(form), steps=args.steps, batch_size=64, warmup_steps=20, book_vectors=60_000)
-        recipe = replace(recipe, validate_every=10**9, checkpoint_every=10**9, average_decay=0.95, book_iterations=6)
+    about = {"steps": args.steps, "horizon": HORIZON, "start": start.digest, "data_digest": corpus.digest}
+    content = read_or_begin(args.out, about)
+    results = content["runs"]
+    results["start"] = measure(start, chunks)
+    for form in FORMS:
+        if form in results:
+            continue
+        recipe = replace(base, name=f"mam {form}", mam=form)
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(args.start).codec, Path(folder))
             trainer.run()
             trainer.finish()
             results[form] = measure(Tokenizer.from_pretrained(folder), chunks)
-        args.out.write_text(json.dumps({"steps": args.steps, "horizon": HORIZON, "results": results}, indent=1) + "\n")
+        write_json(args.out, content)
 
 
 def measure(tokenizer: Tokenizer, chunks: ChunkBatch) -> dict[str, object]:
