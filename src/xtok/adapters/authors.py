@@ -20,6 +20,7 @@ from xtok.actions.layout import ARMS26
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import HORIZON_MAX
 from xtok.actions.validate import check_actions
+from xtok.whole import write_whole
 
 # Key of the dict -> group of the layout.
 GROUPS: dict[str, str] = {
@@ -113,10 +114,7 @@ def save_statistics(statistics: Mapping[str, Statistics], path: str | Path) -> N
             for key, group in GROUPS.items()
             if one.mask_D[ARMS26.slices[group]].all()
         }
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_whole(Path(path), json.dumps(content, indent=1) + "\n")
 
 
 def load_statistics(

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet
-from xtok.cli.common import add_tokenizer_argument, say, written_whole
+from xtok.cli.common import add_tokenizer_argument, say
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
         layout = tokenizer.layout
         rows = file.metadata.num_rows
         with (
-            written_whole(args.out) as temporary,
+            file_whole(args.out) as temporary,
             pyarrow_parquet().ParquetWriter(temporary, schema(layout)) as writer,
             tqdm(total=rows, unit="chunk", desc="decode", disable=None) as bar,
         ):

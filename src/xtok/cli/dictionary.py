@@ -13,8 +13,8 @@ from xtok.cli.common import (
     add_tokenizer_argument,
     open_data,
     say,
-    written_whole,
 )
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> None:
             "git revision": git_revision() or "not a checkout",
         },
     }
-    with written_whole(args.out) as temporary:
+    with file_whole(args.out) as temporary:
         temporary.write_text(render(dictionary, strips, about), encoding="utf-8")
     used, total = len(dictionary.entries), tokenizer.codebook_size
     print(

@@ -24,8 +24,8 @@ from xtok.cli.common import (
     load_tokenizer,
     open_data,
     say,
-    written_whole,
 )
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
@@ -117,7 +117,7 @@ def open_parts(out: Path, header: Header) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "settings.json"
     if not record.exists():
-        with written_whole(record) as temporary:
+        with file_whole(record) as temporary:
             temporary.write_text(header.to_json())
     elif record.read_text() != header.to_json():
         raise ValueError(
@@ -155,7 +155,7 @@ def write_part(
             report.frames_coded += (report.chunks - chunks_before - 1) * overlap_free + header.horizon
     metadata = {**header.to_metadata(), REPORT_KEY: json.dumps(vars(report), sort_keys=True).encode()}
     table = pa.Table.from_pylist(rows, schema=schema(header)).replace_schema_metadata(metadata)
-    with written_whole(path) as temporary:
+    with file_whole(path) as temporary:
         pyarrow_parquet().write_table(table, temporary)
 
 
@@ -206,7 +206,7 @@ def saturation_report(chunks: ChunkBatch, tokenizer: Tokenizer) -> Report:
 def join(parts: Sequence[Path], out: Path, header: Header) -> Report:
     """All parts in order into one file, written whole or not at all."""
     total = Report()
-    with written_whole(out) as temporary, pyarrow_parquet().ParquetWriter(temporary, schema(header)) as writer:
+    with file_whole(out) as temporary, pyarrow_parquet().ParquetWriter(temporary, schema(header)) as writer:
         for part in parts:
             with open_parquet(part) as file:
                 total += Report.from_dict(json.loads(file.schema_arrow.metadata[REPORT_KEY]))

@@ -16,8 +16,8 @@ from xtok.cli.common import (
     load_tokenizer,
     open_data,
     say,
-    written_whole,
 )
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.codec import Tokenizer
@@ -172,7 +172,7 @@ def measure(
         print("\n".join(judgements(evaluation.result)))
     for path, text in ((json_path, lambda: to_json(evaluation.result)), (report_path, lambda: render(evaluation))):
         if path is not None:
-            with written_whole(path) as temporary:
+            with file_whole(path) as temporary:
                 temporary.write_text(text(), encoding="utf-8")
             print(f"wrote {path}")
 

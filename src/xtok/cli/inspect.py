@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtok.cli.common import say, written_whole
+from xtok.cli.common import say
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.data import Episode, EpisodeDataset
@@ -208,7 +209,7 @@ def write(
     if seen.text and not seen.reasons[0].startswith("as "):
         path = out / f"{name}.yaml"
         head = f"# proposed by `xtok inspect`; docs/data.md explains every key\ndata: {json.dumps(reference(data))}\n"
-        with written_whole(path) as temporary:
+        with file_whole(path) as temporary:
             temporary.write_text(head + seen.text, encoding="utf-8")
         print(f"wrote {path}: give it to any command in place of the folder, or with --mapping")
     try:
@@ -219,7 +220,7 @@ def write(
     page = out / f"{name}.html"
     drawn = [replace(episode, dataset=name) for episode in episodes[:EPISODES_DRAWN]]
     remarks = [f"{kind}: {text}" for kind, text in warnings]
-    with written_whole(page) as temporary:
+    with file_whole(page) as temporary:
         temporary.write_text(render_trajectories(drawn, remarks, seen.text), encoding="utf-8")
     print(f"wrote {page}: the motion of {len(drawn)} episodes, to look at in a browser")
 

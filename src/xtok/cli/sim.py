@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xtok.cli import sim_eval
-from xtok.cli.common import say, written_whole
+from xtok.cli.common import say
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level
@@ -98,7 +99,7 @@ def run_list(args: argparse.Namespace) -> None:
             f"{row['expert_success']:>8.1%}{row['episodes']:>10}"
         )
     if args.json is not None:
-        with written_whole(Path(args.json)) as temporary:
+        with file_whole(Path(args.json)) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"wrote {args.json}")
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xtok.cli.common import say, written_whole
+from xtok.cli.common import say
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.actions.types import ActionTokenizer, ChunkBatch
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
     }
     print("\n".join(table(report)))
     if args.json is not None and partial is not None:
-        with written_whole(args.json) as temporary:
+        with file_whole(args.json) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         partial.unlink()
         print(f"wrote {args.json}")

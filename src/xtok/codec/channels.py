@@ -25,6 +25,7 @@ from xtok.codec import storage
 from xtok.codec.anchor import StateCode
 from xtok.codec.sequence import OnInvalid, check_sequences
 from xtok.codec.tokenizer import Tokenizer
+from xtok.whole import write_whole
 
 CHANNELS = f"{UNREGISTERED_PREFIX}channels"  # the name of the robot
 CHANNELS_MAX = 26  # METHOD 2: the width of the published layout
@@ -201,9 +202,7 @@ class ChannelCodec:
             "fitted": self.fitted,
             "state": None if self.state is None else self.state.to_dict(),
         }
-        temporary = folder / f".{CONFIG}.tmp"
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(folder / CONFIG)
+        write_whole(folder / CONFIG, json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path_or_id: str | Path | None = None) -> ChannelCodec:

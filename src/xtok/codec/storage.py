@@ -25,6 +25,7 @@ from xtok.codec.model import Codec
 from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior, tangent_kinds
 from xtok.codec.quantizer import ResidualQuantizer
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
+from xtok.whole import file_whole, write_whole
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 1
@@ -81,14 +82,9 @@ def save(codec: Codec, folder: Path) -> None:
         "ranges": {name: statistics.to_dict() for name, statistics in sorted(codec.ranges.items())},
         "digest": digest(codec, tensors),
     }
-    for name, write in (
-        (WEIGHTS, lambda path: save_file(tensors, path)),
-        (CONFIG, lambda path: path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")),
-    ):
-        temporary = folder / f".{name}.tmp"
-        write(temporary)
-        temporary.chmod(0o644)  # safetensors writes for its owner alone
-        temporary.replace(folder / name)
+    with file_whole(folder / WEIGHTS) as draft:
+        save_file(tensors, draft)
+    write_whole(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
 def load(folder: Path) -> Codec:

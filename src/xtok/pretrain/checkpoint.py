@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from xtok.whole import folder_whole, write_whole
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 
@@ -24,10 +25,10 @@ def save_checkpoint(folder: Path, step: int, parts: Parts) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{step:08d}"
     if not target.exists():
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
-        for name, tensors in parts.items():
-            save_file({key: t.detach().cpu().contiguous() for key, t in tensors.items()}, draft / f"{name}.safetensors")
-        draft.rename(target)
+        with folder_whole(target) as draft:
+            for name, tensors in parts.items():
+                whole = {key: t.detach().cpu().contiguous() for key, t in tensors.items()}
+                save_file(whole, draft / f"{name}.safetensors")
     for other in folder.iterdir():
         if other != target:
             shutil.rmtree(other)
@@ -90,6 +91,4 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")

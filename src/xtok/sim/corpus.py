@@ -14,7 +14,7 @@ from xtok.sim.arms import HELD_OUT_ARM
 from xtok.sim.recorder import MANIFEST, Request, record
 from xtok.sim.suite import cells
 from xtok.sim.tasks.names import HELD_OUT_TASK
-from xtok.sim.workers import write_whole
+from xtok.whole import write_whole
 
 NAME, CARD = "corpus-single", "README.md"
 MEGABYTES = 200  # what the corpus may weigh

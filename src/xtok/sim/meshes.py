@@ -14,6 +14,8 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from xtok.whole import file_whole
+
 FACES = 300  # a visual mesh keeps about this many triangles
 VISUAL_GROUP = "1"
 FELT_GROUP = "3"  # neither drawn nor, as group 0 would be, counted into the inertia of its body
@@ -82,10 +84,8 @@ def _simplified(file: Path, faces: int) -> Path:
 
     mesh = trimesh.load_mesh(file)
     vertices, triangles = simplify(np.asarray(mesh.vertices), np.asarray(mesh.faces), faces)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half_done = path.with_suffix(f".{os.getpid()}.stl")  # several workers may start at once
-    trimesh.Trimesh(vertices, triangles, process=False).export(half_done)
-    half_done.replace(path)
+    with file_whole(path) as draft:  # several workers may start at once
+        trimesh.Trimesh(vertices, triangles, process=False).export(draft, file_type="stl")
     return path
 
 

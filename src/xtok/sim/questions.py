@@ -26,7 +26,8 @@ from xtok.sim.ask import Question, ask
 from xtok.sim.blind import Asked, balanced, controls
 from xtok.sim.props import COLOURS
 from xtok.sim.recorder import MANIFEST, STAGING, digest, seeds, tools
-from xtok.sim.workers import EpisodeSpec, environment, folder_whole, run_jobs, write_whole
+from xtok.sim.workers import EpisodeSpec, environment, run_jobs
+from xtok.whole import folder_whole, write_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split

@@ -31,7 +31,8 @@ from xtok.provenance import versions
 from xtok.sim.arms import HELD_OUT_ARM, get_arm
 from xtok.sim.suite import get_cell
 from xtok.sim.tasks.names import HELD_OUT_TASK
-from xtok.sim.workers import EVAL_SEED, EpisodeSpec, environment, folder_whole, run_jobs, write_whole
+from xtok.sim.workers import EVAL_SEED, EpisodeSpec, environment, run_jobs
+from xtok.whole import folder_whole, write_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split

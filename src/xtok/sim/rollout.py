@@ -24,7 +24,8 @@ from xtok.sim.intervals import bootstrap_mean, paired_ratio, wilson
 from xtok.sim.policies import Demonstration, Policy, ReplayPolicy, factory, through
 from xtok.sim.recorder import seeds
 from xtok.sim.suite import get_cell
-from xtok.sim.workers import EpisodeSpec, environment, run_jobs, write_whole
+from xtok.sim.workers import EpisodeSpec, environment, run_jobs
+from xtok.whole import write_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split

