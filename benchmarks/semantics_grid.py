@@ -2,9 +2,10 @@
 
 python benchmarks/semantics_grid.py --data DATA... --features STORE --start START -o grid.json
 
-START: a folder with a tokenizer to begin at; made (priors and books, networks at zero) where there is none. The JSON is
-written after each of the 24 runs, whole; the same command goes on with those that are missing (a run that was cut short
-begins anew). Figures are on held-out episodes (--split validation: every fifth train episode of a robot).
+START: a folder with a tokenizer to begin at, measured too; made (priors and books, networks at zero) where there is
+none. The JSON is written after each of the 24 runs, whole; the same command goes on with those that are missing (a run
+that was cut short begins anew). Figures are on held-out episodes (--split validation: every fifth train episode of a
+robot) of the data, or of --measure-on alone.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def cells(seeds: list[int]) -> Iterator[Cell]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", required=True)
+    parser.add_argument("--measure-on", type=Path, nargs="+", metavar="DATA", help="those whose sub-tasks are named")
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--recipe", default="small_arms26_grid")
@@ -89,15 +91,20 @@ def main() -> None:
     corpus = Corpus.open(get_layout(base.codec.layout), args.data, base.action_sources)
     if not (args.start / "config.json").exists():
         make_start(base, corpus, args.start)
-    trial = open_trial(corpus, args.data, args.split)
+    trial = open_trial(corpus, args.measure_on or args.data, args.split)
     about = {
         "recipe": json.loads(json.dumps(replace(base, steps=steps).to_dict())),
         "start": Tokenizer.from_pretrained(args.start).digest,
         "data_digest": corpus.digest,
         "features_digest": features.digest,
         "split": args.split,
+        "measured_on": [path.name for path in args.measure_on or args.data],
     }
     content = read_or_begin(args.out, about)
+    if "start" not in content:
+        content["start"] = measure(Tokenizer.from_pretrained(args.start), None, trial, None)
+        write_json(args.out, content)
+        print(f"start: {summary(content['start'])}", flush=True)
     for cell in cells(args.seeds):
         if cell.name in content["runs"]:
             continue

@@ -32,6 +32,7 @@ def grid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
     corpus = SimpleNamespace(digest="d", validation=[], layout=kit.corpus().layout)
     monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(module, "measure", lambda *_: {"l1": {"32": 0.02}})
     monkeypatch.setattr(module, "summary", lambda figures: "")
     monkeypatch.setattr(module, "open_trial", lambda *_: None)
     monkeypatch.setattr(module, "make_start", lambda *_: None)
@@ -56,7 +57,9 @@ def test_a_stopped_grid_goes_on_and_covers_all(grid: Any, tmp_path: Path, monkey
         grid.main()
     assert len(json.loads(out.read_text())["runs"]) == 4
     grid.main()
-    runs = json.loads(out.read_text())["runs"]
+    content = json.loads(out.read_text())
+    assert content["start"] == {"l1": {"32": 0.02}}
+    runs = content["runs"]
     assert len(grid.asked) == 25  # the one that was cut short is begun anew
     assert {(r.mam, r.align, r.predict, r.seed) for r in grid.asked} == {
         (mam, align, predict, seed)
