@@ -36,7 +36,7 @@ from xtok.semantics.cotemporal import FrameFeatures, look_up
 from xtok.semantics.latents import latents
 
 HORIZONS, HORIZON = (8, 16, 32, 64), 32
-CHUNKS, ALIGNED = 3000, 1200  # of each side; of those, beside a teacher
+CHUNKS, ALIGNED = 2000, 1200  # of each side; of those, beside a teacher
 SIGMAS = (0.004, 0.006, 0.008)  # METHOD 7
 PROBED = ("subtask", "verb", "colour", "gripper", "task", "arm")
 

@@ -116,6 +116,23 @@ class Corpus:
         )
         return part
 
+    def without(self, names: Sequence[str]) -> Corpus:
+        """All robots but these, in proportion to their frames.
+
+        Raises:
+            ValueError: a robot that is not in the corpus, or none would be left.
+        """
+        if unknown := set(names) - self.statistics.keys():
+            raise ValueError(f"robots {sorted(unknown)} are not in the corpus, which has {sorted(self.statistics)}")
+        part = copy(self)
+        part.train, part.validation = (
+            [replace(s, weight=1.0) for s in sources if s.statistics.embodiment not in names]
+            for sources in (self.train, self.validation)
+        )
+        if not part.train:
+            raise ValueError(f"no robot of the corpus is left without {sorted(names)}; the shared books need one")
+        return part
+
     @property
     def statistics(self) -> dict[str, Statistics]:
         return {source.statistics.embodiment: source.statistics for source in (*self.train, *self.validation)}

@@ -22,16 +22,25 @@ from xtok.pretrain.slotwise import place_shared, place_slotwise, samples_of
 CALIBRATION = 40_000  # slots that q0 noise and activity are measured on
 VALIDATION_HORIZONS = (8, 32, 64)
 OWN_GAIN = 0.97  # detail books of its own must take so much off a robot's validation l1: they are bytes to keep
+OWN_VECTORS = 60_000  # slots that the detail books of one robot are placed on
 WINDOWS = 4096  # 64-frame windows a robot's prior is taken from
 
 
 def initialise(
-    codec: Codec, corpus: Corpus, seed: int = 0, vectors: int = 150_000, iterations: int = 15, progress: bool = True
+    codec: Codec,
+    corpus: Corpus,
+    seed: int = 0,
+    vectors: int = 150_000,
+    iterations: int = 15,
+    progress: bool = True,
+    own: Sequence[str] = (),
 ) -> None:
     """Fit priors, then the intent book, then (through both) the detail books. In place; the networks stay as they are.
 
+    own: robots that get detail books of their own; the shared ones are placed on all the others.
+
     Raises:
-        ValueError: a corpus too small for the books.
+        ValueError: a corpus too small for the books, or `own` names a robot that it lacks.
     """
     generator = torch.Generator().manual_seed(seed)
     codec.eval()
@@ -48,11 +57,17 @@ def initialise(
         if name not in codec.robots:
             codec.add_statistics(statistics)
     codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
-    refit_books(codec, corpus, seed, vectors, iterations, progress)
+    refit_books(codec, corpus, seed, vectors, iterations, progress, own)
 
 
 def refit_books(
-    codec: Codec, corpus: Corpus, seed: int = 0, vectors: int = 150_000, iterations: int = 15, progress: bool = True
+    codec: Codec,
+    corpus: Corpus,
+    seed: int = 0,
+    vectors: int = 150_000,
+    iterations: int = 15,
+    progress: bool = True,
+    own: Sequence[str] = (),
 ) -> None:
     """Place all books anew under the encoder as it is (needed after its weights were averaged)."""
     generator = torch.Generator().manual_seed(seed + 1)
@@ -61,21 +76,25 @@ def refit_books(
         samples = [(h, names) for h, _, names in _latents(codec, corpus, vectors, generator)]
         codec.books.shared.initialise(torch.cat([h for h, _ in samples]), iterations=iterations, seed=seed)
         return
-    own = sorted(codec.robots) if codec.config.own_books else []
-    for name in tqdm([*own, ""], desc="books", disable=not progress):
-        if name:
+    if codec.config.own_books:
+        for name in tqdm(sorted(codec.robots), desc="books", disable=not progress):
             own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
-            continue
-        if own:
-            slotwise = place_shared(codec, corpus, generator, vectors, seed, iterations)
-            codec.generic = replace(fit_generic(codec.layout, list(codec.robots.values())), slotwise=slotwise)
-            codec.forget_bases()
-            continue
-        _place_intent(codec, corpus, generator, vectors // 2, seed, iterations)
-        calibrate_all(codec, corpus, generator)
-        detail = [codec.residual(*_motion(codec, chunks)) for chunks in draw_batches(corpus, vectors * 2, generator)]
-        rows = torch.cat([part.flatten(0, 1).float() for part in detail])
-        codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
+        slotwise = place_shared(codec, corpus, generator, vectors, seed, iterations)
+        codec.generic = replace(fit_generic(codec.layout, list(codec.robots.values())), slotwise=slotwise)
+        codec.forget_bases()
+        return
+    others = corpus.without(own) if own else corpus
+    for name in set(own) & set(codec.detail.own):
+        del codec.detail.own[name]
+    _place_intent(codec, corpus, generator, vectors // 2, seed, iterations)
+    calibrate_all(codec, corpus, generator)
+    detail = [codec.residual(*_motion(codec, chunks)) for chunks in draw_batches(others, vectors * 2, generator)]
+    rows = torch.cat([part.flatten(0, 1).float() for part in detail])
+    codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
+    for name in tqdm(own, desc="books of single robots", disable=not progress):
+        part = corpus.of(name)
+        batches = list(draw_batches(part, CALIBRATION, generator, longest=True))
+        own_details(codec, part, batches, generator, OWN_VECTORS, seed, iterations)
 
 
 def refit_intent(codec: Codec, corpus: Corpus, seed: int = 0, vectors: int = 75_000, iterations: int = 15) -> None:

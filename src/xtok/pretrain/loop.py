@@ -91,7 +91,7 @@ def begin_run(
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of a beginning that was cut short
     torch.manual_seed(recipe.seed)
     codec = Codec(recipe.codec)
-    initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
+    initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations, own=recipe.own_details)
     Tokenizer(codec).save_pretrained(out / "start")
     trainer = Trainer(recipe, corpus, codec, out, features)
     trainer.save()
@@ -239,7 +239,8 @@ class Trainer:
         self.heads_average.copy_to_module()
         recipe = self.recipe
         if recipe.learns != "decoder" and recipe.steps:
-            refit_books(self.codec, self.corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
+            vectors, iterations = recipe.book_vectors, recipe.book_iterations
+            refit_books(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.own_details)
         shown = self._log_validation("released_")
         tqdm.write(f"{recipe.name}: averaged, books refitted: {shown}")
         if recipe.align:

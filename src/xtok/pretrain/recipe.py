@@ -44,6 +44,7 @@ class Recipe:
     .2 dropped and .1 swapped to "none"; with us both are the slot of "none", so it is their sum.
     average_decay: of the running average of the networks that is released, its books refitted.
     book_vectors, book_iterations: k-means sample and rounds.
+    own_details: robots that get detail books of their own, and leave the shared ones to the others (q0's is for all).
 
     Raises:
         ValueError: an unknown form of masked action modelling or of alignment, or a negative number of steps.
@@ -81,6 +82,7 @@ class Recipe:
     average_decay: float = 0.999
     book_vectors: int = 150_000
     book_iterations: int = 15
+    own_details: tuple[str, ...] = ()
     log_every: int = 20
     validate_every: int = 200
     validation_horizons: tuple[int, ...] = (8, 16, 32, 64)
@@ -115,6 +117,8 @@ class Recipe:
             raise ValueError("refit_every places q0's shared book; books of single robots are placed at the end")
         if self.learns == "decoder" and self.looks_at_features:
             raise ValueError("alignment shapes the encoder: it needs learns='all' or 'extra'")
+        if self.own_details and (self.codec.own_books or self.codec.front == "none"):
+            raise ValueError("own_details are for front='prior' with shared books; others share all books or none")
         if self.steps < 0:
             raise ValueError(f"steps is {self.steps}; expected 0 (closed forms and books alone) or more")
 
