@@ -28,7 +28,7 @@ from xtok.actions.layout import get_layout
 from xtok.codec.model import Codec
 from xtok.pretrain.checkpoint import write_json
 from xtok.pretrain.corpus import Corpus
-from xtok.pretrain.initialise import initialise
+from xtok.pretrain.initialise import initialise, refit_books
 from xtok.pretrain.loop import Trainer
 from xtok.pretrain.recipe import Recipe
 from xtok.recipes import get_recipe
@@ -53,6 +53,9 @@ class Cell:
         return f"{'+'.join(on) or 'none'} seed {self.seed}"
 
     def recipe(self, base: Recipe, steps: int) -> Recipe:
+        nothing = not (self.mam or self.align or self.predict)
+        if nothing and base.learns == "extra":  # no loss would reach what learns
+            steps, base = 0, replace(base, learns="all")
         return replace(
             base,
             name=self.name,
@@ -119,11 +122,16 @@ def main() -> None:
 def run(
     recipe: Recipe, corpus: Corpus, start: Path, features: FeatureStore, trial: Any, folder: Path | None = None
 ) -> dict[str, Any]:
-    """Train one cell from the shared start and measure it."""
+    """Train one cell from the shared start and measure it; of one without heads the books are placed anew, no more."""
     with tempfile.TemporaryDirectory() as scratch:
         out = folder or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
-        trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(start).codec, out, features)
+        codec = Tokenizer.from_pretrained(start).codec
+        if not recipe.steps:
+            refit_books(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
+            figures = measure(Tokenizer(codec), None, trial, None, recipe.seed)
+            return {"losses": {}, **figures}
+        trainer = Trainer(recipe, corpus, codec, out, features)
         (out / "metrics.jsonl").unlink(missing_ok=True)
         trainer.run()
         trainer.finish()

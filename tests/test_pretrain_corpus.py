@@ -103,5 +103,15 @@ def test_a_long_episode_is_never_held() -> None:
     assert (drawn.origins.anchor_B + 64 <= drawn.origins.last_B).all()
 
 
+def test_robots_get_the_shares_that_a_recipe_gives_them() -> None:
+    episodes = synthetic.episodes(ARMS26, 6)
+    shares = {synthetic.ONE_ARM: 0.9, synthetic.TWO_ARMS: 0.1}
+    drawn = Corpus(ARMS26, episodes, shares).sample(16, 2000, torch.Generator().manual_seed(0))
+    share = sum(name == synthetic.ONE_ARM for name in drawn.context.embodiment) / 2000
+    assert 0.87 < share < 0.93
+    with pytest.raises(ValueError, match="no share to"):
+        Corpus(ARMS26, episodes, {synthetic.ONE_ARM: 1.0})
+
+
 def one_arm(count: int) -> list[Episode]:
     return synthetic.episodes(ARMS26, count)[:count]

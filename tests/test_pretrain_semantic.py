@@ -25,6 +25,7 @@ from xtok.codec.model import Codec
 from xtok.pretrain import checkpoint, loop
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.loop import Trainer, begin_run, resume_run, train
+from xtok.pretrain.recipe import Mam
 from xtok.pretrain.semantic import known_episodes, semantic_heads, semantic_losses
 from xtok.semantics.align import load_heads
 from xtok.semantics.cotemporal import look_up
@@ -39,7 +40,7 @@ def quick() -> Iterator[None]:
     """Priors from small samples; every path opens the synthetic corpus."""
     with (
         synthetic.small_samples(),
-        patch.object(loop.Corpus, "open", classmethod(lambda cls, layout, paths, sources: kit.corpus())),
+        patch.object(loop.Corpus, "open", classmethod(lambda cls, layout, paths, *_: kit.corpus())),
         patch("xtok.pretrain.semantic.SCALE_CHUNKS", 32),
         patch("xtok.pretrain.semantic.fit_substitute.__defaults__", (10,)),
     ):
@@ -119,9 +120,10 @@ def test_alignment_without_features_is_refused(tmp_path: Path, features: kit.Fak
         ({"same_text": "no"}, "same_text is 'no'"),
         ({"codec": CodecConfig()}, "intent_extra is 0"),
         ({"learns": "decoder", "mam": "none"}, "learns='all'"),
-        ({"learns": "extra"}, "learns='all'"),
+        ({"learns": "extra", "mam": "actions"}, "more of the encoder"),
+        ({"learns": "decoder", "mam": "codes"}, "more of the encoder"),
         ({"learns": "extra", "mam": "none", "reach": "latents"}, "reach='extra'"),
-        ({"learns": "extra", "mam": "none", "reach": "nothing"}, "needs words"),
+        ({"learns": "extra", "mam": "none", "reach": "nothing"}, "needs words, align"),
         ({"words": True, "codec": CodecConfig(), "reach": "latents", "head_sees": "latents"}, "intent_extra is 0"),
     ],
 )
@@ -201,10 +203,12 @@ def test_extra_dimensions_follow_the_teacher_and_leave_the_decoding_alone(start:
     torch.testing.assert_close(codec.decode(codes, setting), before, rtol=0, atol=0)
 
 
-def test_the_extra_dimensions_can_learn_alone(start: Path, tmp_path: Path) -> None:
-    recipe = kit.recipe(mam="none", learns="extra")
+@pytest.mark.parametrize("mam", ["none", "codes"])
+def test_the_extra_dimensions_can_learn_alone(start: Path, tmp_path: Path, mam: Mam) -> None:
+    recipe = kit.recipe(mam=mam, mam_start=0.0, learns="extra")
     trainer = Trainer(recipe, kit.corpus(), Tokenizer.from_pretrained(start).codec, tmp_path, kit.store())
-    assert trainer.train_step().keys() == {"align_global", "align_local", "predict", "total"}
+    masked = {"mam_codes"} if mam == "codes" else set()
+    assert trainer.train_step().keys() == {"align_global", "align_local", "predict", "total"} | masked
     trainer.run()
     trainer.finish()
     codec, chunks = Tokenizer.from_pretrained(tmp_path).codec, kit.corpus().validate(18, 16)
@@ -216,6 +220,15 @@ def test_the_extra_dimensions_can_learn_alone(start: Path, tmp_path: Path) -> No
     plain = Tokenizer.from_pretrained(start).codec
     h, before = (c.latents(motion, c.setting(chunks.context))[..., :-EXTRA] for c in (codec, plain))
     torch.testing.assert_close(h, before, rtol=0, atol=0)
+
+
+def test_masked_codes_alone_can_teach_the_extra_dimensions(start: Path, tmp_path: Path) -> None:
+    recipe = replace(kit.recipe(mam="codes", mam_start=0.0, learns="extra"), align=False, predict=False)
+    trainer = Trainer(recipe, kit.corpus(), Tokenizer.from_pretrained(start).codec, tmp_path)
+    assert trainer.train_step().keys() == {"mam_codes", "total"}
+    weight = trainer.codec.encoder.out.weight
+    assert weight[-EXTRA:].any()
+    assert not weight[:-EXTRA].any()
 
 
 def test_before_training_the_extra_dimensions_are_zero_and_cost_nothing(start: Path) -> None:

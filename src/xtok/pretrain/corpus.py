@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,7 +66,12 @@ class Corpus:
     Validation episodes come out of the train split, so that nothing is ever chosen by held-out figures.
     """
 
-    def __init__(self, layout: Layout, episodes: Sequence[Episode]) -> None:
+    def __init__(self, layout: Layout, episodes: Sequence[Episode], shares: Mapping[str, float] | None = None) -> None:
+        """shares: of the chunks, by robot, in place of that rule (any positive numbers; every robot needs one).
+
+        Raises:
+            ValueError: no episodes, several rates for one robot, or shares of other robots.
+        """
         if not episodes:
             raise ValueError("the corpus has no episodes; check the folders and the split")
         self.layout = layout
@@ -81,14 +86,21 @@ class Corpus:
             for part, sources in ((False, self.train), (True, self.validation)):
                 chosen = [e for i, e in enumerate(group) if (i % VALIDATION_EVERY == VALIDATION_EVERY - 1) is part]
                 sources += _sources(name, chosen, statistics)
-        self.train, self.validation = _weighted(self.train), _weighted(self.validation)
+        if shares is None:
+            self.train, self.validation = _weighted(self.train), _weighted(self.validation)
+        else:
+            self.train, self.validation = _shared_out(self.train, shares), _shared_out(self.validation, shares)
         for source in (*self.train, *self.validation):
             digest.update(source.absolute_ND.numpy().tobytes())
         self.digest = digest.hexdigest()[:16]
 
     @classmethod
     def open(
-        cls, layout: Layout, paths: Sequence[Path], action_sources: Sequence[ActionSource] = ("achieved",)
+        cls,
+        layout: Layout,
+        paths: Sequence[Path],
+        action_sources: Sequence[ActionSource] = ("achieved",),
+        shares: Mapping[str, float] | None = None,
     ) -> Corpus:
         """Train episodes (index mod 5 != 4) of every data set, in one layout.
 
@@ -105,7 +117,7 @@ class Corpus:
             episodes += select(dataset, "train") if "achieved" in action_sources else []
             if "commanded" in action_sources and "commanded" in dataset.action_sources:
                 episodes += select(open_dataset(path, layout=layout.name, action_source="commanded"), "train")
-        return cls(layout, episodes)
+        return cls(layout, episodes, shares)
 
     def of(self, name: str) -> Corpus:
         """The part of one robot, its episodes with all channels."""
@@ -222,6 +234,21 @@ def _weighted(sources: Sequence[Source]) -> list[Source]:
         frames[_hands(source)] = frames.get(_hands(source), 0) + len(source.absolute_ND)
     total = sum(frames.values())
     return [replace(source, weight=total / len(frames) / frames[_hands(source)]) for source in sources]
+
+
+def _shared_out(sources: Sequence[Source], shares: Mapping[str, float]) -> list[Source]:
+    """Each robot gets its share of all frames, whatever it has recorded."""
+    frames: dict[str, int] = {}
+    for source in sources:
+        name = source.statistics.embodiment
+        frames[name] = frames.get(name, 0) + len(source.absolute_ND)
+    if missing := sorted(frames.keys() - shares.keys()):
+        raise ValueError(f"the recipe gives no share to {missing}, which the data have; it knows {sorted(shares)}")
+    total = sum(frames.values()) / sum(shares[name] for name in frames)
+    return [
+        replace(source, weight=total * shares[source.statistics.embodiment] / frames[source.statistics.embodiment])
+        for source in sources
+    ]
 
 
 def _hands(source: Source) -> tuple[bool, ...]:

@@ -84,8 +84,7 @@ def refit_books(
         codec.forget_bases()
         return
     others = corpus.without(own) if own else corpus
-    for name in set(own) & set(codec.detail.own):
-        del codec.detail.own[name]
+    codec.detail.own.clear()  # of a q0 that is no more
     _place_intent(codec, corpus, generator, vectors // 2, seed, iterations)
     calibrate_all(codec, corpus, generator)
     detail = [codec.residual(*_motion(codec, chunks)) for chunks in draw_batches(others, vectors * 2, generator)]

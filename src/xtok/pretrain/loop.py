@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -33,7 +34,14 @@ from xtok.pretrain.corpus import REVERSED, Corpus
 from xtok.pretrain.initialise import initialise, refit_books, refit_intent
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
 from xtok.pretrain.recipe import Recipe
-from xtok.pretrain.semantic import fit_substitute, intents, known_episodes, semantic_heads, semantic_losses
+from xtok.pretrain.semantic import (
+    fit_substitute,
+    intents,
+    known_episodes,
+    reached,
+    semantic_heads,
+    semantic_losses,
+)
 from xtok.pretrain.stop import stop_request
 from xtok.semantics.align import Alignment
 from xtok.semantics.cotemporal import FrameFeatures, look_up
@@ -45,6 +53,7 @@ from xtok.semantics.masked import (
     reconstruct_hidden,
     still_books,
 )
+from xtok.whole import file_whole
 
 _VALIDATION_CHUNKS = 128  # a horizon
 
@@ -66,7 +75,7 @@ def train(
         ValueError: `out` holds a run and resume is False, or with resume none or one of another recipe or data.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was written first.
     """
-    corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths, recipe.action_sources)
+    corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths, recipe.action_sources, recipe.shares)
     trainer = (
         resume_run(recipe, corpus, out, features) if resume else begin_run(recipe, corpus, out, data_paths, features)
     )
@@ -208,6 +217,8 @@ class Trainer:
         losses: dict[str, Tensor] = {}
         if recipe.learns == "extra":
             output = intents(self.codec, motion_BTK, setting)
+            intent_BMC = reached(output.intent_BMC, "extra", self.codec.config.intent_extra)
+            output = replace(output, intent_BMC=intent_BMC)  # masked codes, too, bend no motion
         else:
             with still_books(self.codec) if recipe.learns == "decoder" else nullcontext():
                 output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
@@ -249,9 +260,45 @@ class Trainer:
             assert self.features is not None
             told = fit_substitute(align, self.codec, self.corpus, self.features, recipe.seed)
             self._log({"substitute_variance": told})
+        if recipe.decoder_steps:
+            self._teach_decoder()
         Tokenizer(self.codec.cpu()).save_pretrained(self.out)
-        save_file(self.heads.cpu().state_dict(), self.out / "heads.safetensors")
+        with file_whole(self.out / "heads.safetensors") as draft:
+            save_file(self.heads.cpu().state_dict(), draft)
         return self.out
+
+    def _teach_decoder(self) -> None:
+        """Steps for the decoder alone, under codes that do not move any more."""
+        recipe = self.recipe
+        alone = replace(
+            recipe,
+            name=f"{recipe.name}, decoder",
+            learns="decoder",
+            mam="none",
+            align=False,
+            predict=False,
+            words=False,
+            steps=recipe.decoder_steps,
+            learning_rate=recipe.decoder_learning_rate,
+            validate_every=10**9,
+            checkpoint_every=10**9,
+        )
+        before = {name: tensor.clone() for name, tensor in self.codec.decoder.state_dict().items()}
+        with tempfile.TemporaryDirectory() as folder:
+            learner = Trainer(alone, self.corpus, self.codec, Path(folder))
+            untaught = learner.validation_l1()
+            learner.run()
+            learner.average.copy_to_module()
+            taught = learner.validation_l1()
+        self.codec.eval()
+        kept = sum(taught.values()) < sum(untaught.values())
+        if not kept:
+            self.codec.decoder.load_state_dict(before)
+        self._log({"decoder_alone": {"before": untaught, "after": taught, "kept": kept}})
+        tqdm.write(f"{alone.name}: {untaught} to {taught}, {'kept' if kept else 'left out'}")
+
+    def validation_l1(self) -> dict[int, float]:
+        return {T: self.l1(chunks) for T, chunks in self.watched["validation"].items()}
 
     @torch.no_grad()
     def l1(self, chunks: ChunkBatch) -> float:

@@ -16,6 +16,7 @@ from xtok.semantics.align import SameText
 Learns = Literal["all", "decoder", "extra"]
 Mam = Literal["none", "codes", "actions", "both"]
 Reach = Literal["extra", "latents", "nothing"]
+_OF_MOTION = ("actions", "both")  # forms that reconstruct motion
 _SEMANTIC = {
     "align": ("align_global", "align_local"),
     "predict": ("predict",),
@@ -44,6 +45,9 @@ class Recipe:
     .2 dropped and .1 swapped to "none"; with us both are the slot of "none", so it is their sum.
     average_decay: of the running average of the networks that is released, its books refitted.
     book_vectors, book_iterations: k-means sample and rounds.
+    shares: of the chunks, by robot; None: by frames, one arm and two arms alike (see Corpus).
+    decoder_steps: at the end, with all codes as they are, so many steps for the decoder alone; kept if they lower l1 on
+    validation episodes.
     own_details: robots that get detail books of their own, and leave the shared ones to the others (q0's is for all).
 
     Raises:
@@ -83,6 +87,9 @@ class Recipe:
     book_vectors: int = 150_000
     book_iterations: int = 15
     own_details: tuple[str, ...] = ()
+    shares: Mapping[str, float] | None = None
+    decoder_steps: int = 0
+    decoder_learning_rate: float = 3e-4
     log_every: int = 20
     validate_every: int = 200
     validation_horizons: tuple[int, ...] = (8, 16, 32, 64)
@@ -95,11 +102,14 @@ class Recipe:
             raise ValueError(f"mam is {self.mam!r}; expected 'none', 'codes', 'actions' or 'both'")
         if self.learns not in ("all", "decoder", "extra"):
             raise ValueError(f"learns is {self.learns!r}; expected 'all', 'decoder' or 'extra'")
-        if self.learns != "all" and self.mam != "none":
-            raise ValueError("masked action modelling shapes the encoder: it needs learns='all'")
-        taught = self.words or (self.reach == "extra" and (self.align or self.predict))
-        if self.learns == "extra" and (self.reach == "latents" or self.semantics_start or not taught):
-            raise ValueError("learns='extra' needs words, or align or predict with reach='extra', from the first step")
+        if (self.learns == "decoder" and self.mam != "none") or (self.learns == "extra" and self.mam in _OF_MOTION):
+            raise ValueError(f"mam {self.mam!r} shapes more of the encoder than learns={self.learns!r} lets it")
+        taught = self.words or self.mam == "codes" or (self.reach == "extra" and (self.align or self.predict))
+        starts = self.semantics_start or (self.mam_start and self.mam == "codes" and not self.looks_at_features)
+        if self.learns == "extra" and (self.reach == "latents" or starts or not taught):
+            raise ValueError(
+                "learns='extra' needs words, align or predict (reach='extra') or masked codes, from the first step"
+            )
         for name, allowed in (
             ("reach", ("extra", "latents", "nothing")),
             ("head_sees", ("extra", "latents")),
