@@ -26,6 +26,7 @@ from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, ChunkB
 from xtok.data import Episode, open_dataset, select
 from xtok.data.episode import ActionSource
 from xtok.data.origins import EpisodeKey, Origins, Words, joined, words_of
+from xtok.data.packed import stored_statistics, trainable
 from xtok.pretrain.motion import Motion, motion_of
 
 VALIDATION_EVERY = 5  # of the train episodes, every fifth is kept from gradients and books
@@ -132,10 +133,10 @@ class Corpus:
         action_sources: motion as measured, as commanded, or both where a set has both (one that has one kind gives it).
 
         Raises:
-            ValueError: a set whose robot is marked as held out.
+            ValueError: a set whose robot is marked as held out (within a packed corpus it is left out, with a warning).
         """
         episodes: list[Episode] = []
-        for path in paths:
+        for path in (each for given in paths for each in trainable(given, layout.name)):
             dataset = open_dataset(path, layout=layout.name)
             if dataset.held_out_robot:
                 raise ValueError(f"{path}: its robot is marked as held out (meta/info.json); leave this folder out")
@@ -206,10 +207,13 @@ def fit_statistics_of(layout: Layout, episodes: Sequence[Episode]) -> Statistics
     if len(rates := {episode.control_hz for episode in episodes}) > 1:
         raise ValueError(f"episodes of {first.embodiment!r} have rates {sorted(rates)} Hz; resample them to one")
     widest = np.any([episode.mask_D for episode in episodes], axis=0)
-    complete = [episode.absolute_ND for episode in episodes if (episode.mask_D == widest).all()]
+    complete = [episode for episode in episodes if (episode.mask_D == widest).all()]
     if not complete:
         raise ValueError(f"no episode of {first.embodiment!r} has all the channels that some of its episodes have")
-    return fit_statistics(layout, first.embodiment, first.control_hz, widest, complete)
+    if (known := stored_statistics(complete)) is not None:
+        return known
+    frames = [episode.absolute_ND for episode in complete]
+    return fit_statistics(layout, first.embodiment, first.control_hz, widest, frames)
 
 
 def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> list[Source]:

@@ -14,6 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.data import Episode
+from xtok.data.packed import StoredEpisode
+
+IN_MEMORY_BYTES = 1 << 28  # of one robot's frames
 
 
 class Motion(Protocol):
@@ -44,5 +47,22 @@ class InMemory:
         return (absolute_ND.numpy() for absolute_ND in self._absolute_ND.split(self._lengths))
 
 
+class OnDisk:
+    """Episodes of a packed corpus, read chunk by chunk: only what is looked at comes into memory, and need not stay."""
+
+    def __init__(self, episodes: Sequence[StoredEpisode]) -> None:
+        self._episodes = tuple(episodes)
+
+    def at(self, episode_n: Int[Tensor, " n"], frame_nT: Int[Tensor, "n T"]) -> Float[Tensor, "n T D"]:
+        rows = zip(episode_n.tolist(), frame_nT.numpy(), strict=True)
+        return torch.from_numpy(np.stack([self._episodes[e].rows(frame_T) for e, frame_T in rows]))
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "N D"]]:
+        return (episode.absolute_ND for episode in self._episodes)
+
+
 def motion_of(episodes: Sequence[Episode]) -> Motion:
-    return InMemory(episodes)
+    """Those of a packed corpus stay on disk where they would fill the memory."""
+    stored = [episode for episode in episodes if isinstance(episode, StoredEpisode)]
+    size = sum(map(len, episodes)) * episodes[0].layout.width * 4
+    return OnDisk(stored) if len(stored) == len(episodes) and size > IN_MEMORY_BYTES else InMemory(episodes)

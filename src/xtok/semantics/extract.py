@@ -8,11 +8,9 @@ A shard is a few episodes, computed on its own and written whole or not at all, 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from xtok.data import Episode, EpisodeDataset, Pictures, open_dataset
+from xtok.data.digests import digest_of, folder_digest
 from xtok.data.open import data_root
-from xtok.semantics.digests import digest_of, folder_digest
+from xtok.data.whole import folder_whole, write_whole
 from xtok.semantics.store import (
     FORMAT,
     MANIFEST,
@@ -163,7 +162,7 @@ def write_shard(
         n, v = np.array(places).T
         views_nVW[n, v], mask_nV[n, v] = _half(np.concatenate(seen), teacher), True
     text_kW = _half(read_all(teacher, list(texts), work.batch_size), teacher)
-    with _folder_whole(_folder(work, shard)) as folder:
+    with folder_whole(_folder(work, shard)) as folder:
         for name, array in (("views", views_nVW), ("mask", mask_nV), ("text", text_kW)):
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         about = {"episodes": [each.to_dict() for each in index], "pictures": len(places)}
@@ -189,7 +188,7 @@ def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> Feature
         "pictures_per_second": round(pictures / seconds, 2) if seconds else None,  # of the last run of the command
     }
     manifest["bytes"] = sum(size for sizes in manifest["shards"] for size in sizes.values())
-    _write_whole(work.out / MANIFEST, json.dumps(manifest))
+    write_whole(work.out / MANIFEST, json.dumps(manifest))
     return FeatureStore.open(work.out)
 
 
@@ -243,35 +242,4 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} holds something else ({next(out.iterdir()).name}, ...); choose a new folder")
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
-    _write_whole(path, json.dumps(settings, indent=1) + "\n")
-
-
-@contextmanager
-def _folder_whole(final: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `final`, on disk with all its files, when the block ends well."""
-    temporary = final.with_name(f".{final.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        for path in (*temporary.iterdir(), temporary):
-            _flush(path)
-        if not final.is_dir():  # two runs at once compute the same
-            temporary.rename(final)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    _flush(temporary)
-    temporary.replace(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_whole(path, json.dumps(settings, indent=1) + "\n")
