@@ -8,6 +8,7 @@ from pathlib import Path
 
 _LENGTH_MAX = 200
 _SAID = re.compile(r"\blicen[cs]e[ds]?(?:[ \t]*:|[ \t]+)[ \t]*(\S.*)", re.IGNORECASE)
+_NAMES = re.compile(r"\bMIT\b|Apache License|Apache-2\.0|BSD \d-Clause|CC0|CC[ -]BY[\w.\- ]*|Creative Commons [\w -]+")
 _READ_MAX = 1 << 22
 
 
@@ -24,9 +25,11 @@ def find_licence(root: Path) -> str | None:
     if match := _SAID.search(_text(root / "SOURCE.md")):
         return _short(match[1])
     for name in ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE"):
-        lines = [line.strip() for line in _text(root / name).splitlines() if line.strip()]
-        if lines:
-            return _short(lines[0])
+        text = _text(root / name)
+        if match := _NAMES.search(text):
+            return match[0]
+        if text.strip():
+            return _short(text.strip().splitlines()[0])
     return None
 
 

@@ -118,8 +118,8 @@ def open_source(path: str | Path) -> Source:
         root = data_root(path)
         if is_packed(root):
             raise ValueError(
-                f"{root} is a packed corpus: it holds channels of a layout, no features to map; leave the mapping out, or "
-                "take the data that it was packed from (`xtok inspect` says which)"
+                f"{root} is a packed corpus: it holds channels of a layout, no features to map; leave the mapping out, "
+                "or take the data that it was packed from (`xtok inspect` says which)"
             )
         return _source(root)
 
