@@ -18,6 +18,7 @@ import pytest
 
 import synthetic
 import xtok
+import xtok.data.pack
 from pack_kit import SMALL, contents, recording
 from xtok.cli.main import main
 

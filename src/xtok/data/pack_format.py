@@ -257,14 +257,14 @@ def is_packed(root: Path) -> bool:
 
 
 def canonical(content: Any) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 def to_json(record: PackedSource | Manifest) -> str:
     content = asdict(record)
     if isinstance(record, Manifest):
         content["digest"] = record.digest
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(content, indent=1) + "\n"
 
 
 def read_json(path: Path) -> Any:

@@ -18,10 +18,11 @@ import torch
 from xtok.actions.layout import Layout
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch, Context
 from xtok.data.episode import ActionSource
-from xtok.data.pack_format import ENDS, HELD_OUT, INDEX, TASK_HELD_OUT
+from xtok.data.pack_format import ENDS, HELD_OUT, INDEX, PACK_AGAIN, TASK_HELD_OUT
 from xtok.data.packed import StoredUnit, open_sources
 from xtok.data.splits import Split
 
+_ROUNDS_MAX = 1000  # of drawing anew; all but certain to end in the first few unless the index lies
 _SPREAD = 0x9E3779B97F4A7C15  # odd, so that seed and number of a batch mix into another seed each
 
 
@@ -109,7 +110,9 @@ class PackedCorpus:
             episode_B[rows], anchor_B[rows] = _draw(unit, horizon, len(rows), generator, split)
             for b in rows:
                 position, anchor = int(episode_B[b]), int(anchor_B[b])
-                shard, row, _ = unit.place(position)
+                shard, row, frames = unit.place(position)
+                if not 0 <= anchor < frames - horizon:
+                    raise ValueError(_contradicts(unit))
                 stored = unit.absolute(shard)
                 path_BTD[b][:, unit.columns(shard)] = stored[row + anchor : row + anchor + horizon + 1]
                 mask_BD[b] = unit.mask(position)
@@ -152,7 +155,7 @@ def _draw(
     episodes: list[np.ndarray] = []
     anchors: list[np.ndarray] = []
     missing = count
-    while missing > 0:
+    for _ in range(_ROUNDS_MAX):
         tries = min(1 << 20, int(1.2 * missing * frames / good) + 8)
         at = torch.randint(frames, (tries,), generator=generator).numpy()
         episode = np.searchsorted(unit.ends_E, at, side="right")
@@ -162,7 +165,13 @@ def _draw(
         episodes.append(episode[kept][:missing])
         anchors.append((at - first)[kept][:missing])
         missing -= len(episodes[-1])
-    return np.concatenate(episodes), np.concatenate(anchors)
+        if not missing:
+            return np.concatenate(episodes), np.concatenate(anchors)
+    raise ValueError(_contradicts(unit))
+
+
+def _contradicts(unit: StoredUnit) -> str:
+    return f"{unit.folder}: index and source.json contradict each other; {PACK_AGAIN}"
 
 
 def belongs(flags: np.ndarray, split: Split) -> np.ndarray:

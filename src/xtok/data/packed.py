@@ -241,9 +241,10 @@ def stored_statistics(episodes: Sequence[Episode]) -> Statistics | None:
     found = first.known_statistics.get(key)
     if found is None:
         return None
-    statistics = Statistics.from_dict(found)
-    statistics.check(first.layout, first.control_hz, 1)
-    return statistics
+    with typed_errors(f"the statistics in {MANIFEST} of the corpus that {first.dataset} is in"):
+        statistics = Statistics.from_dict(found)
+        statistics.check(first.layout, first.control_hz, 1)
+        return statistics
 
 
 @dataclass(frozen=True)
