@@ -132,8 +132,8 @@ def test_a_manifest_that_lies(corpus: Path, edit: Callable[[dict[str, Any]], Any
     [
         (lambda u: u.update(episodes=10**12), "shards for 1000000000000 episodes"),
         (lambda u: u.update(episodes=10**12, per_shard=10**12, shard_frames=[1], shard_columns=[0]), "shards"),
-        (lambda u: u.update(frames=10**15), "its shards have"),
-        (lambda u: u.update(shard_frames=[10**14] * 4, frames=4 * 10**14), r"absolute.npy.*\[100000000000000, 10\]"),
+        (lambda u: u.update(frames=10**12), "its shards have"),
+        (lambda u: u.update(shard_frames=[10**12] * 4, frames=4 * 10**12), r"absolute.npy.*\[1000000000000, 10\]"),
         (lambda u: u.update(per_shard=0), "per_shard is 0"),
         (lambda u: u.update(per_shard=2), "shards"),
         (lambda u: u.update(layout="legs"), "unknown layout"),
@@ -145,7 +145,7 @@ def test_a_manifest_that_lies(corpus: Path, edit: Callable[[dict[str, Any]], Any
         (lambda u: u.update(columns=[[3, 4]]), "absolute.npy"),
         (lambda u: u.update(shard_columns=[0, 0, 0, 7]), "shard_columns is 7"),
         (lambda u: u["kinds"][0].update(control_hz=0), "control_hz is 0"),
-        (lambda u: u.update(kinds=[]), "unknown kind"),
+        (lambda u: u.update(kinds=[]), "is of kind 0"),
         (lambda u: u["kinds"][0].update(channels=[True]), "channels is True"),
         (lambda u: u["starts"].update(train=[1]), "starts"),
         (lambda u: u.pop("starts"), "it has no 'starts'"),
@@ -166,7 +166,7 @@ def test_a_source_changed_without_the_manifest(corpus: Path) -> None:
 def test_ends_that_point_outside(corpus: Path) -> None:
     path = corpus / UNIT / "ends.npy"
     ends = np.load(path)
-    ends[3] += 40
+    ends[3:] = 10**9
     np.save(path, ends)
     relabel(corpus, lambda source: source["units"][0]["digests"].update({"ends.npy": file_digest(path)}))
     with pytest.raises(ValueError, match="lies outside its shard"):
@@ -276,6 +276,7 @@ def test_data_that_changed_between_stop_and_resume(tmp_path: Path) -> None:
     with SMALL:
         work = plan([data], tmp_path / "corpus")
         write_shard(work.missing[0])
+        shutil.rmtree(data)
         recording(data, shift_m=0.1)
         with pytest.raises(ValueError, match=r"panda has changed since .* was begun .*put it back"):
             pack([data], tmp_path / "corpus")
