@@ -40,6 +40,7 @@ from xtok.data.whole import write_whole
 SIZES = "100000,1000000,10000000,40000000"
 HORIZON, BATCH, BATCHES = 32, 256, 200
 EPISODES_PER_SHARD = 256
+DRAWN_SHARDS = 4  # distinct ones, written over and over
 ROBOT = "panda"
 
 
@@ -68,9 +69,10 @@ def build(root: Path, frames: int, seed: int) -> float:
     reading = Reading("synthetic", "arms26", None, None, "achieved")
     unit = root / "synthetic" / "arms26-achieved"
     tasks = tuple(Task(unit, n, reading, EPISODES_PER_SHARD, frozenset(), False) for n in range(shards))
+    drawn = [episodes(EPISODES_PER_SHARD, rng) for _ in range(min(shards, DRAWN_SHARDS))]
     for task in tasks:
         first = task.shard * EPISODES_PER_SHARD
-        write_episodes(task.folder, episodes(EPISODES_PER_SHARD, rng), first, frozenset(), ranges=False)
+        write_episodes(task.folder, drawn[task.shard % DRAWN_SHARDS], first, frozenset(), ranges=False)
     source = PackedSource("synthetic", (ROBOT,), 20.0, False, (), {}, ())
     settings = {"units": [{"folder": "synthetic", "asked": "achieved", "layout": "arms26"}]}
     work = Plan(root, settings, (source,), ("synthetic",), (tasks,))

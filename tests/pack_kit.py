@@ -17,16 +17,23 @@ EPISODES, FRAMES = 11, (70, 30, 90)
 SMALL = patch.multiple("xtok.data.pack_plan", PER_SHARD_MIN=1, PER_SHARD_MAX=3)
 
 
-def recording(root: Path, robot: str = "sim_panda", shift_m: float = 0.0, robot_held_out: bool = False) -> Path:
-    """Episodes of three lengths, Lift and Insert (held out) in turn; commands are the state, 1 cm off."""
+def recording(
+    root: Path,
+    robot: str = "sim_panda",
+    shift_m: float = 0.0,
+    robot_held_out: bool = False,
+    frames: tuple[int, ...] = FRAMES,
+) -> Path:
+    """Episodes of several lengths, Lift and Insert (held out) in turn; commands are the state, 1 cm off."""
     records = []
+    every = synthetic.episodes(ARMS26, EPISODES, max(frames))
     for i in range(EPISODES):
-        N = FRAMES[i % len(FRAMES)]
-        absolute_ND = synthetic.episodes(ARMS26, EPISODES, max(FRAMES))[i].absolute_ND[:N, 10:20].astype(np.float32)
+        N = frames[i % len(frames)]
+        absolute_ND = every[i].absolute_ND[:N, 10:20].astype(np.float32)
         absolute_ND[:, 0] += np.float32(shift_m)
         goals_ND = absolute_ND.copy()
         goals_ND[:, 0] += 0.01
-        segments = (Segment(0, 20, "reach"), Segment(20, N, f"grasp it, the {i}th"))
+        segments = (Segment(0, N // 2, "reach"), Segment(N // 2, N, f"grasp it, the {i}th"))
         arrays = {"observation.state": absolute_ND, "action": goals_ND}
         records.append(EpisodeRecord(arrays, f"do {i}", segments, {}, {"env_task": ("Lift", "Insert")[i % 2]}))
     names = dict.fromkeys(("observation.state", "action"), CHANNELS)

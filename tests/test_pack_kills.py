@@ -27,7 +27,7 @@ KILLS = [pytest.param(3, id="3"), pytest.param(20, id="20", marks=pytest.mark.sl
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return recording(tmp_path_factory.mktemp("sets") / "panda")
+    return recording(tmp_path_factory.mktemp("sets") / "panda", frames=(14, 9, 12))
 
 
 def run(arguments: Sequence[str], kill_after_s: float | None = None) -> bool:
@@ -89,5 +89,5 @@ def test_pack(data: Path, tmp_path: Path, kills: int) -> None:
 @pytest.mark.parametrize("kills", KILLS)
 def test_encode(data: Path, tmp_path: Path, kills: int) -> None:
     xtok.Tokenizer(synthetic.fitted_codec()).save_pretrained(tmp_path / "tokenizer")
-    arguments = ["encode", str(data), "--tokenizer", str(tmp_path / "tokenizer"), "--horizon", "8", "--stride", "2"]
+    arguments = ["encode", str(data), "--tokenizer", str(tmp_path / "tokenizer"), "--horizon", "8", "--stride", "1"]
     check([*arguments, "-o", str(tmp_path / "out" / "codes.parquet")], tmp_path / "out", kills)
