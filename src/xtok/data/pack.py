@@ -71,6 +71,7 @@ def pack(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more")
+    _opened.cache_clear()  # a folder may hold other data than at the last call
     work = plan(paths, Path(out), **how)
     if work.finished:
         clean(work.out)
