@@ -19,8 +19,9 @@ from xtok import Tokenizer
 from xtok.actions.embodiments import NONE_SLOT
 from xtok.pretrain import checkpoint, loop
 from xtok.pretrain.average import WeightAverage
-from xtok.pretrain.loop import Trainer, begin_run, bfloat16_networks, draw_levels, drop_conditions, resume_run, train
+from xtok.pretrain.loop import Trainer, begin_run, bfloat16_networks, resume_run, train
 from xtok.pretrain.recipe import Recipe
+from xtok.pretrain.withheld import draw_levels, drop_conditions
 from xtok.recipes import RECIPES, get_recipe, tiny
 
 

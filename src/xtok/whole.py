@@ -27,10 +27,10 @@ def file_whole(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file, UTF-8."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write bytes, or text as UTF-8."""
     with file_whole(path) as draft:
-        draft.write_text(text, encoding="utf-8")
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager

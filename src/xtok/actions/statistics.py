@@ -218,32 +218,90 @@ def fit_statistics(
             channel; the message names episode, frame and channel.
     """
     mask_D = np.asarray(mask_D, dtype=bool)
+    found = delta_range(layout, mask_D, episodes, horizon_max)
+    if found is None:
+        raise ValueError("no episode has two frames, so there is no motion to take statistics of; check the split")
+    histogram = found.histogram()
+    count_deltas(histogram, layout, mask_D, episodes, horizon_max)
+    return statistics_of(layout, embodiment, control_hz, mask_D, histogram, found.count, horizon_max)
+
+
+@dataclass(frozen=True)
+class DeltaRange:
+    """The first of two passes. low, high: of all deltas, valid channels only. count: how many there are."""
+
+    low: np.ndarray
+    high: np.ndarray
+    count: int
+
+    def __or__(self, other: DeltaRange) -> DeltaRange:
+        """Of both data together."""
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return DeltaRange(low, high, self.count + other.count)
+
+    def histogram(self) -> QuantileHistogram:
+        return QuantileHistogram(self.low, self.high)
+
+
+def delta_range(
+    layout: Layout,
+    mask_D: Bool[np.ndarray, " D"],
+    episodes: Sequence[Float[np.ndarray, "N D"]],
+    horizon_max: int = HORIZON_MAX,
+) -> DeltaRange | None:
+    """First pass over some episodes: None if they have no motion. Ranges of parts unite with `|`.
+
+    Raises:
+        ValueError: as `fit_statistics`.
+    """
     _check_episodes(layout, mask_D, episodes)
-    absolute_ND = torch.from_numpy(np.concatenate(episodes).astype(np.float64))
-    lengths = [len(episode) for episode in episodes]
+    found = None
+    for delta in _deltas(layout, mask_D, episodes, horizon_max):
+        part = DeltaRange(delta.min(axis=0), delta.max(axis=0), len(delta))
+        found = part if found is None else found | part
+    return found
 
-    def deltas() -> Iterator[np.ndarray]:
-        return _deltas(layout, mask_D, absolute_ND, lengths, horizon_max)
 
-    lows, highs, counts = zip(*((delta.min(axis=0), delta.max(axis=0), len(delta)) for delta in deltas()), strict=True)
-    histogram = QuantileHistogram(np.min(lows, axis=0), np.max(highs, axis=0))
-    for delta in deltas():
+def count_deltas(
+    histogram: QuantileHistogram,
+    layout: Layout,
+    mask_D: Bool[np.ndarray, " D"],
+    episodes: Sequence[Float[np.ndarray, "N D"]],
+    horizon_max: int = HORIZON_MAX,
+) -> None:
+    """Second pass over some episodes, into a histogram over the range of all. Histograms of parts `merge`."""
+    for delta in _deltas(layout, mask_D, episodes, horizon_max):
         histogram.add(delta)
+
+
+def statistics_of(
+    layout: Layout,
+    embodiment: str,
+    control_hz: float,
+    mask_D: Bool[np.ndarray, " D"],
+    histogram: QuantileHistogram,
+    count: int,
+    horizon_max: int = HORIZON_MAX,
+) -> Statistics:
+    """What both passes have found: `count` deltas in `histogram`."""
     kinds = [kind for kind, valid in zip(layout.channel_kinds, mask_D, strict=True) if valid]
     low_D, high_D = np.full(layout.width, -1.0), np.full(layout.width, 1.0)
     low_D[mask_D], high_D[mask_D] = _floored(kinds, *(histogram.quantile(p) for p in QUANTILES))
     return Statistics(
-        layout.name, layout.digest, embodiment, float(control_hz), horizon_max, sum(counts), mask_D, low_D, high_D
+        layout.name, layout.digest, embodiment, float(control_hz), horizon_max, count, mask_D, low_D, high_D
     )
 
 
 def _deltas(
-    layout: Layout, mask_D: np.ndarray, absolute_ND: Tensor, lengths: Sequence[int], horizon_max: int
+    layout: Layout, mask_D: np.ndarray, episodes: Sequence[np.ndarray], horizon_max: int
 ) -> Iterator[np.ndarray]:
     """Valid channels of all deltas over k + 1 frames, for each k: [X, valid channels]."""
-    left_N = np.concatenate([np.arange(length)[::-1] for length in lengths])  # frames that follow in the same episode
+    if not episodes:
+        return
+    absolute_ND = torch.from_numpy(np.concatenate(episodes).astype(np.float64))
+    left_N = np.concatenate([np.arange(len(episode))[::-1] for episode in episodes])  # that follow in the same episode
     mask_1D = torch.from_numpy(mask_D)[None]
-    for step in range(1, min(horizon_max, int(left_N.max())) + 1):
+    for step in range(1, min(horizon_max, int(left_N.max(initial=0))) + 1):
         anchor = torch.from_numpy(np.flatnonzero(left_N >= step))
         mask_XD = mask_1D.expand(len(anchor), -1)
         delta_X1D = to_delta(layout, absolute_ND[anchor + step][:, None], absolute_ND[anchor], mask_XD)
@@ -261,8 +319,6 @@ def _check_episodes(layout: Layout, mask_D: np.ndarray, episodes: Sequence[np.nd
     if mask_D.shape != (layout.width,) or not mask_D.any():
         raise ValueError(f"mask has shape {mask_D.shape}; expected [{layout.width}] with at least one valid channel")
     tangent_mask(layout, torch.from_numpy(mask_D))  # raises where a rotation is valid in part
-    if not any(len(episode) > 1 for episode in episodes):
-        raise ValueError("no episode has two frames, so there is no motion to take statistics of; check the split")
     for number, episode in enumerate(episodes):
         if episode.ndim != 2 or episode.shape[1] != layout.width:
             raise ValueError(

@@ -57,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from xtok.data.splits import split_indices
+    from xtok.data.splits import split_positions
 
     dataset = open_data(args)
     tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         statistics={robot: tokenizer.statistics[robot].to_dict() for robot in sorted(dataset.embodiments)},
     )
     folder = open_parts(args.out, header)
-    positions = split_indices(len(dataset), args.split)
+    positions = split_positions(dataset, args.split)
     groups = [positions[i : i + EPISODES_PER_PART] for i in range(0, len(positions), EPISODES_PER_PART)]
     parts = [folder / f"part-{number:05d}.parquet" for number in range(len(groups))]
     with tqdm(total=len(positions), unit="episode", desc="encode", disable=None) as bar:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.cli import pack
 from xtok.cli.common import say
 from xtok.whole import file_whole
 
@@ -51,10 +52,14 @@ class Seen:
 
 def run(args: argparse.Namespace) -> None:
     from xtok.data.open import open_source
+    from xtok.data.pack_format import is_packed
     from xtok.data.survey import survey
 
     if args.episodes < 1:
         raise ValueError(f"--episodes is {args.episodes}; expected 1 or more")
+    if is_packed(args.data):
+        pack.inspect(args.data)
+        return
     looked = survey(open_source(args.data), args.episodes)
     print("\n".join(summary(looked)))
     try:

@@ -8,10 +8,24 @@ import warnings
 from collections.abc import Sequence
 
 import xtok
-from xtok.cli import adapt, decode, demo, dictionary, encode, evaluate, features, inspect, sim, stats, teacher, train
+from xtok.cli import (
+    adapt,
+    decode,
+    demo,
+    dictionary,
+    encode,
+    evaluate,
+    features,
+    inspect,
+    pack,
+    sim,
+    stats,
+    teacher,
+    train,
+)
 from xtok.cli.common import say
 
-COMMANDS = (demo, inspect, stats, encode, decode, adapt, train, evaluate, dictionary, features, teacher, sim)
+COMMANDS = (demo, inspect, stats, pack, encode, decode, adapt, train, evaluate, dictionary, features, teacher, sim)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

@@ -17,6 +17,7 @@ from xtok.data.episode import ActionSource, Episode, EpisodeDataset
 from xtok.data.hub import fetch_dataset, is_hub_id
 from xtok.data.mapped import open_mapped
 from xtok.data.mapping_file import MappingSpec, read_mapping
+from xtok.data.pack_format import is_packed
 from xtok.data.source import Source, typed_errors
 
 _ROBOTWIN = re.compile(r"\d\.hdf5$")
@@ -81,6 +82,8 @@ def _open(
     root = data_root(path)
     if layout is not None:
         get_layout(layout)
+    if is_packed(root):
+        return _open_packed(root, layout, embodiment, action_source)
     if embodiment is not None:
         get_embodiment(embodiment)
     found = format_of(root)
@@ -112,7 +115,13 @@ def open_source(path: str | Path) -> Source:
         ValueError: as `open_dataset`, mappings aside.
     """
     with typed_errors(str(path)):
-        return _source(data_root(path))
+        root = data_root(path)
+        if is_packed(root):
+            raise ValueError(
+                f"{root} is a packed corpus: it holds channels of a layout, no features to map; leave the mapping out, "
+                "or take the data that it was packed from (`xtok inspect` says which)"
+            )
+        return _source(root)
 
 
 def _source(root: Path) -> Source:
@@ -204,6 +213,16 @@ def _open_shipped(source: Source, layout: str | None, embodiment: str | None) ->
         )
     spec = read_mapping(path)
     return open_mapped(source, replace(spec, embodiment=embodiment) if embodiment else spec)
+
+
+def _open_packed(root: Path, layout: str | None, embodiment: str | None, action_source: ActionSource) -> EpisodeDataset:
+    """One source of a packed corpus, or all that have the layout, joined."""
+    from xtok.data.packed import members, open_sources
+
+    if embodiment is not None:
+        raise ValueError(f"{root} is a packed corpus, whose robots are decided: leave embodiment out, or pack it again")
+    chosen = set(members(root, layout))
+    return join([source.dataset(layout, action_source) for source in open_sources(root) if source.root in chosen])
 
 
 def _data_of(path: Path) -> tuple[str | Path, MappingSpec]:

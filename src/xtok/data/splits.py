@@ -5,6 +5,7 @@ So are all episodes of a task that the set marks as held out; they are in no tra
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Literal
 
 from xtok.data.episode import Episode, EpisodeDataset
@@ -25,6 +26,14 @@ def split_indices(n: int, split: Split) -> list[int]:
         raise ValueError(f"unknown split {split!r}; expected 'train', 'heldout' or 'all'")
     wants_heldout = split == "heldout"
     return [i for i in range(n) if (i % HELDOUT_EVERY == HELDOUT_REMAINDER) == wants_heldout]
+
+
+def split_positions(dataset: EpisodeDataset, split: Split) -> list[int]:
+    """`split_indices` of a set; of joined sets, those of each."""
+    if not dataset.parts:
+        return split_indices(len(dataset), split)
+    starts = accumulate((len(part) for part in dataset.parts), initial=0)
+    return [start + i for start, part in zip(starts, dataset.parts, strict=False) for i in split_positions(part, split)]
 
 
 def select(dataset: EpisodeDataset, split: Split) -> list[Episode]:

@@ -1,6 +1,7 @@
 """Training chunks: every start of every train episode, in mixed proportions, with honest augmentation.
 
-# N frames of a source, E its episodes, B batch, T frames, S = 64, K tangent channels, D channels
+# E episodes of a source, N frames of an episode, n chunks of one source, B batch, T frames, S = 64, K tangent channels,
+# D channels
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import hashlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.actions.delta import tangent_mask, to_delta, to_tangent
@@ -24,6 +26,9 @@ from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, ChunkB
 from xtok.data import Episode, open_dataset, select
 from xtok.data.episode import ActionSource
 from xtok.data.origins import EpisodeKey, Origins, Words, joined, words_of
+from xtok.data.packed import stored_statistics, trainable
+from xtok.pretrain.motion import Motion, motion_of
+from xtok.pretrain.shares import weigh_alike, weigh_by_share
 
 VALIDATION_EVERY = 5  # of the train episodes, every fifth is kept from gradients and books
 # Motions are also played faster, slower and backwards: joint and hand paths stay ones that the robot can follow.
@@ -31,22 +36,55 @@ RATES = (0.7, 1.4)
 # Lengths that priors and books are fitted on: the range of METHOD 2 in ten steps, some of them no multiple of 4.
 HORIZONS = (8, 11, 16, 21, 28, 32, 40, 47, 56, 64)
 WARPED, REVERSED = 0.75, 0.3  # shares of training chunks
+_HELD = int(np.ceil(HORIZON_MAX * RATES[1])) + 1  # frames for which a short episode is held at its end
+# Places between frames are float32 numbers among all frames of a source, too coarse beyond this many. Smaller sources
+# keep them, so that a run goes on bit for bit.
+_FLOAT32_FRAMES = 2**20
 
 
 @dataclass(frozen=True)
 class Source:
-    """All frames of one robot (and channel mask), episode after episode, with its statistics."""
+    """All episodes of one robot (and channel mask), with its statistics."""
 
     episode_E: tuple[EpisodeKey, ...]
     words_E: tuple[Words, ...]
     statistics: Statistics
-    absolute_ND: Float[Tensor, "N D"]
-    number_N: Tensor  # position in episode_E of the episode of each frame
-    first_N: Tensor  # its first frame among all N
-    last_N: Tensor
-    end_N: Tensor  # the last that was recorded: an episode too short for the longest chunk is held at its end
+    motion: Motion
+    recorded_E: Int[Tensor, " E"]  # frames of each episode
+    held_E: Int[Tensor, " E"]  # the same, longer where an episode too short for the longest chunk is held at its end
     mask_D: Tensor
     weight: float = 1.0  # of its frames
+
+    @cached_property
+    def first_E(self) -> Int[Tensor, " E"]:
+        """First frame of each episode among all, those included that only hold an end."""
+        return self.held_E.cumsum(0) - self.held_E
+
+    @cached_property
+    def frames(self) -> int:
+        return int(self.held_E.sum())
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Frames that can be anchors: the first count_E of each episode."""
+
+    count_E: Int[Tensor, " E"]
+
+    def __len__(self) -> int:
+        return int(self.until_E[-1]) if len(self.count_E) else 0
+
+    @cached_property
+    def until_E(self) -> Int[Tensor, " E"]:
+        return self.count_E.cumsum(0)
+
+    def episode(self, start_n: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """The episode of some of them, by their numbers from 0."""
+        return torch.searchsorted(self.until_E, start_n, right=True)
+
+    def before(self, episode_n: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        """How many come before an episode's own."""
+        return self.until_E[episode_n] - self.count_E[episode_n]
 
 
 @dataclass(frozen=True)
@@ -86,12 +124,10 @@ class Corpus:
             for part, sources in ((False, self.train), (True, self.validation)):
                 chosen = [e for i, e in enumerate(group) if (i % VALIDATION_EVERY == VALIDATION_EVERY - 1) is part]
                 sources += _sources(name, chosen, statistics)
-        if shares is None:
-            self.train, self.validation = _weighted(self.train), _weighted(self.validation)
-        else:
-            self.train, self.validation = _shared_out(self.train, shares), _shared_out(self.validation, shares)
+        self.train, self.validation = (_shared_out(part, shares) for part in (self.train, self.validation))
         for source in (*self.train, *self.validation):
-            digest.update(source.absolute_ND.numpy().tobytes())
+            for absolute_ND in source.motion:
+                digest.update(_held(absolute_ND).tobytes())
         self.digest = digest.hexdigest()[:16]
 
     @classmethod
@@ -107,10 +143,10 @@ class Corpus:
         action_sources: motion as measured, as commanded, or both where a set has both (one that has one kind gives it).
 
         Raises:
-            ValueError: a set whose robot is marked as held out.
+            ValueError: a set whose robot is marked as held out (within a packed corpus it is left out, with a warning).
         """
         episodes: list[Episode] = []
-        for path in paths:
+        for path in (each for given in paths for each in trainable(given, layout.name)):
             dataset = open_dataset(path, layout=layout.name)
             if dataset.held_out_robot:
                 raise ValueError(f"{path}: its robot is marked as held out (meta/info.json); leave this folder out")
@@ -198,10 +234,13 @@ def fit_statistics_of(layout: Layout, episodes: Sequence[Episode]) -> Statistics
     if len(rates := {episode.control_hz for episode in episodes}) > 1:
         raise ValueError(f"episodes of {first.embodiment!r} have rates {sorted(rates)} Hz; resample them to one")
     widest = np.any([episode.mask_D for episode in episodes], axis=0)
-    complete = [episode.absolute_ND for episode in episodes if (episode.mask_D == widest).all()]
+    complete = [episode for episode in episodes if (episode.mask_D == widest).all()]
     if not complete:
         raise ValueError(f"no episode of {first.embodiment!r} has all the channels that some of its episodes have")
-    return fit_statistics(layout, first.embodiment, first.control_hz, widest, complete)
+    if (known := stored_statistics(complete)) is not None:
+        return known
+    frames = [episode.absolute_ND for episode in complete]
+    return fit_statistics(layout, first.embodiment, first.control_hz, widest, frames)
 
 
 def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> list[Source]:
@@ -211,44 +250,22 @@ def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> 
         groups.setdefault(episode.mask_D.tobytes(), []).append(episode)
     out = []
     for group in groups.values():
-        paths = [_held(episode.absolute_ND) for episode in group]
-        lengths = torch.tensor([len(path) for path in paths])
-        end = lengths.cumsum(0)
-        recorded = torch.tensor([len(episode) for episode in group])
-        absolute_ND = torch.from_numpy(np.concatenate(paths)).float()
-        number_N, first_N, last_N, end_N = (
-            x.repeat_interleave(lengths)
-            for x in (torch.arange(len(group)), end - lengths, end - 1, end - lengths + recorded - 1)
-        )
+        recorded_E = torch.tensor([len(episode) for episode in group])
+        held_E = torch.where(recorded_E > HORIZON_MAX, recorded_E, recorded_E + _HELD)
         mask_D = torch.from_numpy(group[0].mask_D.copy())
         keys = tuple((episode.dataset, episode.index) for episode in group)
         words = tuple(words_of(episode) for episode in group)
-        out.append(Source(keys, words, statistics, absolute_ND, number_N, first_N, last_N, end_N, mask_D))
+        out.append(Source(keys, words, statistics, motion_of(group), recorded_E, held_E, mask_D))
     return out
 
 
-def _weighted(sources: Sequence[Source]) -> list[Source]:
-    """All sources with the same set of hands weigh as much together as any other set's."""
-    frames: dict[tuple[bool, ...], int] = {}
-    for source in sources:
-        frames[_hands(source)] = frames.get(_hands(source), 0) + len(source.absolute_ND)
-    total = sum(frames.values())
-    return [replace(source, weight=total / len(frames) / frames[_hands(source)]) for source in sources]
-
-
-def _shared_out(sources: Sequence[Source], shares: Mapping[str, float]) -> list[Source]:
-    """Each robot gets its share of all frames, whatever it has recorded."""
-    frames: dict[str, int] = {}
-    for source in sources:
-        name = source.statistics.embodiment
-        frames[name] = frames.get(name, 0) + len(source.absolute_ND)
-    if missing := sorted(frames.keys() - shares.keys()):
-        raise ValueError(f"the recipe gives no share to {missing}, which the data have; it knows {sorted(shares)}")
-    total = sum(frames.values()) / sum(shares[name] for name in frames)
-    return [
-        replace(source, weight=total * shares[source.statistics.embodiment] / frames[source.statistics.embodiment])
-        for source in sources
-    ]
+def _shared_out(sources: Sequence[Source], shares: Mapping[str, float] | None) -> list[Source]:
+    frames = [source.frames for source in sources]
+    if shares is None:
+        weights = weigh_alike(frames, [_hands(source) for source in sources])
+    else:
+        weights = weigh_by_share(frames, [source.statistics.embodiment for source in sources], shares)
+    return [replace(source, weight=weight) for source, weight in zip(sources, weights, strict=True)]
 
 
 def _hands(source: Source) -> tuple[bool, ...]:
@@ -264,20 +281,18 @@ def _held(absolute_ND: np.ndarray) -> np.ndarray:
     """
     if len(absolute_ND) > HORIZON_MAX:
         return absolute_ND
-    missing = int(np.ceil(HORIZON_MAX * RATES[1])) + 1
-    return np.concatenate([absolute_ND, np.repeat(absolute_ND[-1:], missing, axis=0)])
+    return np.concatenate([absolute_ND, np.repeat(absolute_ND[-1:], _HELD, axis=0)])
 
 
 def _full(source: Source) -> Tensor:
     return torch.from_numpy(source.statistics.mask_D.copy())
 
 
-def _starts(source: Source, horizon: int, rate: float) -> Tensor:
+def _starts(source: Source, horizon: int, rate: float) -> Starts:
     """Frames that can be the anchor of a chunk played at `rate`; if held at the end, with recorded motion to come."""
-    need = int(np.ceil(horizon * rate))
-    frame = torch.arange(len(source.first_N))
-    moving = (source.end_N == source.last_N) | (source.end_N - frame >= HORIZON_MIN)
-    return frame[(source.last_N - frame >= need) & moving]
+    long_enough_E = source.held_E - int(np.ceil(horizon * rate))
+    moving_E = torch.where(source.held_E == source.recorded_E, source.held_E, source.recorded_E - HORIZON_MIN)
+    return Starts(torch.minimum(long_enough_E, moving_E).clamp_min(0))
 
 
 def _sample(
@@ -303,7 +318,9 @@ def _sample(
     targets, anchors, masks, rates, names, origins = [], [], [], [], [], []
     for index in choice.unique().tolist():
         source, n = sources[index], int((choice == index).sum())
-        start = _draw_starts(source, starts[index], n, generator, apart)
+        drawn = _draw_starts(source, starts[index], n, generator, apart)
+        episode = starts[index].episode(drawn)
+        anchor = drawn - starts[index].before(episode)
         rate = torch.ones(n)
         backwards = torch.zeros(n, dtype=torch.bool)
         if augment:
@@ -311,49 +328,50 @@ def _sample(
             rate = torch.where(warped, RATES[0] + (RATES[1] - RATES[0]) * torch.rand(n, generator=generator), rate)
             backwards = torch.rand(n, generator=generator) < backwards_share
         step = torch.arange(horizon + 1)
-        step_NT = torch.where(backwards[:, None], horizon - step, step)
-        at = start[:, None] + rate[:, None] * step_NT
+        step_nT = torch.where(backwards[:, None], horizon - step, step)
+        first = source.first_E[episode] * (source.frames <= _FLOAT32_FRAMES)
+        at = (first + anchor)[:, None] + rate[:, None] * step_nT
         low = at.floor().long()
-        high = torch.minimum(low + 1, source.last_N[start][:, None])
         part = (at - low)[..., None]
-        path = source.absolute_ND[low] * (1 - part) + source.absolute_ND[high] * part
+        last = source.recorded_E[episode][:, None] - 1  # beyond it, an episode is held
+        low = low - first[:, None]
+        path = source.motion.at(episode, torch.minimum(low, last)) * (1 - part)
+        path += source.motion.at(episode, torch.minimum(low + 1, last)) * part
         anchors.append(path[:, 0])
         targets.append(path[:, 1:])
         masks.append(source.mask_D.expand(n, -1))
         rates += [source.statistics.control_hz] * n
         names += [source.statistics.embodiment] * n
-        origins.append(_origins(source, start, rate, backwards))
+        origins.append(_origins(source, episode, anchor, rate, backwards))
     context = Context(layout, torch.cat(anchors), torch.cat(masks), torch.tensor(rates), tuple(names), horizon)
     return Drawn(ChunkBatch(torch.cat(targets), context), joined(origins))
 
 
 def _draw_starts(
-    source: Source, starts: Tensor, count: int, generator: torch.Generator, apart: Container[EpisodeKey]
+    source: Source, starts: Starts, count: int, generator: torch.Generator, apart: Container[EpisodeKey]
 ) -> Tensor:
     """Any of `starts`, chances equal. If an episode is in `apart`: a second chunk of one only after all the others."""
-    number = source.number_N[starts]
-    episode_E = number.unique()
+    episode_E = starts.count_E.nonzero().flatten()
     if not any(source.episode_E[e] in apart for e in episode_E.tolist()):
-        return starts[torch.randint(len(starts), (count,), generator=generator)]
-    first_E = torch.searchsorted(number, episode_E)
-    count_E = torch.searchsorted(number, episode_E, right=True) - first_E
+        return torch.randint(len(starts), (count,), generator=generator)
+    first_E, count_E = starts.before(episode_E), starts.count_E[episode_E]
     out: list[Tensor] = []
     while count > 0:
         n = min(count, len(episode_E))
         chosen = torch.multinomial(count_E.double(), n, replacement=False, generator=generator)
         at = (torch.rand(n, generator=generator, dtype=torch.float64) * count_E[chosen]).long()
-        out.append(starts[first_E[chosen] + at])
+        out.append(first_E[chosen] + at)
         count -= n
     return torch.cat(out)
 
 
-def _origins(source: Source, start: Tensor, rate: Tensor, backwards: Tensor) -> Origins:
-    first, last, numbers = source.first_N[start], source.end_N[start], source.number_N[start].tolist()
+def _origins(source: Source, episode: Tensor, anchor: Tensor, rate: Tensor, backwards: Tensor) -> Origins:
+    numbers = episode.tolist()
     return Origins(
         tuple(source.episode_E[e] for e in numbers),
-        start - first,
+        anchor,
         rate,
-        last - first,
+        source.recorded_E[episode] - 1,
         backwards,
         tuple(source.words_E[e] for e in numbers),
     )

@@ -9,8 +9,8 @@ import json
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from xtok import provenance
-from xtok.actions.embodiments import NONE_SLOT
 from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
 from xtok.codec import Tokenizer
-from xtok.codec.encoder import Conditions
 from xtok.codec.model import Codec, CodecOutput
 from xtok.codec.setting import Setting
 from xtok.pretrain import checkpoint
@@ -33,6 +31,7 @@ from xtok.pretrain.average import WeightAverage
 from xtok.pretrain.corpus import REVERSED, Corpus
 from xtok.pretrain.initialise import initialise, refit_books, refit_intent
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
+from xtok.pretrain.precision import bfloat16_networks
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.semantic import (
     fit_substitute,
@@ -43,6 +42,7 @@ from xtok.pretrain.semantic import (
     semantic_losses,
 )
 from xtok.pretrain.stop import stop_request
+from xtok.pretrain.withheld import draw_levels, drop_conditions
 from xtok.semantics.align import Alignment
 from xtok.semantics.cotemporal import FrameFeatures, look_up
 from xtok.semantics.masked import (
@@ -383,24 +383,6 @@ class Trainer:
             path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
 
-def drop_conditions(given: Conditions, recipe: Recipe, generator: torch.Generator) -> Conditions:
-    """METHOD 3: withhold state and robot from some chunks, independently, so that all four combinations work."""
-    device = given.slot_B.device
-    state_B, robot_B = torch.rand(2, len(given.slot_B), generator=generator).to(device)
-    return replace(
-        given,
-        state_BD=torch.where(state_B[:, None] < recipe.state_dropout, 0.0, given.state_BD),
-        slot_B=torch.where(robot_B < recipe.embodiment_dropout, NONE_SLOT, given.slot_B),
-    )
-
-
-def draw_levels(recipe: Recipe, generator: torch.Generator) -> int:
-    """How many levels the decoder sees of a batch."""
-    dropped = float(torch.rand((), generator=generator)) < recipe.level_dropout
-    some = int(torch.randint(1, recipe.codec.levels + 1, (), generator=generator))
-    return some if dropped else recipe.codec.levels
-
-
 def _heads(recipe: Recipe, codec: Codec) -> dict[str, nn.Module]:
     if recipe.mam not in ("codes", "both"):
         return {}
@@ -409,15 +391,3 @@ def _heads(recipe: Recipe, codec: Codec) -> dict[str, nn.Module]:
         codec.latent_dim, config.codebook_size, config.hidden, config.heads, recipe.mam_layers, config.dropout
     )
     return {"codes": head}
-
-
-@contextmanager
-def bfloat16_networks(networks: Sequence[nn.Module], device_type: str) -> Iterator[None]:
-    """bfloat16 inside the networks only: around a whole forward it would take the distances to the books as well."""
-    for network in networks:
-        network.forward = torch.autocast(device_type, dtype=torch.bfloat16)(network.forward)
-    try:
-        yield
-    finally:
-        for network in networks:
-            del network.forward  # the class's own is back

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from xtok.data import Episode, EpisodeDataset, Pictures, open_dataset
+from xtok.data.digests import digest_of, folder_digest
 from xtok.data.open import data_root
-from xtok.semantics.digests import digest_of, folder_digest
 from xtok.semantics.store import (
     FORMAT,
     MANIFEST,

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
-from xtok.semantics.digests import digest_of, folder_digest
+from xtok.data.digests import digest_of, folder_digest
 
 
 class HuggingFaceTeacher:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from xtok.semantics.digests import digest_of
+from xtok.data.digests import digest_of
 from xtok.semantics.embedded.language import LAYERS, WIDTH, converted
 from xtok.semantics.embedded.model import CONFIG, WEIGHTS, EmbeddedVLM, file_digest, is_weights, shipped
 

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from xtok.semantics.digests import digest_of
+from xtok.data.digests import digest_of
 from xtok.semantics.embedded.connector import POINTS, ConnectorConfig, Looked, point_logits
 from xtok.semantics.embedded.eyes import Sight
 from xtok.semantics.embedded.language import END, START, padded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ def digest_of(**parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def folder_digest(root: Path) -> str:
-    """16 hex digits over all files of a folder: names, sizes and bytes, of long files the first and last 64 KiB."""
+def folder_digest(root: Path, without: Container[str] = ()) -> str:
+    """16 hex digits over all files of a folder: names, sizes and bytes, of long files the first and last 64 KiB.
+
+    without: suffixes of files that do not count.
+    """
     digest = hashlib.sha256()
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and path.suffix not in without):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(root).as_posix()}\0{size}\0".encode())
         with path.open("rb") as file:
