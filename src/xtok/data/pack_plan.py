@@ -22,6 +22,7 @@ from xtok.data.mapping_file import read_mapping
 from xtok.data.open import data_root, open_dataset
 from xtok.data.pack_format import FORMAT, MANIFEST, UNFINISHED, Manifest, PackedSource, check_folder, read_json
 from xtok.data.packed import members, open_sources
+from xtok.data.source import typed_errors
 from xtok.whole import write_whole
 
 SHARD_BYTES = 1 << 21  # about what a shard holds: what a kill costs, and what workers share out
@@ -99,7 +100,8 @@ def plan(
         ValueError: `out` holds something else, a corpus of other settings, or one whose data have changed since; two
             sets of one name; as `open_dataset`.
     """
-    every = [member for path in paths for member in members(path)]
+    wanted = layout if layout in LAYOUTS else None
+    every = [member for path in paths for member in members(path, wanted)]
     if not every:
         raise ValueError("no data set to pack; give one folder or more")
     sources, folders, units, tasks = [], [], [], []
@@ -140,7 +142,8 @@ def plan(
         "units": units,
         "statistics": statistics,
     }
-    _claim(out, settings)
+    with typed_errors(f"what is in {out}"):
+        _claim(out, settings)
     return Plan(out, settings, tuple(sources), tuple(folders), tuple(tasks))
 
 
