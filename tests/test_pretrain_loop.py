@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 
 import synthetic
-from xtok import Tokenizer
 from xtok.actions.embodiments import NONE_SLOT
 from xtok.pretrain import checkpoint, loop
 from xtok.pretrain.average import WeightAverage
@@ -106,23 +105,6 @@ def test_training_lowers_the_error(tmp_path: Path) -> None:
     trainer.run()
     for T, chunks in trainer.watched["validation"].items():
         assert trainer.l1(chunks) < 0.7 * before[T]
-
-
-@pytest.mark.parametrize(("learning_rate", "kept"), [(1e-2, True), (0.0, False)])
-def test_the_decoder_alone_learns_at_the_end_and_no_code_moves(
-    tmp_path: Path, learning_rate: float, kept: bool
-) -> None:
-    codec = replace(tiny().codec, front="none")  # a decoder from noise has something to learn
-    recipe = replace(tiny(), codec=codec, steps=0, mam="none", decoder_steps=25, decoder_learning_rate=learning_rate)
-    out = train(recipe, [Path("somewhere")], tmp_path / "taught")
-    line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])["decoder_alone"]
-    assert line["kept"] is kept
-    assert (sum(line["after"].values()) < sum(line["before"].values())) is kept
-    taught, start = Tokenizer.from_pretrained(out), Tokenizer.from_pretrained(out / "start")
-    chunks = synthetic.corpus().validate(16, 8)
-    assert torch.equal(taught.encode(chunks).grid_BMQ, start.encode(chunks).grid_BMQ)
-    weights = (tokenizer.codec.decoder.out.weight for tokenizer in (taught, start))
-    assert torch.equal(*weights) is not kept
 
 
 def test_what_cannot_be_begun_or_resumed_is_refused(tmp_path: Path) -> None:

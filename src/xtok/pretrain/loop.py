@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -260,45 +259,10 @@ class Trainer:
             assert self.features is not None
             told = fit_substitute(align, self.codec, self.corpus, self.features, recipe.seed)
             self._log({"substitute_variance": told})
-        if recipe.decoder_steps:
-            self._teach_decoder()
         Tokenizer(self.codec.cpu()).save_pretrained(self.out)
         with file_whole(self.out / "heads.safetensors") as draft:
             save_file(self.heads.cpu().state_dict(), draft)
         return self.out
-
-    def _teach_decoder(self) -> None:
-        """Steps for the decoder alone, under codes that do not move any more."""
-        recipe = self.recipe
-        alone = replace(
-            recipe,
-            name=f"{recipe.name}, decoder",
-            learns="decoder",
-            mam="none",
-            align=False,
-            predict=False,
-            words=False,
-            steps=recipe.decoder_steps,
-            learning_rate=recipe.decoder_learning_rate,
-            validate_every=10**9,
-            checkpoint_every=10**9,
-        )
-        before = {name: tensor.clone() for name, tensor in self.codec.decoder.state_dict().items()}
-        with tempfile.TemporaryDirectory() as folder:
-            learner = Trainer(alone, self.corpus, self.codec, Path(folder))
-            untaught = learner.validation_l1()
-            learner.run()
-            learner.average.copy_to_module()
-            taught = learner.validation_l1()
-        self.codec.eval()
-        kept = sum(taught.values()) < sum(untaught.values())
-        if not kept:
-            self.codec.decoder.load_state_dict(before)
-        self._log({"decoder_alone": {"before": untaught, "after": taught, "kept": kept}})
-        tqdm.write(f"{alone.name}: {untaught} to {taught}, {'kept' if kept else 'left out'}")
-
-    def validation_l1(self) -> dict[int, float]:
-        return {T: self.l1(chunks) for T, chunks in self.watched["validation"].items()}
 
     @torch.no_grad()
     def l1(self, chunks: ChunkBatch) -> float:

@@ -46,8 +46,6 @@ class Recipe:
     average_decay: of the running average of the networks that is released, its books refitted.
     book_vectors, book_iterations: k-means sample and rounds.
     shares: of the chunks, by robot; None: by frames, one arm and two arms alike (see Corpus).
-    decoder_steps: at the end, with all codes as they are, so many steps for the decoder alone; kept if they lower l1 on
-    validation episodes.
     own_details: robots that get detail books of their own, and leave the shared ones to the others (q0's is for all).
 
     Raises:
@@ -88,8 +86,6 @@ class Recipe:
     book_iterations: int = 15
     own_details: tuple[str, ...] = ()
     shares: Mapping[str, float] | None = None
-    decoder_steps: int = 0
-    decoder_learning_rate: float = 3e-4
     log_every: int = 20
     validate_every: int = 200
     validation_horizons: tuple[int, ...] = (8, 16, 32, 64)

@@ -65,9 +65,8 @@ def small_arms26_mam(form: Mam) -> Recipe:
 def small_arms26_semantic() -> Recipe:
     """The codec that ships for poses: 8 dimensions of q0 carry no motion and are taught by a teacher (decision 0009).
 
-    Motion is coded by closed forms and k-means as in RUN_DIR/start, the same model without heads; at the end the
-    decoder learns alone. Simulated arms have detail books of their own and a share of .4: their frames would crowd the
-    recorded robots out (docs/log.md).
+    Motion is coded by closed forms and k-means as in RUN_DIR/start, the same model without heads; no decoder is run.
+    Simulated arms have detail books of their own and a share of .4: their frames would crowd the recorded robots out.
 
     `xtok train small_arms26_semantic --data DATA... --features STORE -o RUN_DIR`, one CPU core.
     """
@@ -89,7 +88,6 @@ def small_arms26_semantic() -> Recipe:
         book_vectors=200_000,
         own_details=_SIMULATED,
         shares={"g1_inspire": 0.38, "baxter": 0.04, "panda": 0.09, "sawyer": 0.09, **dict.fromkeys(_SIMULATED, 0.10)},
-        decoder_steps=300,
     )
 
 
@@ -98,7 +96,7 @@ def small_arms26_all_learn() -> Recipe:
 
     120 steps of batch 64 cost 6 % of l1 at T 8 and gave 2 % back at T 32 (docs/log.md). Not run at this length.
     """
-    base = replace(small_arms26_semantic(), learns="all", mam="codes", steps=400, learning_rate=1e-3, decoder_steps=0)
+    base = replace(small_arms26_semantic(), learns="all", mam="codes", steps=400, learning_rate=1e-3)
     return replace(base, name="small_arms26_all_learn")
 
 
@@ -126,7 +124,6 @@ def small_arms26_grid() -> Recipe:
         words=False,
         own_details=(),
         shares=None,
-        decoder_steps=0,
         steps=400,
         batch_size=96,
         warmup_steps=20,
