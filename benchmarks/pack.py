@@ -21,9 +21,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ from xtok.data.pack_sample import PackedCorpus
 from xtok.whole import write_whole
 
 SIZES = "100000,1000000,10000000,40000000"
-HORIZON, BATCH, BATCHES, OPENS = 32, 256, 200, 9
+HORIZON, BATCH, BATCHES = 32, 256, 200
 EPISODES_PER_SHARD = 256
 DRAWN_SHARDS = 4  # distinct ones, written over and over
 ROBOT = "panda"
@@ -100,11 +99,10 @@ def look(root: Path, cold: bool) -> dict[str, Any]:
     before = memory_bytes()
     began = time.perf_counter()
     corpus = PackedCorpus.open(root)
-    first_open_s = time.perf_counter() - began
+    opened_s = time.perf_counter() - began
     stream = corpus.batches(HORIZON, BATCH, seed=1)
     next(stream)
     first_s = time.perf_counter() - began
-    opens_s = [timed(lambda: PackedCorpus.open(root)) for _ in range(OPENS)]
     cpu_s, began = time.process_time(), time.perf_counter()
     for _ in range(BATCHES):
         next(stream)
@@ -115,8 +113,7 @@ def look(root: Path, cold: bool) -> dict[str, Any]:
         "episodes": corpus.episodes,
         "shards": sum(len(unit.about.shard_frames) for unit in corpus.units),
         "bytes": sum(unit.about.bytes for unit in corpus.units),
-        "open_ms": 1e3 * median(opens_s),
-        "first_open_ms": 1e3 * first_open_s,
+        "open_ms": 1e3 * opened_s,
         "first_batch_ms": 1e3 * first_s,
         "index_bytes": corpus.index_bytes,
         "index_bytes_per_episode": corpus.index_bytes / corpus.episodes,
@@ -125,12 +122,6 @@ def look(root: Path, cold: bool) -> dict[str, Any]:
         "private_memory_grown_mb": (after["private"] - before["private"]) / 1e6,
         "mapped_memory_grown_mb": (after["mapped"] - before["mapped"]) / 1e6,
     }
-
-
-def timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 def measured(root: Path, cold: bool) -> dict[str, Any]:
@@ -148,7 +139,7 @@ def curve(sizes: list[int], work: Path, seed: int) -> Iterator[dict[str, Any]]:
             cold = measured(root, cold=True)
             warm = measured(root, cold=False)
             entry = {**warm, "packed_frames_per_second": warm["frames"] / built_s}
-            entry["cold"] = {key: cold[key] for key in ("first_open_ms", "first_batch_ms", "samples_per_second")}
+            entry["cold"] = {key: cold[key] for key in ("open_ms", "first_batch_ms", "samples_per_second")}
             print(
                 f"{entry['frames']:>10} frames {entry['bytes'] / 1e6:>7.0f} MB: open {entry['open_ms']:.1f} ms, index "
                 f"{entry['index_bytes'] / 1e6:.2f} MB, {entry['samples_per_second']:.0f} samples/s, private "

@@ -21,7 +21,7 @@ from xtok.data import EpisodeDataset, open_dataset, open_source, select
 from xtok.data.episode import Episode
 from xtok.data.pack import finish, gather, index_source, pack, plan, write_shard
 from xtok.data.pack_sample import PackedCorpus
-from xtok.data.packed import StoredEpisode, members, open_sources
+from xtok.data.packed import PackedEpisode, members, open_sources
 from xtok.data.splits import split_positions
 from xtok.pretrain import corpus as corpora
 from xtok.pretrain.corpus import Corpus, fit_statistics_of
@@ -89,7 +89,7 @@ def test_the_whole_corpus_is_its_sets_joined(corpus: Path, folders: list[Path]) 
 
 def test_a_changed_copy_is_a_plain_episode(corpus: Path) -> None:
     stored = open_dataset(corpus / "panda")[1]
-    assert isinstance(stored, StoredEpisode)
+    assert isinstance(stored, PackedEpisode)
     copied = replace(stored, instruction="else")
     assert type(copied) is Episode and copied.instruction == "else"
     np.testing.assert_array_equal(copied.absolute_ND, stored.absolute_ND)

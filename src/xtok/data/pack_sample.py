@@ -19,7 +19,7 @@ from xtok.actions.layout import Layout
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch, Context
 from xtok.data.episode import ActionSource
 from xtok.data.pack_format import ENDS, HELD_OUT, INDEX, PACK_AGAIN, TASK_HELD_OUT
-from xtok.data.packed import StoredUnit, open_sources
+from xtok.data.packed import PackedUnit, open_sources
 from xtok.data.splits import Split
 
 _ROUNDS_MAX = 1000  # of drawing anew; all but certain to end in the first few unless the index lies
@@ -43,7 +43,7 @@ class PackedCorpus:
     Robots that are held out by their own marks are in no train split; nor are held-out tasks and every fifth episode.
     """
 
-    def __init__(self, units: Sequence[StoredUnit], name: str) -> None:
+    def __init__(self, units: Sequence[PackedUnit], name: str) -> None:
         self.units, self.name = list(units), name
 
     @classmethod
@@ -61,7 +61,7 @@ class PackedCorpus:
             # a set that has one kind of motion gives it once, whatever is asked
             for unit in dict.fromkeys(unit.folder for unit in asked if unit is not None):
                 about = next(each for each in source.about.units if each.folder == unit)
-                units.append(StoredUnit(source.root, source.about, about, source.statistics))
+                units.append(PackedUnit(source.root, source.about, about, source.statistics))
         if not units:
             raise ValueError(f"{path} holds nothing in layout {layout!r} as {' or '.join(action_sources)}")
         return cls(units, str(path))
@@ -141,14 +141,14 @@ class PackedCorpus:
             number += step
 
 
-def _starts(unit: StoredUnit, horizon: int, split: Split) -> int:
+def _starts(unit: PackedUnit, horizon: int, split: Split) -> int:
     if split == "train" and unit.source.held_out_robot:
         return 0
     return unit.about.starts[split][horizon - HORIZON_MIN]
 
 
 def _draw(
-    unit: StoredUnit, horizon: int, count: int, generator: torch.Generator, split: Split
+    unit: PackedUnit, horizon: int, count: int, generator: torch.Generator, split: Split
 ) -> tuple[np.ndarray, np.ndarray]:
     """Episodes and anchors, uniform over all that can be."""
     frames, good = unit.about.frames, _starts(unit, horizon, split)
@@ -170,7 +170,7 @@ def _draw(
     raise ValueError(_contradicts(unit))
 
 
-def _contradicts(unit: StoredUnit) -> str:
+def _contradicts(unit: PackedUnit) -> str:
     return f"{unit.folder}: index and source.json contradict each other; {PACK_AGAIN}"
 
 

@@ -46,7 +46,7 @@ _MAPS_KEPT = 4096  # arrays that stay mapped; Linux allows some 65,000
 _T = TypeVar("_T")
 
 
-class StoredUnit:
+class PackedUnit:
     """One data set in one layout, achieved or commanded, in memory-mapped shards.
 
     Raises:
@@ -132,7 +132,7 @@ class StoredUnit:
 
     def episode(self, position: int) -> Episode:
         with typed_errors(f"{self.folder}, episode {position}"):
-            return StoredEpisode.of(self, position)
+            return PackedEpisode.of(self, position)
 
     def check(self) -> None:
         """Read everything once.
@@ -165,13 +165,13 @@ class StoredUnit:
         return absolute_nD
 
 
-class StoredEpisode(Episode):
+class PackedEpisode(Episode):
     """An episode of a packed corpus: the same in every field, but its arrays are read each time they are looked at.
 
     A changed copy (`dataclasses.replace`) is a plain Episode.
     """
 
-    _unit: StoredUnit
+    _unit: PackedUnit
     _position: int
     _frames: int
 
@@ -179,7 +179,7 @@ class StoredEpisode(Episode):
         return Episode(*args, **fields)
 
     @classmethod
-    def of(cls, unit: StoredUnit, position: int) -> StoredEpisode:
+    def of(cls, unit: PackedUnit, position: int) -> PackedEpisode:
         """Raises ValueError where files are missing or do not fit together."""
         words = unit.words(position)
         mask_D = unit.mask(position)
@@ -232,7 +232,7 @@ class StoredEpisode(Episode):
 
 def stored_statistics(episodes: Sequence[Episode]) -> Statistics | None:
     """What was gathered when exactly these episodes of one robot were packed, or None."""
-    stored = [episode for episode in episodes if isinstance(episode, StoredEpisode)]
+    stored = [episode for episode in episodes if isinstance(episode, PackedEpisode)]
     if not stored or len(stored) != len(episodes):
         return None
     first = stored[0]
@@ -255,8 +255,8 @@ class OpenedSource:
     about: PackedSource
     statistics: dict[str, Any] = field(repr=False)
 
-    def units(self) -> Iterator[StoredUnit]:
-        return (StoredUnit(self.root, self.about, unit, self.statistics) for unit in self.about.units)
+    def units(self) -> Iterator[PackedUnit]:
+        return (PackedUnit(self.root, self.about, unit, self.statistics) for unit in self.about.units)
 
     def dataset(self, layout: str | None, action_source: ActionSource) -> EpisodeDataset:
         """As `open_dataset` would give it from the folder that was packed.
@@ -276,7 +276,7 @@ class OpenedSource:
         for robot, joint_unit in source.joint_units.items():
             if get_embodiment(robot).joint_unit != joint_unit:
                 register(Embodiment(robot, joint_unit=joint_unit))
-        unit = StoredUnit(self.root, source, about, self.statistics)
+        unit = PackedUnit(self.root, source, about, self.statistics)
         kinds: tuple[ActionSource, ...] = tuple(dict.fromkeys(u.action_source for u in source.units))
         return EpisodeDataset(
             name=source.name,

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.data import Episode
-from xtok.data.packed import StoredEpisode
+from xtok.data.packed import PackedEpisode
 
 IN_MEMORY_BYTES = 1 << 28  # of one robot's frames
 
@@ -50,7 +50,7 @@ class InMemory:
 class OnDisk:
     """Episodes of a packed corpus, read chunk by chunk: only what is looked at comes into memory, and need not stay."""
 
-    def __init__(self, episodes: Sequence[StoredEpisode]) -> None:
+    def __init__(self, episodes: Sequence[PackedEpisode]) -> None:
         self._episodes = tuple(episodes)
 
     def at(self, episode_n: Int[Tensor, " n"], frame_nT: Int[Tensor, "n T"]) -> Float[Tensor, "n T D"]:
@@ -63,6 +63,6 @@ class OnDisk:
 
 def motion_of(episodes: Sequence[Episode]) -> Motion:
     """Those of a packed corpus stay on disk where they would fill the memory."""
-    stored = [episode for episode in episodes if isinstance(episode, StoredEpisode)]
+    stored = [episode for episode in episodes if isinstance(episode, PackedEpisode)]
     size = sum(map(len, episodes)) * episodes[0].layout.width * 4
     return OnDisk(stored) if len(stored) == len(episodes) and size > IN_MEMORY_BYTES else InMemory(episodes)
