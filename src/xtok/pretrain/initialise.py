@@ -26,9 +26,17 @@ WINDOWS = 4096  # 64-frame windows a robot's prior is taken from
 
 
 def initialise(
-    codec: Codec, corpus: Corpus, seed: int = 0, vectors: int = 150_000, iterations: int = 15, progress: bool = True
+    codec: Codec,
+    corpus: Corpus,
+    seed: int = 0,
+    vectors: int = 150_000,
+    iterations: int = 15,
+    progress: bool = True,
+    strangers: bool = True,
 ) -> None:
     """Fit priors, then the intent book, then (through both) the detail books. In place; the networks stay as they are.
+
+    strangers=False leaves out what serves only robots outside the corpus, where robots have books of their own.
 
     Raises:
         ValueError: a corpus too small for the books.
@@ -48,11 +56,17 @@ def initialise(
         if name not in codec.robots:
             codec.add_statistics(statistics)
     codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
-    refit_books(codec, corpus, seed, vectors, iterations, progress)
+    refit_books(codec, corpus, seed, vectors, iterations, progress, strangers)
 
 
 def refit_books(
-    codec: Codec, corpus: Corpus, seed: int = 0, vectors: int = 150_000, iterations: int = 15, progress: bool = True
+    codec: Codec,
+    corpus: Corpus,
+    seed: int = 0,
+    vectors: int = 150_000,
+    iterations: int = 15,
+    progress: bool = True,
+    strangers: bool = True,
 ) -> None:
     """Place all books anew under the encoder as it is (needed after its weights were averaged)."""
     generator = torch.Generator().manual_seed(seed + 1)
@@ -62,7 +76,8 @@ def refit_books(
         codec.books.shared.initialise(torch.cat([h for h, _ in samples]), iterations=iterations, seed=seed)
         return
     own = sorted(codec.robots) if codec.config.own_books else []
-    for name in tqdm([*own, ""], desc="books", disable=not progress):
+    shared = strangers or not corpus.statistics.keys() <= set(own)
+    for name in tqdm([*own, ""] if shared else own, desc="books", disable=not progress):
         if name:
             own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
             continue
