@@ -34,12 +34,13 @@ Sequences = Sequence[Float[np.ndarray, "N D"]]
 
 @torch.no_grad()
 def fit_channels(
-    tokenizer: Tokenizer, sequences: Sequences, vectors: int = 40_000, iterations: int = 8, seed: int = 0
+    tokenizer: Tokenizer, sequences: Sequences, vectors: int = 100_000, iterations: int = 10, seed: int = 0
 ) -> ChannelCodec:
     """A channel codec with prior and books of its own for this motion; the tokenizer's robots are left out of it.
 
     sequences: chunks or whole episodes [N, D] in [-1, 1]; longer ones are cut anywhere. Chunks up to the length of the
-    longest can be coded. Every fifth is kept to choose how details are coded (decision 0007).
+    longest can be coded. Every fifth is kept to choose how details are coded (decision 0007). vectors: slots that books
+    are placed on; under a minute for 100,000.
 
     Raises:
         ValueError: no sequence of 8 frames, different widths, or too little motion for books.
