@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -254,11 +255,11 @@ def test_eval_prints_a_table_and_writes_both_files(
 ) -> None:
     files = ["--json", str(tmp_path / "e.json"), "--report", str(tmp_path / "e.html")]
     arguments = ["eval", "--data", SAMPLE, "--tokenizer", tokenizer_path, "--horizons", "8", "--baselines", "bins"]
-    assert main([*arguments, *files]) == 0
+    assert main([*arguments, *files, "--chunks", "6"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("panda (panda), heldout episodes")
     assert [line.split()[:2] for line in lines[2:4]] == [["8", "xtok"], ["8", "bins"]]
-    assert (tmp_path / "e.json").stat().st_size > 0
+    assert 0 < json.loads((tmp_path / "e.json").read_text())["chunks"]["8"] <= 6
     assert (tmp_path / "e.html").read_text().lstrip().startswith("<!")
 
 
@@ -269,6 +270,7 @@ def test_eval_prints_a_table_and_writes_both_files(
         (["train", "no_such_recipe", "--data", SAMPLE, "-o", "out"], "unknown recipe"),
         (["encode", SAMPLE, "-o", "c.parquet", "--tokenizer", "./nowhere"], "nowhere"),
         (["decode", "nowhere.parquet", "-o", "a.parquet"], "no such file"),
+        (["eval", "--data", SAMPLE, "--chunks", "0"], "expected 1 or more"),
     ],
 )
 def test_errors_are_one_line_without_a_traceback(

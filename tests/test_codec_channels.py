@@ -74,14 +74,42 @@ def test_a_fitted_state_code_spends_steps_where_states_differ() -> None:
     np.testing.assert_array_equal(again.encode(held), own.encode(held))
 
 
+def test_a_channel_of_two_values_costs_one_step_and_is_exact() -> None:
+    rng = np.random.default_rng(2)
+    hand = rng.choice([-1.0, 1.0], (3000, 1))
+    x_ND = np.concatenate([rng.uniform(-1, 1, (3000, 3)) + 0.3 * hand, hand, 0 * hand], axis=1)
+    code = StateCode.fit(x_ND[:2000])
+    again_ND = code.decode(code.encode(x_ND[2000:]))
+    np.testing.assert_allclose(again_ND[:, 3:], x_ND[2000:, 3:], atol=1e-5)
+    assert code.steps_QD[:, 3].prod() == 2 and code.steps_QD[:, 4].prod() == 1
+    assert np.abs(again_ND - x_ND[2000:]).max() < 0.01
+
+
+def test_steps_are_narrow_where_states_are() -> None:
+    rng = np.random.default_rng(3)
+    x_ND = np.where(rng.random((4000, 1)) < 0.9, rng.normal(0, 0.01, (4000, 2)), rng.uniform(-1, 1, (4000, 2)))
+    code = StateCode.fit(x_ND[:3000], levels=1)
+    off_N = np.abs(code.decode(code.encode(x_ND[3000:])) - x_ND[3000:]).mean(axis=1)
+    rest = np.abs(x_ND[3000:]).max(axis=1) < 0.05
+    assert off_N[rest].mean() < off_N[~rest].mean() / 2 and off_N[~rest].max() < 0.1
+    far = code.decode(code.encode(np.full((1, 2), 50.0)))  # beyond all that was seen: the end of the range
+    assert 0.9 < np.abs(far).max() < 3
+
+
 def test_state_codes_that_cannot_be_are_refused() -> None:
-    one = np.ones(3)
-    with pytest.raises(ValueError, match="low under high"):
-        StateCode(0 * one, np.eye(3), one, one)
+    zero_D, ends_DK, steps_QD = np.zeros(3), np.tile([-1.0, 1.0], (3, 1)), np.full((4, 3), 12)
+    StateCode(zero_D, np.eye(3), ends_DK, steps_QD)
+    with pytest.raises(ValueError, match="rise from low to high"):
+        StateCode(zero_D, np.eye(3), -ends_DK, steps_QD)
     with pytest.raises(ValueError, match="shapes"):
-        StateCode(0 * one, np.eye(2), -one, one)
+        StateCode(zero_D, np.eye(2), ends_DK, steps_QD)
     with pytest.raises(ValueError, match="finite"):
-        StateCode(np.nan * one, np.eye(3), -one, one)
+        StateCode(zero_D + np.nan, np.eye(3), ends_DK, steps_QD)
+    with pytest.raises(ValueError, match="more cells than 2048"):
+        StateCode(zero_D, np.eye(3), ends_DK, steps_QD + 1)
+    for steps in (0 * steps_QD, steps_QD / 7):
+        with pytest.raises(ValueError, match="whole numbers"):
+            StateCode(zero_D, np.eye(3), ends_DK, steps)
     with pytest.raises(ValueError, match="fields"):
         StateCode.from_dict({"mean_D": [0.0]})
 
@@ -215,8 +243,9 @@ def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:
         ({"tokenizer": "0" * 16}, "belongs to tokenizer"),
         ({"format": 99}, "has format 99"),
         ({"state": None}, "is damaged"),
-        ({"state": good["state"] | {"levels": 3}}, "is damaged"),
-        ({"state": good["state"] | {"low_D": "x"}}, "is damaged"),
+        ({"state": good["state"] | {"steps_QD": good["state"]["steps_QD"][:3]}}, "is damaged"),
+        ({"state": good["state"] | {"steps_QD": [[10**300] * 5] * 4}}, "is damaged"),
+        ({"state": good["state"] | {"curve_DK": "x"}}, "is damaged"),
         ({"state": good["state"] | {"codebook_size": 10**12}}, "is damaged"),
         ({"state": StateCode.plain(4).to_dict()}, "is damaged"),
         ({"state": StateCode.plain(27).to_dict()}, "is damaged"),

@@ -138,6 +138,9 @@ def test_grippers_the_wrong_way_round() -> None:
     assert "5 of 5 demonstrations begin closed" in gripper_inverted("right_gripper", opens)[0].text
     assert gripper_inverted("right_gripper", [1 - opening for opening in opens]) == []
     assert gripper_inverted("right_gripper", [np.zeros(N)] * 5) == []
+    taken = np.repeat([0.0, 1.0, 0.2, 0.9, 0.0], 10)  # at rest, wide, on the thing, wide, at rest
+    assert gripper_inverted("right_gripper", [taken] * 5) == []
+    assert gripper_inverted("right_gripper", [1 - np.repeat([1.0, 0.2, 1.0], 10)] * 5)  # wide, on the thing, wide
     assert "correlation -1.00" in grippers_disagree("action", "state", opens[0], 1 - opens[0])[0].text
     assert grippers_disagree("action", "state", opens[0], opens[0]) == []
 

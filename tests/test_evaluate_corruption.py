@@ -95,5 +95,6 @@ def test_the_report_draws_it_where_it_was_asked_for() -> None:
     assert [point["rate"] for point in found["tokenizers"]["bins"]["drop"]] == list(corruption.RATES)
     html = render(evaluation)
     assert "Corrupted codes" in html and html.count("error by rate") == 5  # four kinds, and the levels of one tokenizer
+    assert "fails from: " in html and "bins 2\N{NO-BREAK SPACE}%" in html and "most decode" in html
     without = replace(evaluation, result=evaluation.result | {"corruption": None})
     assert "Corrupted codes" not in render(without)

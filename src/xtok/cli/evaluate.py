@@ -44,6 +44,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--split", choices=SPLITS, default="heldout", help="heldout = every fifth episode (default)")
     parser.add_argument("--horizons", type=integers, default="8,16,32,64", metavar="T,T", help="default: 8,16,32,64")
     parser.add_argument(
+        "--chunks",
+        type=int,
+        default=512,
+        metavar="N",
+        help="at most so many chunks a horizon, evenly over the episodes (default: 512); fewer are faster",
+    )
+    parser.add_argument(
         "--baselines", type=names, default="fast,bins,rvq", metavar="A,B", help="default: fast,bins,rvq"
     )
     parser.add_argument(
@@ -84,6 +91,10 @@ def named(text: str) -> tuple[str, str]:
 
 
 def run(args: argparse.Namespace) -> None:
+    from xtok.evaluate.dataset import Budget
+
+    if args.chunks < 1:
+        raise ValueError(f"--chunks is {args.chunks}; expected 1 or more")
     dataset = open_data(args)
     tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
     beside = {name: load_tokenizer(value, dataset, args.statistics) for name, value in args.beside}
@@ -97,6 +108,7 @@ def run(args: argparse.Namespace) -> None:
         args.baselines,
         args.json,
         args.report,
+        Budget(evaluated=args.chunks),
         beside=beside,
         meaning=meaning if args.split == "heldout" else None,
         corrupt=args.corruption,

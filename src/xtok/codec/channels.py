@@ -30,7 +30,7 @@ from xtok.whole import write_whole
 CHANNELS = f"{UNREGISTERED_PREFIX}channels"  # the name of the robot
 CHANNELS_MAX = 26  # METHOD 2: the width of the published layout
 CONFIG = "channels.json"
-FORMAT = 1
+FORMAT = 2
 REACH = 2.0  # half range of a delta between two values in [-1, 1]
 _HZ = 20.0  # nobody tells: any rate serves, as long as both sides take the same
 _OUTSIDE = 1e3  # normalised values are about 1; more than this is another unit
@@ -223,7 +223,9 @@ class ChannelCodec:
         if not isinstance(content, dict) or content.keys() != {"format", "tokenizer", "fitted", "state"}:
             raise ValueError(f"{path} is not the configuration of a channel codec")
         if content["format"] != FORMAT:
-            raise ValueError(f"{path} has format {content['format']}, this xtok reads {FORMAT}: update xtok")
+            raise ValueError(
+                f"{path} has format {content['format']}, this xtok reads {FORMAT}: fit it again, or update xtok"
+            )
         if content["tokenizer"] != tokenizer.digest:
             raise ValueError(f"{path} belongs to tokenizer {content['tokenizer']}, {folder} holds {tokenizer.digest}")
         try:

@@ -152,15 +152,27 @@ def gripper_inverted(channel: str, openings: Sequence[np.ndarray]) -> list[Trap]
     """Demonstrations begin with an open hand: if most begin closed and then open, the convention is probably turned
     round.
 
+    An arm that rests with a closed hand begins closed as well, but opens twice, to take and to let go; a hand read the
+    wrong way round "opens" once, around the thing. So most of them must open once only.
+
     openings: the gripper channel of each episode, 0 closed .. 1 open.
     """
     moved = [opening for opening in openings if np.ptp(opening) > 0.3]
     begins_closed = [opening for opening in moved if opening[0] < 0.3]
     if len(moved) < 3 or len(begins_closed) <= 0.7 * len(moved):
         return []
+    if 2 * sum(_times_opened(opening) > 1 for opening in begins_closed) > len(begins_closed):
+        return []
     text = f"{channel}: {len(begins_closed)} of {len(moved)} demonstrations begin closed (0) and open later"
     look = "most sets begin open: 'closed' and 'open' are the wrong way round, or the arm rests with a closed hand"
     return [Trap("gripper inverted", f"{text}; {look}")]
+
+
+def _times_opened(opening_N: np.ndarray) -> int:
+    """How often it goes from the lower two fifths of its own range to the upper two."""
+    share_N = (opening_N - opening_N.min()) / np.ptp(opening_N)
+    ends_N = share_N[(share_N < 0.4) | (share_N > 0.6)] > 0.5
+    return int((ends_N[1:] & ~ends_N[:-1]).sum())
 
 
 def grippers_disagree(action: str, state: str, action_N: np.ndarray, state_N: np.ndarray) -> list[Trap]:

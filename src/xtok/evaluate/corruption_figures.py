@@ -14,28 +14,35 @@ from xtok.evaluate import charts
 from xtok.evaluate.charts import Series
 from xtok.evaluate.corruption import KINDS
 from xtok.evaluate.figures import Figure
-from xtok.evaluate.formatting import format_percent
 
 TITLES = {"flip": "Flipped", "drop": "Dropped", "swap": "Swapped", "truncate": "Cut off"}  # short: a note stands beside
 
 
 def curves(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Figure]:
-    """A drawing each kind of fault, then one each tokenizer that has levels; nothing without a curve."""
+    """A drawing each kind of fault; nothing without a curve."""
     found = result.get("corruption")
     if found is None:
         return
     key, label = _unit(result)
     for kind in KINDS:
         points = {name: each[kind] for name, each in found["tokenizers"].items()}
-        lines = [_line(name, points[name], key, colours[name]) for name in points]
+        lines = [_line(name, _decoding(points[name], found["chunks"]), key, colours[name]) for name in points]
         yield _figure(TITLES[kind], _failures(points, found["chunks"]), lines, "% of tokens", label)
+
+
+def levels(result: Mapping[str, Any]) -> Iterator[Figure]:
+    """A drawing each tokenizer that has levels."""
+    found = result.get("corruption")
+    if found is None:
+        return
+    key, label = _unit(result)
     for name, each in found["tokenizers"].items():
-        levels = [kind for kind in each if kind not in KINDS]
-        if levels:
+        kinds = [kind for kind in each if kind not in KINDS]
+        if kinds:
             lines = [
-                _line(kind.removeprefix("flip "), each[kind], key, f"depth depth{q}") for q, kind in enumerate(levels)
+                _line(kind.removeprefix("flip "), each[kind], key, f"depth depth{q}") for q, kind in enumerate(kinds)
             ]
-            yield _figure(f"{name}: flips of one level", "", lines, "% of the level's codes", label)
+            yield _figure(name, "", lines, "% of the level's codes", label)
 
 
 def _unit(result: Mapping[str, Any]) -> tuple[str, str]:
@@ -56,8 +63,14 @@ def _figure(title: str, note: str, lines: list[Series], x_label: str, y_label: s
     return Figure(title, note, svg)
 
 
+def _decoding(points: list[dict[str, Any]], chunks: int) -> list[dict[str, Any]]:
+    """Up to the last rate at which at least half of the chunks decode: beyond, the error is that of standing still."""
+    kept = [point for point in points if 2 * point["failed"] <= chunks]
+    return kept or points[:1]
+
+
 def _failures(points: Mapping[str, list[dict[str, Any]]], chunks: int) -> str:
-    """Who does not decode at the highest rate."""
-    shares = {name: each[-1]["failed"] / chunks for name, each in points.items()}
-    told = [f"{name} {format_percent(share)}" for name, share in shares.items() if share > 0]
-    return f"failed: {', '.join(told)}" if told else "all decode"
+    """Whose lines end, and from which rate on."""
+    first = {name: [p["rate"] for p in each if 2 * p["failed"] > chunks] for name, each in points.items()}
+    told = [f"{name} {100 * rates[0]:g}\N{NO-BREAK SPACE}%" for name, rates in first.items() if rates]
+    return f"fails from: {', '.join(told)}" if told else "most decode"

@@ -49,6 +49,7 @@ def render(evaluation: Evaluation) -> str:
             strips=list(figures.strips(result, drawn)),
             code_use=list(figures.code_use(result, drawn, colours)),
             corrupted=list(corruption_figures.curves(result, colours)),
+            corrupted_levels=list(corruption_figures.levels(result)),
             **judged,
             probes=[] if not meaning else list(meaning_figures.probes(meaning, colours)),
             novelty=[] if not meaning else meaning_figures.novelty(meaning, result["subject"]),

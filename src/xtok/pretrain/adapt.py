@@ -73,5 +73,5 @@ def fit_rvq(
 ) -> Tokenizer:
     """The baseline "rvq": our design placed by k-means on these episodes; no network, no masked modelling."""
     codec = Codec(small(layout.name))
-    initialise(codec, Corpus(layout, episodes), seed, vectors, iterations, progress=False)
+    initialise(codec, Corpus(layout, episodes), seed, vectors, iterations, progress=False, strangers=False)
     return Tokenizer(codec, "rvq")

@@ -13,17 +13,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch
+from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, ChunkBatch
 from xtok.codec import Tokenizer
 from xtok.codec.anchor import StateCode
 from xtok.codec.channels import CHANNELS, ChannelCodec, batch_of, held, ranges
 from xtok.codec.model import Codec
 from xtok.codec.prior import fit_prior
 from xtok.codec.setting import Setting
+from xtok.codec.slotwise import PAST
 from xtok.pretrain.corpus import HORIZONS, VALIDATION_EVERY
 from xtok.pretrain.initialise import calibrate
-from xtok.pretrain.slotwise import place_slotwise, samples_of
+from xtok.pretrain.slotwise import draw_details, place_slotwise, samples_of
 
+TRIED = 40_000  # slots that both ways of coding details are tried on
 WINDOWS = 2048  # that the motion prior is taken from
 BATCH = 256
 VALIDATED = 256  # chunks
@@ -32,12 +34,13 @@ Sequences = Sequence[Float[np.ndarray, "N D"]]
 
 @torch.no_grad()
 def fit_channels(
-    tokenizer: Tokenizer, sequences: Sequences, vectors: int = 40_000, iterations: int = 8, seed: int = 0
+    tokenizer: Tokenizer, sequences: Sequences, vectors: int = 100_000, iterations: int = 10, seed: int = 0
 ) -> ChannelCodec:
     """A channel codec with prior and books of its own for this motion; the tokenizer's robots are left out of it.
 
     sequences: chunks or whole episodes [N, D] in [-1, 1]; longer ones are cut anywhere. Chunks up to the length of the
-    longest can be coded. Every fifth is kept to choose how details are coded (decision 0007).
+    longest can be coded. Every fifth is kept to choose how details are coded (decision 0007). vectors: slots that books
+    are placed on; under a minute for 100,000.
 
     Raises:
         ValueError: no sequence of 8 frames, different widths, or too little motion for books.
@@ -90,19 +93,29 @@ def _choose_details(
     seed: int,
     generator: torch.Generator,
 ) -> None:
-    """Detail books for the chunk as a whole or slot by slot, whichever errs less on validation chunks."""
-    book = codec.detail.of(CHANNELS)
-    details = [codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches]
-    book.initialise(torch.cat(details), iterations=iterations, seed=seed)
-    by_chunk, books, error = codec.robots[CHANNELS], book.books_QVC.clone(), _error(codec, validation)
-    if all(chunks.context.horizon < 3 * 4 for chunks in batches):
-        return  # no chunk shows a slot predictor all the histories that it looks at
-    samples = samples_of(codec, batches, codec.intent.of(CHANNELS))
-    place_slotwise(codec, CHANNELS, samples, generator, vectors, seed, iterations)
-    if _error(codec, validation) > error:
-        codec.add_robot(by_chunk)
-        book.books_QVC.copy_(books)
-        book.restart_from_books()
+    """Detail books for the chunk as a whole or slot by slot, whichever errs less on validation chunks.
+
+    The two are tried with few vectors; the books of the better one are then placed on all.
+    """
+    book, tried = codec.detail.of(CHANNELS), min(vectors, TRIED)
+    details = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
+    by_chunk, by_slot = codec.robots[CHANNELS], False
+    book.initialise(details[:tried], iterations=iterations, seed=seed)
+    # Only long chunks show a slot predictor all the histories that it looks at.
+    if any(chunks.context.horizon >= (PAST + 1) * FRAMES_PER_SLOT for chunks in batches):
+        error, books = _error(codec, validation), book.books_QVC.clone()
+        fitted = place_slotwise(
+            codec, CHANNELS, samples_of(codec, batches, codec.intent.of(CHANNELS)), generator, tried, seed, iterations
+        )
+        by_slot = _error(codec, validation) <= error
+        if by_slot:
+            details = draw_details([fitted], vectors, generator)
+        else:
+            codec.add_robot(by_chunk)
+            book.books_QVC.copy_(books)
+            book.restart_from_books()
+    if vectors > tried:
+        book.initialise(details, iterations=iterations, seed=seed)
 
 
 def _error(codec: Codec, batches: Sequence[ChunkBatch]) -> float:

@@ -34,10 +34,12 @@ def initialise(
     iterations: int = 15,
     progress: bool = True,
     own: Sequence[str] = (),
+    strangers: bool = True,
 ) -> None:
     """Fit priors, then the intent book, then (through both) the detail books. In place; the networks stay as they are.
 
-    own: robots that get detail books of their own; the shared ones are placed on all the others.
+    own: robots that get detail books of their own; the shared ones are placed on all the others. strangers=False leaves
+    out what serves only robots outside the corpus, where all have books of their own.
 
     Raises:
         ValueError: a corpus too small for the books, or `own` names a robot that it lacks.
@@ -57,7 +59,7 @@ def initialise(
         if name not in codec.robots:
             codec.add_statistics(statistics)
     codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
-    refit_books(codec, corpus, seed, vectors, iterations, progress, own)
+    refit_books(codec, corpus, seed, vectors, iterations, progress, own, strangers)
 
 
 def refit_books(
@@ -68,6 +70,7 @@ def refit_books(
     iterations: int = 15,
     progress: bool = True,
     own: Sequence[str] = (),
+    strangers: bool = True,
 ) -> None:
     """Place all books anew under the encoder as it is (needed after its weights were averaged)."""
     generator = torch.Generator().manual_seed(seed + 1)
@@ -79,6 +82,8 @@ def refit_books(
     if codec.config.own_books:
         for name in tqdm(sorted(codec.robots), desc="books", disable=not progress):
             own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
+        if not strangers and corpus.statistics.keys() <= set(codec.robots):
+            return
         slotwise = place_shared(codec, corpus, generator, vectors, seed, iterations)
         codec.generic = replace(fit_generic(codec.layout, list(codec.robots.values())), slotwise=slotwise)
         codec.forget_bases()

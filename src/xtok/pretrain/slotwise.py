@@ -155,7 +155,7 @@ def place_slotwise(
     vectors: int,
     seed: int,
     iterations: int,
-) -> None:
+) -> Fitted:
     """Slot predictor and detail books of one robot: first on its past as it was, then as the books decode it."""
     dim, book = codec.config.code_dim, codec.detail.of(name)
     fitted = fit_slotwise(samples, dim)
@@ -164,6 +164,7 @@ def place_slotwise(
     # Books come last: they are bound to the directions of the predictor that they are used with.
     book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
     codec.add_robot(replace(codec.robots[name], slotwise=fitted.predictor))
+    return fitted
 
 
 @dataclass(frozen=True)
