@@ -174,6 +174,55 @@ def lever(name: str) -> Prop:
     return Prop(name, "lever", foot, False, 0.056, 0.035, moving=arm, joint=joint)
 
 
+POST_M = 0.125  # of handles that stand up, from the middle of their pot or paddle
+STICK_M = 0.105  # half the length of a stick
+
+
+def pot(name: str) -> Prop:
+    """An open box with an upright handle at both ends, for two hands; its handles lie along y."""
+    x, y, wall, thick = 0.065, 0.080, 0.034, 0.004
+    parts = [Part("box", (x, y, 0.003), at=(0, 0, -0.017), density=150.0)]
+    for sign in (-1, 1):
+        parts += [
+            Part("box", (thick, y, wall / 2), at=(sign * (x - thick), 0, wall / 2 - 0.020), density=150.0),
+            Part("box", (x, thick, wall / 2), at=(0, sign * (y - thick), wall / 2 - 0.020), density=150.0),
+            Part("box", (0.012, 0.022, 0.006), at=(0, sign * (y + 0.022), -0.004), density=150.0),
+            _post(sign * POST_M, foot_m=0.020),
+        ]
+    return Prop(name, "pot", tuple(parts), True, 0.072, POST_M + 0.014, foot_m=0.020, inner_m=x - 2 * thick)
+
+
+def paddle(name: str, clearance_m: float = 0.007) -> Prop:
+    """A square hole with a floor for `peg`, and an upright handle along y to hold it by."""
+    inner, thick, tall = 0.016 + clearance_m, 0.006, 0.030
+    outer = inner + 2 * thick
+    parts = [Part("box", (outer, outer, 0.0015), at=(0, 0, 0.0015 - tall / 2), painted=False, rgb=(0.08, 0.08, 0.08))]
+    for sign in (-1, 1):
+        parts.append(Part("box", (thick, outer, tall / 2), at=(sign * (inner + thick), 0, 0), density=200.0))
+        parts.append(Part("box", (inner, thick, tall / 2), at=(0, sign * (inner + thick), 0), density=200.0))
+    beam = POST_M - outer
+    parts.append(Part("box", (0.010, beam / 2, 0.008), at=(0, outer + beam / 2, -0.004), density=150.0))
+    parts.append(_post(POST_M, foot_m=tall / 2))
+    return Prop(name, "paddle", tuple(parts), True, 0.072, POST_M + 0.014, foot_m=tall / 2)
+
+
+def _post(y_m: float, foot_m: float) -> Part:
+    """A handle of 28 mm square, 72 mm tall."""
+    return Part("box", (0.014, 0.014, 0.036), at=(0, y_m, 0.036 - foot_m), density=150.0)
+
+
+def stick(name: str) -> Prop:
+    """Long enough for a hand at each end; it lies along x."""
+    part = Part("box", (STICK_M, 0.014, 0.014), density=250.0)
+    return Prop(name, "stick", (part,), True, 0.028, STICK_M, foot_m=0.014, grip_m=0.014, symmetry_rad=float(np.pi))
+
+
+def pad(name: str, radius_m: float = 0.05) -> Prop:
+    """A flat disc to put things on."""
+    part = Part("cylinder", (radius_m, 0.002), at=(0, 0, 0.002))
+    return Prop(name, "pad", (part,), False, 0.004, radius_m)
+
+
 def to_mjcf(prop: Prop, parked_m: tuple[float, float, float]) -> ET.Element:
     """The prop as a body of the world.
 

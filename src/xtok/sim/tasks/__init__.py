@@ -16,18 +16,23 @@ def get_task(name: str) -> Task:
     Raises:
         ValueError: no such task; the message lists all.
     """
+    from xtok.sim.tasks.handover import Handover
     from xtok.sim.tasks.insert import Insert
     from xtok.sim.tasks.lift import Lift
     from xtok.sim.tasks.pick_place import PickPlace
     from xtok.sim.tasks.press import Press
+    from xtok.sim.tasks.share import Share
     from xtok.sim.tasks.sort import Sort
     from xtok.sim.tasks.stack import Stack
     from xtok.sim.tasks.tidy import Tidy
+    from xtok.sim.tasks.transport import Transport
     from xtok.sim.tasks.turn import Turn
+    from xtok.sim.tasks.two_arm_insert import TwoArmInsert
+    from xtok.sim.tasks.two_arm_lift import TwoArmLift
 
-    tasks: dict[str, type[Task]] = {
-        task.name: task for task in (Lift, Stack, PickPlace, Press, Turn, Insert, Sort, Tidy)
-    }
+    single: tuple[type[Task], ...] = (Lift, Stack, PickPlace, Press, Turn, Insert, Sort, Tidy)
+    pairs: tuple[type[Task], ...] = (TwoArmLift, Handover, TwoArmInsert, Transport, Share)
+    tasks = {task.name: task for task in (*single, *pairs)}
     if name in tasks:
         return tasks[name]()
     close = get_close_matches(name, TASK_NAMES, n=1, cutoff=0.4)
