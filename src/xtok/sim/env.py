@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium
@@ -16,8 +15,9 @@ import torch
 from gymnasium import spaces
 
 from xtok.actions import ARMS26, from_delta, get_embodiment
-from xtok.sim.arms import RIGHT, get_arm
+from xtok.sim.arms import LEFT, RIGHT, get_arm
 from xtok.sim.experts import Expert
+from xtok.sim.facts import ObjectFact, PairFact
 from xtok.sim.geometry import frame_from_pose, pose_from_frame
 from xtok.sim.language import instruction
 from xtok.sim.moves import Style
@@ -31,18 +31,7 @@ from xtok.sim.world import CONTROL_HZ, Lag, World
 TEXT = spaces.Text(min_length=0, max_length=200, charset=string.ascii_letters + string.digits + " ,.:;'-")
 
 
-@dataclass(frozen=True)
-class ObjectFact:
-    """What is true of a thing now. colour: a word, or None. position_m: [3], base frame (of two arms: of the right one).
-    held: by both fingers of a hand. holders: sides of the hands that hold it.
-    """
-
-    name: str
-    kind: str
-    colour: str | None
-    position_m: np.ndarray
-    held: bool
-    holders: tuple[str, ...] = ()
+MIDDLE_M = 0.06  # so far from the middle of the table a thing belongs to no arm
 
 
 class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
@@ -81,8 +70,8 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         spec = get_arm(arm)
         if self._task.arms != len(spec.arms):
             raise ValueError(
-                f"task {task!r} is for {self._task.arms} arm(s), {arm!r} has {len(spec.arms)}; `xtok sim list` shows what "
-                "goes together"
+                f"task {task!r} is for {self._task.arms} arm(s), {arm!r} has {len(spec.arms)}; `xtok sim list` shows "
+                "what goes together"
             )
         self.task, self.arm, self.level = task, arm, level
         self._all_views = VIEWS if len(spec.arms) == 1 else (*PAIR_VIEWS, "front")
@@ -221,17 +210,23 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         """What is true of every prop in the scene now."""
         inverse = self.world.of(RIGHT).base.inverse()
         colours = {} if self._scene is None else self._scene.colours
-        return [
-            ObjectFact(
+        found: list[ObjectFact] = []
+        for name in self._present():
+            pose = self.world.pose(name)
+            fact = (
                 name,
                 self.world.props[name].kind,
                 colours.get(name),
-                inverse.compose(self.world.pose(name)).position_m,
+                inverse.compose(pose).position_m,
                 self.world.held(name),
-                self.world.holders(name),
             )
-            for name in self._present()
-        ]
+            if self.world.side is None:
+                y_m = float(pose.position_m[1])
+                nearer = None if abs(y_m) < MIDDLE_M else LEFT if y_m > 0 else RIGHT
+                found.append(PairFact(*fact, self.world.holders(name), nearer))
+            else:
+                found.append(ObjectFact(*fact))
+        return found
 
     def close(self) -> None:
         if self._views is not None:

@@ -58,6 +58,23 @@ SEEN: dict[str, tuple[str, ...]] = {
         "place the cubes in the tray in this order: {first}, {second}, {third}",
         "first put away the {first} cube, next the {second} cube, last the {third} cube",
     ),
+    "Tower": (
+        "build a tower: the {bottom} cube below, the {middle} cube in the middle, the {top} cube on top",
+        "stack the {middle} cube on the {bottom} cube and the {top} cube on the {middle} cube",
+        "put the {middle} cube on the {bottom} one, then the {top} cube on the {middle} one",
+        "make a tower of {bottom}, {middle} and {top} from bottom to top",
+    ),
+    "PressOrder": (
+        "press the {first} button, then the {second} button, then the {third} button",
+        "press the buttons in this order: {first}, {second}, {third}",
+        "push first the {first} button, next the {second} button, last the {third} button",
+        "press {first}, {second} and {third} one after the other",
+    ),
+    "Serve": (
+        "{first} into the {first_bin} bin, then {second} into the {second_bin} bin, then press the {colour} button",
+        "put first the {first} in the {first_bin} bin, next the {second} in the {second_bin} bin, press {colour} last",
+        "place {first} in the {first_bin} bin, {second} in the {second_bin} bin, and push the {colour} button",
+    ),
     "TwoArmLift": (
         "lift the {colour} pot with both hands",
         "pick up the {colour} pot by its two handles",
@@ -129,6 +146,21 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "the tray should get the {first} cube, after that the {second} one and finally the {third} one",
         "clean up in the order {first}, {second}, {third}",
         "start with the {first} cube, go on with the {second} one and end with the {third} one, all into the tray",
+    ),
+    "Tower": (
+        "the {bottom} cube should carry the {middle} cube, and that one the {top} cube",
+        "pile up the cubes, {top} above {middle} above {bottom}",
+        "a tower with {bottom} at its foot, {middle} next and {top} at its tip",
+    ),
+    "PressOrder": (
+        "hit the buttons in the order {first}, {second}, {third}",
+        "start with the {first} button, go on with the {second} one and end with the {third} one",
+        "the {third} button comes last, the {first} one first, the {second} one between them",
+    ),
+    "Serve": (
+        "serve {first} in the {first_bin} bin, after it {second} in the {second_bin} bin, and ring the {colour} button",
+        "the {first_bin} bin gets the {first}, then the {second_bin} bin the {second}, then hit the {colour} button",
+        "begin with {first} for the {first_bin} bin, then {second} for {second_bin}, end with the {colour} button",
     ),
     "TwoArmLift": (
         "the {colour} pot should leave the table, held at both ends",

@@ -39,13 +39,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Joint:
-    """The one joint of a fixture's moving part."""
+    """The one joint of a fixture's moving part. weightless: its part does not sink, however weak the joint."""
 
     kind: Literal["slide", "hinge"]
     range: tuple[float, float]  # m or rad
     stiffness: float
     damping: float
     frictionloss: float = 0.0
+    weightless: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,13 @@ def socket(name: str, clearance_m: float = 0.006) -> Prop:
     return Prop(name, "socket", tuple(parts), False, tall, 1.42 * outer)
 
 
-def button(name: str) -> Prop:
-    """A round button on a grey foot; its joint is 0 at rest and -0.014 pressed down."""
+def button(name: str, stays: bool = False) -> Prop:
+    """A round button on a grey foot; its joint is 0 at rest and -0.014 pressed down. stays: it stays down."""
     foot = (Part("cylinder", (0.040, 0.010), at=(0, 0, 0.010), painted=False),)
     cap = (Part("cylinder", (0.028, 0.012), at=(0, 0, 0.030), density=300.0),)
     joint = Joint("slide", (-0.014, 0.0), stiffness=120.0, damping=4.0)
+    if stays:
+        joint = Joint("slide", (-0.014, 0.0), stiffness=0.0, damping=4.0, frictionloss=1.5, weightless=True)
     return Prop(name, "button", foot, False, 0.042, 0.042, moving=cap, joint=joint)
 
 
@@ -247,6 +250,8 @@ def to_mjcf(prop: Prop, parked_m: tuple[float, float, float]) -> ET.Element:
             "frictionloss": str(joint.frictionloss),
         }
         ET.SubElement(inner, "joint", attributes)
+        if joint.weightless:
+            inner.set("gravcomp", "1")
         for index, part in enumerate(prop.moving, start=len(prop.parts)):
             inner.extend(_geoms(prop, index, part))
     return body

@@ -31,8 +31,8 @@ EYES: Eyes = {
     "front": ((0.72, 0.0, 1.22), (0.0, 0.0, 0.86)),
 }
 PAIR_EYES: Eyes = {
-    "scene": ((-0.98, -0.22, 1.44), (0.0, 0.0, 0.87)),  # from where left is the left arm
-    "front": ((-1.06, 0.0, 1.30), (0.0, 0.0, 0.88)),
+    "scene": ((-0.86, -0.20, 1.38), (0.0, 0.0, 0.85)),  # from where left is the left arm
+    "front": ((-0.98, 0.0, 1.22), (0.0, 0.0, 0.87)),
 }
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX)
 _SEEN_GROUP = 1  # visual geoms

@@ -35,7 +35,7 @@ SETTLE_STEPS = 8  # at reset: objects come to rest, the gripper opens
 
 @dataclass(frozen=True)
 class Lag:
-    """What the arm (of two: the one further behind) has not done yet: distance of the commanded from the achieved pose."""
+    """What the arm (of two: the one further behind) has not done yet: commanded from achieved pose."""
 
     position_m: float
     rotation_rad: float
@@ -261,7 +261,9 @@ class World:
         now = {side: hand.pose() for side, hand in self.hands.items()}
         return Lag(
             max(float(np.linalg.norm(aims[side].position_m - now[side].position_m)) for side in now),
-            max(float(np.linalg.norm(rotvec_from_rotation(aims[side].rotation @ now[side].rotation.T))) for side in now),
+            max(
+                float(np.linalg.norm(rotvec_from_rotation(aims[side].rotation @ now[side].rotation.T))) for side in now
+            ),
         )
 
     def reset(self, placements: Mapping[str, Placement], rng: np.random.Generator) -> None:

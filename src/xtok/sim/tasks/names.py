@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 CORPUS_SINGLE_TASKS = ("Lift", "Stack", "PickPlace", "Press", "Turn", "Insert", "Sort", "Tidy")  # of `xtok sim corpus`
-SINGLE_TASKS = CORPUS_SINGLE_TASKS
+SINGLE_TASKS = (*CORPUS_SINGLE_TASKS, "Tower", "PressOrder", "Serve")
 PAIR_TASKS = ("TwoArmLift", "Handover", "TwoArmInsert", "Transport", "Share")
 TASK_NAMES = SINGLE_TASKS + PAIR_TASKS
 HELD_OUT_TASK = "Insert"  # no tokenizer is ever trained on it

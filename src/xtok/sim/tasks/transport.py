@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xtok.sim.arms import LEFT, RIGHT
 from xtok.sim.language import subtask
 from xtok.sim.moves import OPEN, Move, Style, Together, pick, place
 from xtok.sim.props import Placement, Prop, cube, pad, tray
 from xtok.sim.tasks.base import Goal, Scene, Stage, Task, pick_colours
-from xtok.sim.tasks.pairs import OTHER, SIGN, home, side_of
+from xtok.sim.tasks.pairs import OTHER, home, side_of
 from xtok.sim.tasks.stages import at_rest, fell, inside
 from xtok.sim.world import World
 

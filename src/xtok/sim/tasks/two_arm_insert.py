@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xtok.sim.arms import LEFT, RIGHT
 from xtok.sim.geometry import Pose
 from xtok.sim.language import subtask
 from xtok.sim.moves import CLOSED, OPEN, Move, Style, Together, carried, grasp_pose, nearest_turn, yaw_of

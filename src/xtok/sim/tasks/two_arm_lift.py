@@ -16,7 +16,7 @@ from xtok.sim.tasks.pairs import HALF, SIGN, grip, handle_pose, in_step, place_o
 from xtok.sim.tasks.stages import NEAR_M
 from xtok.sim.world import World
 
-LIFTED_M, LIFT_M = 0.08, 0.11
+LIFTED_M, LIFT_M = 0.12, 0.15
 GRIP_M = 0.034  # of a handle, over the middle of the pot
 LEVEL = 0.97  # cosine of the tilt that is allowed
 
@@ -67,7 +67,7 @@ class TwoArmLift(Task):
         )
         up = np.array([0.0, 0.0, LIFT_M + 0.2 * style.hover_m])
         lift = {
-            side: Move("", Pose(grasps[side].position_m + up, grasps[side].rotation), CLOSED, speed=0.8 * style.speed)
+            side: Move("", Pose(grasps[side].position_m + up, grasps[side].rotation), CLOSED, speed=0.7 * style.speed)
             for side in sides
         }
         yield Together(subtask("lift", f"{thing} with both hands"), in_step(lift, world))
