@@ -1,9 +1,10 @@
 """Measure the expert of every cell and write src/xtok/sim/suite.json.
 
     python scripts/sim_suite.py --episodes 50 --processes 2
+    python scripts/sim_suite.py --episodes 50 --tasks Handover,Share --arms Panda_UR5e      # the other rows stay
 
 Easy, split "train", seeds from 0, no pictures. Every finished episode is a line in --work, so a killed run goes on
-where it stopped; delete that folder after a change to tasks, experts or physics. 40 cells: about an hour of one core.
+where it stopped; delete that folder after a change to tasks, experts or physics. 75 cells: about two hours of one core.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import multiprocessing
 from importlib.metadata import version
 from pathlib import Path
 
-from xtok.sim.arms import ARMS
+from xtok.sim.arms import ARMS, PAIRS
 from xtok.sim.suite import is_held_out
-from xtok.sim.tasks.names import TASK_NAMES
+from xtok.sim.tasks.names import PAIR_TASKS, SINGLE_TASKS, TASK_NAMES
 
 TARGET = Path(__file__).parents[1] / "src/xtok/sim/suite.json"
 
@@ -57,7 +58,7 @@ def measure(job: tuple[str, str, str, int, Path]) -> str:
         done = episodes_of(path)
     good = sum(row["success"] for row in done.values())
     steps = sum(row["steps"] for row in done.values()) / len(done)
-    return f"{task:10s} {arm:8s} {good}/{len(done)}  {steps:.0f} steps"
+    return f"{task:12s} {arm:11s} {good}/{len(done)}  {steps:.0f} steps"
 
 
 def main() -> None:
@@ -66,27 +67,30 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--level", choices=("easy", "hard"), default="easy", help="hard is printed, never written")
     parser.add_argument("--tasks", default=",".join(TASK_NAMES))
-    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--arms", default=",".join((*ARMS, *PAIRS)))
     parser.add_argument("--work", type=Path, default=Path("out/sim-suite"))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    names = [(task, arm) for task in options.tasks.split(",") for arm in options.arms.split(",")]
+    every = [(task, arm) for task in SINGLE_TASKS for arm in ARMS]
+    every += [(task, pair) for task in PAIR_TASKS for pair in PAIRS]
+    names = [cell for cell in every if cell[0] in options.tasks.split(",") and cell[1] in options.arms.split(",")]
     paths = {name: options.work / f"{options.level}-{'-'.join(name)}.jsonl" for name in names}
     jobs = [(*name, options.level, options.episodes, paths[name]) for name in names]
     with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as pool:
         for line in pool.imap(measure, jobs, chunksize=1):
             print(line, flush=True)
-    if options.level == "hard" or len(names) < len(TASK_NAMES) * len(ARMS):
+    if options.level == "hard":
         return
-    rows = []
+    before = json.loads(TARGET.read_text())["cells"] if TARGET.exists() else []
+    rows = {(row["task"], row["arm"]): row for row in before}
     for task, arm in names:
         done = episodes_of(paths[task, arm])
         seeds = sorted(seed for seed, row in done.items() if row["success"])
         rate = round(len(seeds) / len(done), 4)
-        cell = {"task": task, "arm": arm, "dual": False, "held_out": is_held_out(task, arm)}
-        rows.append({**cell, "expert_success": rate, "episodes": len(done), "seeds": seeds})
+        cell = {"task": task, "arm": arm, "dual": arm in PAIRS, "held_out": is_held_out(task, arm)}
+        rows[task, arm] = {**cell, "expert_success": rate, "episodes": len(done), "seeds": seeds}
     made = {"level": "easy", "split": "train", "robosuite": version("robosuite"), "mujoco": version("mujoco")}
-    lines = ",\n".join(f"    {json.dumps(row)}" for row in rows)
+    lines = ",\n".join(f"    {json.dumps(row)}" for row in (rows[cell] for cell in every if cell in rows))
     TARGET.write_text(f'{{\n  "made": {json.dumps(made)},\n  "cells": [\n{lines}\n  ]\n}}\n')
     print(f"wrote {TARGET}")
 

@@ -35,7 +35,7 @@ def test_list_is_a_table_and_json(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert [set(row) for row in rows] == 4 * [{"task", "arm", "dual", "held_out", "expert_success", "episodes"}]
     assert main(["sim", "list", "--json", str(tmp_path / "cells.json")]) == 0
     assert json.loads((tmp_path / "cells.json").read_text()) == rows
-    assert "Stack       Panda" in capsys.readouterr().out
+    assert "Stack         Panda" in capsys.readouterr().out
 
 
 def test_record_by_task_and_arm(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from sim_kit import PATCHES, ToyFact, toy_environment
 from xtok.sim import questions
-from xtok.sim.ask import Question, ask, middle
+from xtok.sim.ask import PAIR_KINDS, Question, ask, middle
 from xtok.sim.blind import Asked, balanced, controls
+from xtok.sim.facts import PairFact
 from xtok.sim.questions import QuestionRequest, make_questions, mask_from_runs, run_lengths
 
 COLOURS = ("red", "green", "blue")
@@ -64,6 +65,30 @@ def test_answers_are_what_the_scene_is() -> None:
     assert answers("count", "cubes") == {"2"} and answers("count", "red things") == {"1"}
     assert answers("count", "gripper") == {"3"}
     assert answers("colour", "leftmost") == {"red"} and answers("colour", "rightmost") == {"green"}
+
+
+PAIR_FACTS = [
+    PairFact("one", "stick", "red", np.zeros(3), True, ("left", "right"), None),
+    PairFact("two", "stick", "blue", np.zeros(3), False, (), "right"),
+    PairFact("three", "peg", "green", np.zeros(3), True, ("left",), "left"),
+]
+
+
+def test_with_two_arms_answers_say_which_arm() -> None:
+    everything = ask(PAIR_FACTS, MASKS, COLOURS, np.random.default_rng(0))
+    by_kind = {kind: [q for q in everything if q.kind == kind] for kind in PAIR_KINDS}
+    held = {q.answer: q.text for q in by_kind["which_arm"]}
+    assert set(held) == {"both", "left", "neither"}
+    assert "red stick" in held["both"] and "green peg" in held["left"] and "blue stick" in held["neither"]
+    # the left hand holds two things, so only the right one is asked about
+    assert [(q.answer, "right" in q.text) for q in by_kind["arm_holds"]] == [("red stick", True)]
+    assert {(q.answer, next(w for w in ("red", "blue", "green") if w in q.text)) for q in by_kind["whose_side"]} == {
+        ("right", "blue"),
+        ("left", "green"),
+    }
+    assert all(q.answer in q.choices for kind in PAIR_KINDS for q in by_kind[kind])
+    assert not any("the gripper" in q.text for q in everything if q.kind == "held")
+    assert not {q.kind for q in ask(FACTS, MASKS, COLOURS, np.random.default_rng(0))} & set(PAIR_KINDS)  # type: ignore[arg-type]
 
 
 def test_what_is_ambiguous_or_hidden_is_not_asked() -> None:

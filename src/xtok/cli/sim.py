@@ -47,7 +47,7 @@ def names(text: str) -> list[str]:
 
 
 def chosen_cells(tasks: list[str], arms: list[str]) -> tuple[tuple[str, str], ...]:
-    """(task, arm) of the suite, in its order by arm. A combination that was named and is not supported is an error."""
+    """(task, arm or pair) of the suite, in its order by arm. Naming a combination that is not there is an error."""
     from xtok.sim.suite import cells, get_cell
 
     if ALL not in tasks and ALL not in arms:
@@ -91,11 +91,11 @@ def run_list(args: argparse.Namespace) -> None:
     if args.json == "-":
         sys.stdout.write(text)
         return
-    print(f"{'task':<12}{'arm':<10}{'dual':<6}{'held out':<10}{'expert':>8}{'episodes':>10}")
+    print(f"{'task':<14}{'arm':<13}{'dual':<6}{'held out':<10}{'expert':>8}{'episodes':>10}")
     for row in rows:
         marks = ("yes" if row["dual"] else "", "yes" if row["held_out"] else "")
         print(
-            f"{row['task']:<12}{row['arm']:<10}{marks[0]:<6}{marks[1]:<10}"
+            f"{row['task']:<14}{row['arm']:<13}{marks[0]:<6}{marks[1]:<10}"
             f"{row['expert_success']:>8.1%}{row['episodes']:>10}"
         )
     if args.json is not None:

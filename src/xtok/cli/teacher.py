@@ -142,9 +142,12 @@ def run_scenes(args: argparse.Namespace) -> None:
     import xtok.sim  # noqa: F401, chooses what renders before MuJoCo is imported
     from xtok.sim.questions import QuestionRequest, look, scene_specs
     from xtok.sim.suite import cells
+    from xtok.sim.tasks.names import CORPUS_SINGLE_TASKS
     from xtok.sim.workers import run_jobs
 
-    learned = tuple((cell.task, cell.arm) for cell in cells() if not cell.held_out)
+    learned = tuple(
+        (cell.task, cell.arm) for cell in cells(dual=False) if cell.task in CORPUS_SINGLE_TASKS and not cell.held_out
+    )
     request = QuestionRequest(learned, ("easy", "hard"), args.count, "train", args.image_size)
     args.out.mkdir(parents=True, exist_ok=True)
     specs = scene_specs(request, args.count)

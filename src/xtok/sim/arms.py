@@ -1,10 +1,15 @@
-"""The arms of the suite, one entry each: what robosuite calls them, and what an expert must know of their hands."""
+"""The arms of the suite, one entry each: what robosuite calls them, and what an expert must know of their hands. Pairs
+of them at one table.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from math import pi
 
+LEFT, RIGHT = "left", "right"  # sides of arms26; seen from the near edge of the table (x < 0), left is +y
 HELD_OUT_ARM = "Kinova3"  # no tokenizer is ever trained on it
 
 
@@ -31,6 +36,11 @@ class ArmSpec:
     pads: tuple[str, str] = ("left_fingerpad", "right_fingerpad")
     rest_rad: tuple[float, ...] = ()
     camera_behind: bool = False
+
+    @property
+    def arms(self) -> Mapping[str, ArmSpec]:
+        """Side -> arm: a lone arm is on the right side of arms26."""
+        return {RIGHT: self}
 
 
 ARMS: dict[str, ArmSpec] = {
@@ -89,14 +99,60 @@ ARMS: dict[str, ArmSpec] = {
 }
 
 
-def get_arm(name: str) -> ArmSpec:
-    """The arm called `name`.
+@dataclass(frozen=True)
+class Stand:
+    """Where an arm's base is: on the floor at (x, y), from the table's middle, looking along `yaw_rad` (0: along x)."""
+
+    x_m: float
+    y_m: float
+    yaw_rad: float = 0.0
+
+
+FACING = (Stand(0.0, 0.66, -pi / 2), Stand(0.0, -0.66, pi / 2))  # across the table from each other
+
+
+@dataclass(frozen=True)
+class PairSpec:
+    """Two arms at one table. embodiment: of both together, in xtok.actions.embodiments. stands: left, right."""
+
+    name: str
+    left: ArmSpec
+    right: ArmSpec
+    embodiment: str
+    stands: tuple[Stand, Stand] = FACING
+
+    @property
+    def arms(self) -> Mapping[str, ArmSpec]:
+        """Side of arms26 -> arm, in the order in which robosuite has them."""
+        return {LEFT: self.left, RIGHT: self.right}
+
+
+def _pair(left: str, right: str, stands: tuple[Stand, Stand] = FACING) -> PairSpec:
+    embodiment = f"{ARMS[left].embodiment}_{right.lower()}"
+    return PairSpec(f"{left}_{right}", ARMS[left], ARMS[right], embodiment, stands)
+
+
+# Named left_right: gymnasium's ids allow no plus sign.
+PAIRS: dict[str, PairSpec] = {
+    pair.name: pair
+    for pair in (
+        _pair("Panda", "Panda"),
+        _pair("UR5e", "UR5e"),
+        _pair("Panda", "UR5e"),
+        _pair("XArm7", "IIWA"),
+    )
+}
+
+
+def get_arm(name: str) -> ArmSpec | PairSpec:
+    """The arm, or the pair of arms, called `name`.
 
     Raises:
-        ValueError: no such arm; the message lists all.
+        ValueError: neither; the message lists all.
     """
-    if name in ARMS:
-        return ARMS[name]
-    close = get_close_matches(name, ARMS, n=1, cutoff=0.4)
+    known: dict[str, ArmSpec | PairSpec] = {**ARMS, **PAIRS}
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown arm {name!r}{hint} Expected one of {list(ARMS)}")
+    raise ValueError(f"unknown arm {name!r}{hint} Expected one of {list(known)}")

@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from xtok.sim.env import ObjectFact
+from xtok.sim.facts import ObjectFact, PairFact
 
 KINDS = ("point", "side", "beside", "held", "which_held", "count", "colour")
+PAIR_KINDS = ("which_arm", "arm_holds", "whose_side")  # besides, with two arms
 VISIBLE_PIXELS = 20  # of a 128 px picture; what shows less is not asked about
 APART = 5 / 128  # share of the picture's width by which things must lie apart to be left or right of each other
 NOTHING = "nothing"
@@ -31,6 +30,11 @@ SIDE = ("is the {a} left or right of the {b}?", "which side of the {b} is the {a
 BESIDE = ("what is {side} of the {thing}?", "name the thing {side} of the {thing}")
 HELD = ("is the {thing} in the gripper?", "does the robot hold the {thing}?")
 WHICH_HELD = ("which object is held?", "what does the robot hold?")
+HELD_PAIR = ("is the {thing} in a gripper?", "does one of the arms hold the {thing}?")
+WHICH_HELD_PAIR = ("which object is held?", "what do the arms hold?")
+WHICH_ARM = ("which arm holds the {thing}?", "who holds the {thing}, the left arm, the right arm, both or neither?")
+ARM_HOLDS = ("what does the {side} arm hold?", "which object is in the {side} gripper?")
+WHOSE_SIDE = ("which arm is the {thing} nearer to?", "on whose side of the table is the {thing}, left or right?")
 COUNT = ("how many {things} are there?", "count the {things}")
 COLOUR = ("what colour is the {place} object?", "name the colour of the {place} object")
 
@@ -93,11 +97,18 @@ def ask(
         if times[called(f)] == 1
     ]
     all_seen = len(seen) == len(facts)  # else counts, and what is beside, are not in the picture
-    questions = [*_points(things, rng), *_sides(things, size, rng), *_held(things, rng)]
+    pair = [fact for fact in facts if isinstance(fact, PairFact)]
+    questions = [*_points(things, rng), *_sides(things, size, rng), *_held(things, rng, HELD_PAIR if pair else HELD)]
     if all_seen:
-        questions += [*_which_held(facts, rng), *_counts(facts, () if cluttered else colours, rng)]
+        which = WHICH_HELD_PAIR if pair else WHICH_HELD
+        questions += [*_which_held(facts, rng, which), *_counts(facts, () if cluttered else colours, rng)]
         if len(things) == len(facts) and not cluttered:
             questions += [*_beside(things, size, rng), *_colours(things, size, colours, rng)]
+    if pair:
+        named = [fact for fact in pair if any(called(fact) == thing.name for thing in things)]
+        questions += [*_which_arm(named, rng), *_whose_side(named, rng)]
+        if all_seen:
+            questions += _arm_holds(pair, rng)
     return questions
 
 
@@ -130,22 +141,22 @@ def _beside(things: Sequence[_Thing], size: int, rng: np.random.Generator) -> li
     return questions
 
 
-def _held(things: Sequence[_Thing], rng: np.random.Generator) -> list[Question]:
+def _held(things: Sequence[_Thing], rng: np.random.Generator, templates: Sequence[str]) -> list[Question]:
     """Yes of what is held and no of something else, both or neither."""
     held = [thing for thing in things if thing.held]
     free = [thing for thing in things if not thing.held]
     if not held or not free:
         return []
     pair = ((held[0], "yes"), (free[int(rng.integers(len(free)))], "no"))
-    return [Question("held", _say(HELD, rng, thing=thing.name), answer, ("yes", "no")) for thing, answer in pair]
+    return [Question("held", _say(templates, rng, thing=thing.name), answer, ("yes", "no")) for thing, answer in pair]
 
 
-def _which_held(facts: Sequence[ObjectFact], rng: np.random.Generator) -> list[Question]:
+def _which_held(facts: Sequence[ObjectFact], rng: np.random.Generator, templates: Sequence[str]) -> list[Question]:
     held = [called(fact) for fact in facts if fact.held]
     if len(facts) < 2 or len(held) > 1:
         return []
     choices = (*sorted({called(fact) for fact in facts}), NOTHING)
-    return [Question("which_held", _say(WHICH_HELD, rng), held[0] if held else NOTHING, choices)]
+    return [Question("which_held", _say(templates, rng), held[0] if held else NOTHING, choices)]
 
 
 def _counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
@@ -174,3 +185,40 @@ def _colours(things: Sequence[_Thing], size: int, colours: Sequence[str], rng: n
             if colour is not None:
                 questions.append(Question("colour", _say(COLOUR, rng, place=place), colour, tuple(colours)))
     return questions
+
+
+# -- two arms -----------------------------------------------------------------------------------------------------
+
+ARM_ANSWERS = ("left", "right", "both", "neither")
+
+
+def _which_arm(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
+    """Of what is held, and of one thing that is not."""
+    held = [fact for fact in facts if fact.holders]
+    free = [fact for fact in facts if not fact.holders]
+    asked = [*held, *([free[int(rng.integers(len(free)))]] if free else [])]
+    questions = []
+    for fact in asked:
+        answer = "both" if len(fact.holders) == 2 else fact.holders[0] if fact.holders else "neither"
+        questions.append(Question("which_arm", _say(WHICH_ARM, rng, thing=called(fact)), answer, ARM_ANSWERS))
+    return questions
+
+
+def _arm_holds(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
+    """What each arm holds, or nothing."""
+    choices = (*sorted({called(fact) for fact in facts}), NOTHING)
+    questions = []
+    for side in ("left", "right"):
+        held = [called(fact) for fact in facts if side in fact.holders]
+        if len(facts) > 1 and len(held) < 2:
+            answer = held[0] if held else NOTHING
+            questions.append(Question("arm_holds", _say(ARM_HOLDS, rng, side=side), answer, choices))
+    return questions
+
+
+def _whose_side(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
+    return [
+        Question("whose_side", _say(WHOSE_SIDE, rng, thing=called(fact)), fact.nearer, ("left", "right"))
+        for fact in facts
+        if fact.nearer is not None
+    ]

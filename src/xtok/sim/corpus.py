@@ -13,7 +13,7 @@ from typing import Any
 from xtok.sim.arms import HELD_OUT_ARM
 from xtok.sim.recorder import MANIFEST, Request, record
 from xtok.sim.suite import cells
-from xtok.sim.tasks.names import HELD_OUT_TASK
+from xtok.sim.tasks.names import CORPUS_SINGLE_TASKS, HELD_OUT_TASK
 from xtok.whole import write_whole
 
 NAME, CARD = "corpus-single", "README.md"
@@ -28,12 +28,14 @@ SOURCES = (
 
 
 def corpus_request(episodes: int = EPISODES) -> Request:
-    """About `episodes` in all, as many of each supported single-arm cell and level.
+    """About `episodes` in all, as many of each level and single-arm cell of the first eight tasks: the corpus that the
+    shipped weights know stays what it is when the suite grows.
 
     Raises:
         ValueError: fewer episodes than there are cells and levels.
     """
-    supported = tuple(sorted(((cell.task, cell.arm) for cell in cells(dual=False)), key=lambda cell: cell[1]))
+    chosen = [(cell.task, cell.arm) for cell in cells(dual=False) if cell.task in CORPUS_SINGLE_TASKS]
+    supported = tuple(sorted(chosen, key=lambda cell: cell[1]))
     each = round(episodes / (2 * len(supported)))
     if each < 1:
         raise ValueError(f"{episodes} episodes are less than one for each of {len(supported)} cells on two levels")

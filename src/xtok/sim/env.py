@@ -1,4 +1,4 @@
-"""The gymnasium environment of one cell (task, arm): poses in the robot's base frame in, pictures and state out.
+"""The gymnasium environment of one cell (task, arm or pair): poses in each arm's base frame in, pictures and state out.
 
 H frames of a chunk, D = 26 channels of arms26 (a lone arm on the right side), S side of the images in pixels.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import gymnasium
@@ -16,13 +15,14 @@ import torch
 from gymnasium import spaces
 
 from xtok.actions import ARMS26, from_delta, get_embodiment
-from xtok.sim.arms import get_arm
+from xtok.sim.arms import LEFT, RIGHT, get_arm
 from xtok.sim.experts import Expert
+from xtok.sim.facts import ObjectFact, PairFact
 from xtok.sim.geometry import frame_from_pose, pose_from_frame
 from xtok.sim.language import instruction
 from xtok.sim.moves import Style
 from xtok.sim.props import Placement
-from xtok.sim.render import VIEWS, Views
+from xtok.sim.render import PAIR_VIEWS, VIEWS, Views
 from xtok.sim.tasks import get_task
 from xtok.sim.tasks.base import Goal, Scene, Stage
 from xtok.sim.variation import LEVELS, SPLITS, Level, Split, clutter, dress, scene_props, streams, surfaces
@@ -31,21 +31,13 @@ from xtok.sim.world import CONTROL_HZ, Lag, World
 TEXT = spaces.Text(min_length=0, max_length=200, charset=string.ascii_letters + string.digits + " ,.:;'-")
 
 
-@dataclass(frozen=True)
-class ObjectFact:
-    """What is true of a thing now. colour: a word, or None. position_m: [3], base frame. held: by both fingers."""
-
-    name: str
-    kind: str
-    colour: str | None
-    position_m: np.ndarray
-    held: bool
+MIDDLE_M = 0.06  # so far from the middle of the table a thing belongs to no arm
 
 
 class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
     """One cell of the suite.
 
-    An action is a chunk of `horizon` frames of arms26: pose of the grip site in the robot's base frame (metres, 6D
+    An action is a chunk of `horizon` frames of arms26: pose of each grip site in its robot's base frame (metres, 6D
     rotation), gripper 0 closed .. 1 open; the channels that a lone arm lacks are ignored. With action="delta" the chunk
     is relative to the state before it, as xtok.actions.to_delta makes it. A goal that the arm cannot reach in its step
     is pursued in the next ones; `info["lag"]` says how far away it was left.
@@ -76,8 +68,14 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise ValueError(f"horizon {horizon} and image_size {image_size}; expected at least 1 frame and 8 pixels")
         self._task = get_task(task)
         spec = get_arm(arm)
+        if self._task.arms != len(spec.arms):
+            raise ValueError(
+                f"task {task!r} is for {self._task.arms} arm(s), {arm!r} has {len(spec.arms)}; `xtok sim list` shows "
+                "what goes together"
+            )
         self.task, self.arm, self.level = task, arm, level
-        self.views: tuple[str, ...] = VIEWS if views else ()
+        self._all_views = VIEWS if len(spec.arms) == 1 else (*PAIR_VIEWS, "front")
+        self.views: tuple[str, ...] = self._all_views[:3] if views else ()
         self.embodiment = spec.embodiment
         self.mask_D = get_embodiment(spec.embodiment).mask(ARMS26)
         self.max_steps = self._task.max_steps
@@ -129,7 +127,8 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         extra = clutter(self.level, self.world.props, scene.placements, random.look)
         self._placements = {**scene.placements, **extra}
         self.world.reset(self._placements, random.robot)
-        self._style = Style.draw(random.style, self.world.arm.speed)
+        speed = min(hand.arm.speed for hand in self.world.hands.values())
+        self._style = Style.draw(random.style, speed)
         self._stages = self._task.stages(goal)
         self._stage = self._steps = 0
         self._failed = None
@@ -147,8 +146,7 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         commanded_HD = self._absolute(action)
         achieved = []
         for frame_D in commanded_HD:
-            pose, gripper = pose_from_frame(frame_D)
-            self._lag = self.world.advance(pose, gripper)
+            self._lag = self.world.advance({side: pose_from_frame(frame_D, side) for side in self.world.hands})
             achieved.append(self.state_D())
             self._steps += 1
             self._judge()
@@ -186,11 +184,12 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def state_D(self) -> np.ndarray:
         """Proprioception now, float64 [26]: achieved pose in the base frame, measured opening of the gripper."""
-        return frame_from_pose(self.world.hand_in_base(), self.world.opening())
+        frames = [frame_from_pose(hand.in_base(), hand.opening(), side) for side, hand in self.world.hands.items()]
+        return np.sum(frames, axis=0) if len(frames) > 1 else frames[0]
 
     def render_views(self) -> dict[str, np.ndarray]:
-        """uint8 [S, S, 3] for scene, front and wrist, whether or not observations hold them."""
-        return self._renderer().render()
+        """uint8 [S, S, 3] for scene, front and each wrist, whether or not observations hold them."""
+        return self._renderer().render(self._all_views)
 
     def render(self) -> np.ndarray:
         """The scene view, uint8 [S, S, 3]."""
@@ -202,25 +201,32 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         Raises:
             ValueError: no such view.
         """
-        if view not in VIEWS:
-            raise ValueError(f"unknown view {view!r}; expected one of {list(VIEWS)}")
+        if view not in self._all_views:
+            raise ValueError(f"unknown view {view!r}; expected one of {list(self._all_views)}")
         ids = self._renderer().segment(view)
         return {name: np.isin(ids, list(self.world.visible_geoms(name))) for name in self._present()}
 
     def facts(self) -> list[ObjectFact]:
         """What is true of every prop in the scene now."""
-        inverse = self.world.base.inverse()
+        inverse = self.world.of(RIGHT).base.inverse()
         colours = {} if self._scene is None else self._scene.colours
-        return [
-            ObjectFact(
+        found: list[ObjectFact] = []
+        for name in self._present():
+            pose = self.world.pose(name)
+            fact = (
                 name,
                 self.world.props[name].kind,
                 colours.get(name),
-                inverse.compose(self.world.pose(name)).position_m,
+                inverse.compose(pose).position_m,
                 self.world.held(name),
             )
-            for name in self._present()
-        ]
+            if self.world.side is None:
+                y_m = float(pose.position_m[1])
+                nearer = None if abs(y_m) < MIDDLE_M else LEFT if y_m > 0 else RIGHT
+                found.append(PairFact(*fact, self.world.holders(name), nearer))
+            else:
+                found.append(ObjectFact(*fact))
+        return found
 
     def close(self) -> None:
         if self._views is not None:

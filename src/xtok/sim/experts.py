@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import cast
+
 import numpy as np
 
 from xtok.sim.geometry import frame_from_pose, rotvec_from_rotation
-from xtok.sim.moves import OPEN, SETTLE_STEPS, TOLERANCE_M, TOLERANCE_RAD, Move, Style
+from xtok.sim.moves import OPEN, SETTLE_STEPS, TOLERANCE_M, TOLERANCE_RAD, Move, Style, Together
 from xtok.sim.tasks.base import Goal, Task
 from xtok.sim.world import World
 
@@ -20,31 +23,80 @@ class Expert:
 
     def __init__(self, world: World, task: Task, goal: Goal, style: Style) -> None:
         self._world = world
-        self._moves = task.moves(world, goal, style)
+        self._pilots = {side: _Pilot(world.of(side)) for side in world.hands}
+        moves = task.moves(world, goal, style)
+        if world.side is None:
+            self._stages = cast("Iterator[Together]", moves)
+        else:  # a lone arm's moves name their sub-tasks themselves
+            self._stages = iter((Together("", {world.side: cast("Iterator[Move]", moves)}),))
+        self._text = ""
+        self._asked_at = -1
+        self._answer = np.zeros(0)
+        self.done = False
+        self._next_stage()
+
+    @property
+    def subtask(self) -> str:
+        """What the goal that was asked for last belongs to."""
+        return self._text or next(iter(self._pilots.values())).text
+
+    def goal(self) -> np.ndarray:
+        """Absolute goal [26] of the next step: poses in the base frames, grippers 0 closed .. 1 open."""
+        if self._asked_at != self._world.steps:
+            self._asked_at = self._world.steps
+            self._advance()
+            frames = [pilot.frame_D() for pilot in self._pilots.values()]
+            self._answer = np.sum(frames, axis=0) if len(frames) > 1 else frames[0]
+        return self._answer.copy()
+
+    def _advance(self) -> None:
+        while not self.done:
+            for pilot in self._pilots.values():
+                pilot.settle()
+            if any(pilot.busy for pilot in self._pilots.values()):
+                break
+            self._next_stage()
+        for pilot in self._pilots.values():
+            pilot.step()
+
+    def _next_stage(self) -> None:
+        stage = next(self._stages, None)
+        if stage is None:
+            self.done = True
+            return
+        self._text = stage.text
+        for side, moves in stage.moves.items():
+            self._pilots[side].load(moves)
+
+
+class _Pilot:
+    """One hand on its moves. text: sub-task of the last one."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._moves: Iterator[Move] = iter(())
         self._goal = world.hand()
         self._gripper = OPEN
         self._move: Move | None = None
         self._start = self._goal
         self._step = self._steps = 0
         self._waited = self._held = 0
-        self._asked_at = -1
-        self._answer = np.zeros(0)
-        self.subtask = ""
-        self.done = False
+        self.text = ""
+
+    @property
+    def busy(self) -> bool:
+        return self._move is not None
+
+    def load(self, moves: Iterable[Move]) -> None:
+        self._moves = iter(moves)
         self._next_move()
 
-    def goal(self) -> np.ndarray:
-        """Absolute goal [26] of the next step: pose in the base frame, gripper 0 closed .. 1 open."""
-        if self._asked_at != self._world.steps:
-            self._asked_at = self._world.steps
-            self._advance()
-            in_base = self._world.base.inverse().compose(self._goal)
-            self._answer = frame_from_pose(in_base, self._gripper)
-        return self._answer.copy()
-
-    def _advance(self) -> None:
+    def settle(self) -> None:
+        """Go on to the first move that has not ended."""
         while self._move is not None and self._ended(self._move):
             self._next_move()
+
+    def step(self) -> None:
         move = self._move
         if move is None:
             return
@@ -57,6 +109,11 @@ class Expert:
             self._held += 1
         else:
             self._waited += 1
+
+    def frame_D(self) -> np.ndarray:
+        """The goal as a frame [26], other channels 0."""
+        in_base = self._world.base.inverse().compose(self._goal)
+        return frame_from_pose(in_base, self._gripper, self._world.side or "right")
 
     def _ended(self, move: Move) -> bool:
         if move.until is not None and move.until(self._world):
@@ -77,9 +134,8 @@ class Expert:
     def _next_move(self) -> None:
         self._move = next(self._moves, None)
         if self._move is None:
-            self.done = True
             return
         self._start = self._goal
         self._step = self._waited = self._held = 0
         self._steps = self._move.steps(self._start)
-        self.subtask = self._move.text
+        self.text = self._move.text

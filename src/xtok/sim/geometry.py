@@ -88,23 +88,24 @@ def rotation_from_6d(values: np.ndarray) -> np.ndarray:
     )
 
 
-def frame_from_pose(pose: Pose, gripper: float) -> np.ndarray:
-    """A frame [26] of a lone arm: pose in the base frame, gripper 0 closed .. 1 open, other channels 0."""
+def frame_from_pose(pose: Pose, gripper: float, side: str = "right") -> np.ndarray:
+    """A frame [26] of one arm: pose in its base frame, gripper 0 closed .. 1 open, other channels 0."""
     frame_D = np.zeros(ARMS26.width)
-    frame_D[POSITION] = pose.position_m
-    frame_D[ROTATION] = rotation6d(pose.rotation)
-    frame_D[GRIPPER] = gripper
+    frame_D[ARMS26.slices[f"{side}_position"]] = pose.position_m
+    frame_D[ARMS26.slices[f"{side}_rotation"]] = rotation6d(pose.rotation)
+    frame_D[ARMS26.slices[f"{side}_gripper"]] = gripper
     return frame_D
 
 
-def pose_from_frame(frame_D: np.ndarray) -> tuple[Pose, float]:
+def pose_from_frame(frame_D: np.ndarray, side: str = "right") -> tuple[Pose, float]:
     """Inverse of `frame_from_pose`.
 
     Raises:
         ValueError: a 6D rotation that is none.
     """
-    pose = Pose(np.array(frame_D[POSITION], dtype=np.float64), rotation_from_6d(frame_D[ROTATION].astype(np.float64)))
-    return pose, float(frame_D[GRIPPER][0])
+    position_m = np.array(frame_D[ARMS26.slices[f"{side}_position"]], dtype=np.float64)
+    rotation = rotation_from_6d(frame_D[ARMS26.slices[f"{side}_rotation"]].astype(np.float64))
+    return Pose(position_m, rotation), float(frame_D[ARMS26.slices[f"{side}_gripper"]][0])
 
 
 def quaternion_from_rotation(rotation: np.ndarray) -> np.ndarray:

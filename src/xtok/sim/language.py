@@ -58,6 +58,53 @@ SEEN: dict[str, tuple[str, ...]] = {
         "place the cubes in the tray in this order: {first}, {second}, {third}",
         "first put away the {first} cube, next the {second} cube, last the {third} cube",
     ),
+    "Tower": (
+        "build a tower: the {bottom} cube below, the {middle} cube in the middle, the {top} cube on top",
+        "stack the {middle} cube on the {bottom} cube and the {top} cube on the {middle} cube",
+        "put the {middle} cube on the {bottom} one, then the {top} cube on the {middle} one",
+        "make a tower of {bottom}, {middle} and {top} from bottom to top",
+    ),
+    "PressOrder": (
+        "press the {first} button, then the {second} button, then the {third} button",
+        "press the buttons in this order: {first}, {second}, {third}",
+        "push first the {first} button, next the {second} button, last the {third} button",
+        "press {first}, {second} and {third} one after the other",
+    ),
+    "Serve": (
+        "{first} into the {first_bin} bin, then {second} into the {second_bin} bin, then press the {colour} button",
+        "put first the {first} in the {first_bin} bin, next the {second} in the {second_bin} bin, press {colour} last",
+        "place {first} in the {first_bin} bin, {second} in the {second_bin} bin, and push the {colour} button",
+    ),
+    "TwoArmLift": (
+        "lift the {colour} pot with both hands",
+        "pick up the {colour} pot by its two handles",
+        "raise the {colour} pot with both arms and keep it level",
+        "take both handles of the {colour} pot and lift it",
+    ),
+    "Handover": (
+        "hand the {colour} stick over to the other arm",
+        "pass the {colour} stick from one arm to the other",
+        "lift the {colour} stick and give it to the other arm",
+        "let the other arm take the {colour} stick",
+    ),
+    "TwoArmInsert": (
+        "hold up the {colour} paddle and put the {peg} peg into it",
+        "insert the {peg} peg into the {colour} paddle in the air",
+        "lift the {peg} peg and the {colour} paddle and put one into the other",
+        "with one arm hold the {colour} paddle, with the other put the {peg} peg into it",
+    ),
+    "Transport": (
+        "bring the {colour} cube from the crate to the {bin} bin",
+        "take the {colour} cube out of the crate and pass it on into the {bin} bin",
+        "move the {colour} cube over the pad to the {bin} bin",
+        "get the {colour} cube across the table into the {bin} bin",
+    ),
+    "Share": (
+        "put the {left} cube into the left tray and the {right} cube into the right tray",
+        "the left arm takes the {left} cube, the right arm takes the {right} cube",
+        "give the {left} cube to the left arm and the {right} cube to the right arm",
+        "sort the cubes: {left} to the left, {right} to the right",
+    ),
 }
 UNSEEN: dict[str, tuple[str, ...]] = {
     "Lift": (
@@ -100,6 +147,46 @@ UNSEEN: dict[str, tuple[str, ...]] = {
         "clean up in the order {first}, {second}, {third}",
         "start with the {first} cube, go on with the {second} one and end with the {third} one, all into the tray",
     ),
+    "Tower": (
+        "the {bottom} cube should carry the {middle} cube, and that one the {top} cube",
+        "pile up the cubes, {top} above {middle} above {bottom}",
+        "a tower with {bottom} at its foot, {middle} next and {top} at its tip",
+    ),
+    "PressOrder": (
+        "hit the buttons in the order {first}, {second}, {third}",
+        "start with the {first} button, go on with the {second} one and end with the {third} one",
+        "the {third} button comes last, the {first} one first, the {second} one between them",
+    ),
+    "Serve": (
+        "serve {first} in the {first_bin} bin, after it {second} in the {second_bin} bin, and ring the {colour} button",
+        "the {first_bin} bin gets the {first}, then the {second_bin} bin the {second}, then hit the {colour} button",
+        "begin with {first} for the {first_bin} bin, then {second} for {second_bin}, end with the {colour} button",
+    ),
+    "TwoArmLift": (
+        "the {colour} pot should leave the table, held at both ends",
+        "grab the {colour} pot on both sides and hoist it",
+        "use two arms to get the {colour} pot up in the air",
+    ),
+    "Handover": (
+        "the other arm should end up with the {colour} stick",
+        "swap hands on the {colour} stick",
+        "one arm picks the {colour} stick and the second one receives it",
+    ),
+    "TwoArmInsert": (
+        "the {peg} peg goes into the {colour} paddle while both are off the table",
+        "fit the {peg} peg in the hole of the lifted {colour} paddle",
+        "join the {peg} peg and the {colour} paddle above the table",
+    ),
+    "Transport": (
+        "the {colour} cube belongs on the far side, in the {bin} bin",
+        "relay the {colour} cube: from its crate over the pad into the {bin} bin",
+        "deliver the {colour} cube to the {bin} bin with the help of both arms",
+    ),
+    "Share": (
+        "the {left} cube is for the left side and the {right} cube for the right side",
+        "divide the cubes, {left} for the left arm and {right} for the right arm",
+        "left gets {left}, right gets {right}",
+    ),
 }
 SUBTASKS: dict[str, str] = {
     "reach": "reach for the {thing}",
@@ -110,6 +197,8 @@ SUBTASKS: dict[str, str] = {
     "press": "press the {thing}",
     "turn": "turn the {thing} to the {where}",
     "insert": "insert the {thing} into the {where}",
+    "take_over": "take over the {thing} with the other arm",
+    "let_go": "let the other arm have the {thing}",
 }
 
 

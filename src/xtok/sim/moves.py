@@ -5,7 +5,7 @@ All poses are in the world frame, lengths in metres, steps are control steps of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,7 +57,8 @@ class Move:
     """Go to a pose with the gripper commanded to `gripper`, then hold for `hold` steps.
 
     over_m: world height of the way (up, across, down), or None for a straight one. precise: its end counts only
-    when the arm is close to it. until: ends the move early.
+    when the arm is close to it. until: ends the move early. least_steps: it takes no fewer, so that two arms that carry
+    one thing keep step.
     """
 
     text: str
@@ -69,6 +70,7 @@ class Move:
     precise: bool = False
     hold: int = 0
     until: Callable[[World], bool] | None = None
+    least_steps: int = 1
 
     def steps(self, start: Pose) -> int:
         """Control steps of the way from `start`."""
@@ -79,7 +81,7 @@ class Move:
         turn = float(np.linalg.norm(rotvec_from_rotation(self.to.rotation @ start.rotation.T)))
         seconds = max(across / (SPEED_M_S * self.speed), turn / TURN_RAD_S)
         # short ways need time to start and stop as well
-        return max(1, round(CONTROL_HZ * (seconds + (0.15 if across > 0.004 or turn > 0.04 else 0.0))))
+        return max(self.least_steps, round(CONTROL_HZ * (seconds + (0.15 if across > 0.004 or turn > 0.04 else 0.0))))
 
     def at(self, start: Pose, share: float) -> Pose:
         """Pose after `share` (0..1) of the way from `start`, eased at both ends."""
@@ -107,6 +109,17 @@ class Move:
         return side * (self.bulge_m * min(1.0, length / 0.2) * (4.0 * eased * (1.0 - eased)) ** 2)
 
 
+@dataclass(frozen=True)
+class Together:
+    """A stage of two arms: each makes its own moves, and the stage ends when both have. text: its sub-task line.
+
+    moves: side -> moves; a side that is not named stays where it is.
+    """
+
+    text: str
+    moves: Mapping[str, Iterable[Move]]
+
+
 def _ease(share: float) -> float:
     """Smooth start and stop: 10 s^3 - 15 s^4 + 6 s^5."""
     return share**3 * (10.0 - 15.0 * share + 6.0 * share**2)
@@ -131,11 +144,11 @@ def grasp_pose(world: World, name: str, style: Style) -> Pose:
     if prop.symmetry_rad == 0.0:
         yaw = style.yaw_rad
     else:
-        yaw = nearest_turn(yaw_of(pose.rotation), prop.symmetry_rad) + 0.15 * style.yaw_rad
+        yaw = nearest_turn(yaw_of(pose.rotation) - world.yaw_rad, prop.symmetry_rad) + 0.15 * style.yaw_rad
     rotation = turned(world.down, yaw)
     lowest = pose.position_m[2] - prop.foot_m
     grip = max(prop.grip_m + style.deeper_m, world.arm.tip_m + 0.005)
-    along = turned(np.eye(3), yaw)[:, 0] * (style.grasp_m if prop.symmetry_rad else 0.0)
+    along = turned(np.eye(3), yaw + world.yaw_rad)[:, 0] * (style.grasp_m if prop.symmetry_rad else 0.0)
     return Pose(np.array([pose.position_m[0], pose.position_m[1], lowest + grip]) + along, rotation)
 
 

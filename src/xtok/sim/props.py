@@ -39,13 +39,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Joint:
-    """The one joint of a fixture's moving part."""
+    """The one joint of a fixture's moving part. weightless: its part does not sink, however weak the joint."""
 
     kind: Literal["slide", "hinge"]
     range: tuple[float, float]  # m or rad
     stiffness: float
     damping: float
     frictionloss: float = 0.0
+    weightless: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,11 +156,13 @@ def socket(name: str, clearance_m: float = 0.006) -> Prop:
     return Prop(name, "socket", tuple(parts), False, tall, 1.42 * outer)
 
 
-def button(name: str) -> Prop:
-    """A round button on a grey foot; its joint is 0 at rest and -0.014 pressed down."""
+def button(name: str, stays: bool = False) -> Prop:
+    """A round button on a grey foot; its joint is 0 at rest and -0.014 pressed down. stays: it stays down."""
     foot = (Part("cylinder", (0.040, 0.010), at=(0, 0, 0.010), painted=False),)
     cap = (Part("cylinder", (0.028, 0.012), at=(0, 0, 0.030), density=300.0),)
     joint = Joint("slide", (-0.014, 0.0), stiffness=120.0, damping=4.0)
+    if stays:
+        joint = Joint("slide", (-0.014, 0.0), stiffness=0.0, damping=4.0, frictionloss=1.5, weightless=True)
     return Prop(name, "button", foot, False, 0.042, 0.042, moving=cap, joint=joint)
 
 
@@ -172,6 +175,55 @@ def lever(name: str) -> Prop:
     )
     joint = Joint("hinge", (-1.4, 1.4), stiffness=0.0, damping=0.12, frictionloss=0.03)
     return Prop(name, "lever", foot, False, 0.056, 0.035, moving=arm, joint=joint)
+
+
+POST_M = 0.125  # of handles that stand up, from the middle of their pot or paddle
+STICK_M = 0.105  # half the length of a stick
+
+
+def pot(name: str) -> Prop:
+    """An open box with an upright handle at both ends, for two hands; its handles lie along y."""
+    x, y, wall, thick = 0.065, 0.080, 0.034, 0.004
+    parts = [Part("box", (x, y, 0.003), at=(0, 0, -0.017), density=150.0)]
+    for sign in (-1, 1):
+        parts += [
+            Part("box", (thick, y, wall / 2), at=(sign * (x - thick), 0, wall / 2 - 0.020), density=150.0),
+            Part("box", (x, thick, wall / 2), at=(0, sign * (y - thick), wall / 2 - 0.020), density=150.0),
+            Part("box", (0.012, 0.022, 0.006), at=(0, sign * (y + 0.022), -0.004), density=150.0),
+            _post(sign * POST_M, foot_m=0.020),
+        ]
+    return Prop(name, "pot", tuple(parts), True, 0.072, POST_M + 0.014, foot_m=0.020, inner_m=x - 2 * thick)
+
+
+def paddle(name: str, clearance_m: float = 0.007) -> Prop:
+    """A square hole with a floor for `peg`, and an upright handle along y to hold it by."""
+    inner, thick, tall = 0.016 + clearance_m, 0.006, 0.030
+    outer = inner + 2 * thick
+    parts = [Part("box", (outer, outer, 0.0015), at=(0, 0, 0.0015 - tall / 2), painted=False, rgb=(0.08, 0.08, 0.08))]
+    for sign in (-1, 1):
+        parts.append(Part("box", (thick, outer, tall / 2), at=(sign * (inner + thick), 0, 0), density=200.0))
+        parts.append(Part("box", (inner, thick, tall / 2), at=(0, sign * (inner + thick), 0), density=200.0))
+    beam = POST_M - outer
+    parts.append(Part("box", (0.010, beam / 2, 0.008), at=(0, outer + beam / 2, -0.004), density=150.0))
+    parts.append(_post(POST_M, foot_m=tall / 2))
+    return Prop(name, "paddle", tuple(parts), True, 0.072, POST_M + 0.014, foot_m=tall / 2)
+
+
+def _post(y_m: float, foot_m: float) -> Part:
+    """A handle of 28 mm square, 72 mm tall."""
+    return Part("box", (0.014, 0.014, 0.036), at=(0, y_m, 0.036 - foot_m), density=150.0)
+
+
+def stick(name: str) -> Prop:
+    """Long enough for a hand at each end; it lies along x."""
+    part = Part("box", (STICK_M, 0.014, 0.014), density=250.0)
+    return Prop(name, "stick", (part,), True, 0.028, STICK_M, foot_m=0.014, grip_m=0.014, symmetry_rad=float(np.pi))
+
+
+def pad(name: str, radius_m: float = 0.05) -> Prop:
+    """A flat disc to put things on."""
+    part = Part("cylinder", (radius_m, 0.002), at=(0, 0, 0.002))
+    return Prop(name, "pad", (part,), False, 0.004, radius_m)
 
 
 def to_mjcf(prop: Prop, parked_m: tuple[float, float, float]) -> ET.Element:
@@ -198,6 +250,8 @@ def to_mjcf(prop: Prop, parked_m: tuple[float, float, float]) -> ET.Element:
             "frictionloss": str(joint.frictionloss),
         }
         ET.SubElement(inner, "joint", attributes)
+        if joint.weightless:
+            inner.set("gravcomp", "1")
         for index, part in enumerate(prop.moving, start=len(prop.parts)):
             inner.extend(_geoms(prop, index, part))
     return body

@@ -1,4 +1,4 @@
-"""Three views of a world, rendered by a mujoco.Renderer of our own with everything off that costs and shows little.
+"""The views of a world, rendered by a mujoco.Renderer of our own with everything off that costs and shows little.
 
 S side of the square images, pixels.
 """
@@ -14,14 +14,25 @@ import mujoco
 import numpy as np
 
 from xtok.sim.geometry import look_at, quaternion_from_rotation
-from xtok.sim.world import WRIST_CAMERA
 
-VIEWS = ("scene", "front", "wrist")
-CAMERAS = {"scene": "scene", "front": "front", "wrist": WRIST_CAMERA}
+VIEWS = ("scene", "front", "wrist")  # of an episode with one arm
+PAIR_VIEWS = ("scene", "left_wrist", "right_wrist")  # with two
+CAMERAS = {
+    "scene": "scene",
+    "front": "front",
+    "wrist": "robot0_eye_in_hand",
+    "left_wrist": "robot0_eye_in_hand",
+    "right_wrist": "robot1_eye_in_hand",
+}
 # eye and the point it looks at, m, world; the middle of the table is (0, 0, .8)
-EYES: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
+Eyes = dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
+EYES: Eyes = {
     "scene": ((0.56, -0.42, 1.34), (0.0, 0.0, 0.85)),
     "front": ((0.72, 0.0, 1.22), (0.0, 0.0, 0.86)),
+}
+PAIR_EYES: Eyes = {
+    "scene": ((-0.86, -0.20, 1.38), (0.0, 0.0, 0.85)),  # from where left is the left arm
+    "front": ((-0.98, 0.0, 1.22), (0.0, 0.0, 0.87)),
 }
 _OFF = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION, mujoco.mjtRndFlag.mjRND_SKYBOX)
 _SEEN_GROUP = 1  # visual geoms

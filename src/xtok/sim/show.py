@@ -18,8 +18,8 @@ from xtok.sim.workers import EpisodeSpec, environment
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split
 
-VIEWS = ("scene", "front", "wrist")
-MOMENTS = (("scene", 0.0), ("scene", 0.5), ("scene", 1.0), ("front", 0.5), ("wrist", 0.5))  # columns of the sheet
+VIEWS = 3  # of an episode: the scene first
+MOMENTS = ((0, 0.0), (0, 0.5), (0, 1.0), (1, 0.5), (2, 0.5))  # columns of the sheet: number of the view, when
 ROWS_A_PAGE = 20
 FILM_STEP = 2  # every other frame: twice as fast as life
 LABEL_PIXELS = 14
@@ -38,7 +38,7 @@ def show(
 ) -> list[Path]:
     """One expert episode of each cell and level into sheet-01.jpg, ... and film.mp4 in `out`; returns their paths.
 
-    A row of the sheet: scene at the start, half-way and at the end; front and wrist half-way.
+    A row of the sheet: scene at the start, half-way and at the end; front and wrist (with two arms: both wrists) then.
 
     Raises:
         ValueError: an odd or tiny image size, an unknown cell.
@@ -46,11 +46,11 @@ def show(
     out.mkdir(parents=True, exist_ok=True)
     unfinished = out / ".film.mp4.tmp"
     rows: list[np.ndarray] = []
-    with film_writer(unfinished, 20, (image_size, len(VIEWS) * image_size)) as film:
+    with film_writer(unfinished, 20, (image_size, VIEWS * image_size)) as film:
         for spec in (EpisodeSpec(task, arm, level, split, seed) for task, arm in cells for level in levels):
             pictures, title = _episode(spec, image_size)
             for picture in pictures[::FILM_STEP]:
-                film.add(np.concatenate([picture[view] for view in VIEWS], axis=1))
+                film.add(np.concatenate(list(picture.values()), axis=1))
             rows.append(_row(pictures, title))
             progress(1)
     paths = [out / "film.mp4"]
@@ -72,13 +72,13 @@ def _episode(spec: EpisodeSpec, image_size: int) -> tuple[list[Pictures], str]:
         over = terminated or truncated
     end = "success" if info["success"] else "failed"
     title = f"{spec.task} {spec.arm} {spec.level}: {env.instruction} ({end}, {len(pictures) - 1} steps)"
-    return [{view: picture[view] for view in VIEWS} for picture in pictures], title
+    return [{view: picture[view] for view in env.views} for picture in pictures], title
 
 
 def _row(pictures: Sequence[Pictures], title: str) -> np.ndarray:
     """uint8 [S + label, columns * S, 3]."""
     last = len(pictures) - 1
-    strip = np.concatenate([pictures[round(moment * last)][view] for view, moment in MOMENTS], axis=1)
+    strip = np.concatenate([list(pictures[round(when * last)].values())[view] for view, when in MOMENTS], axis=1)
     label = Image.new("RGB", (strip.shape[1], LABEL_PIXELS), "white")
     ImageDraw.Draw(label).text((4, 1), title, fill="black")
     return np.concatenate([np.asarray(label), strip])

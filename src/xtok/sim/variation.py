@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from xtok.sim.props import Part, Placement, Prop
-from xtok.sim.render import EYES, aim
+from xtok.sim.render import EYES, PAIR_EYES, aim
 from xtok.sim.tasks.base import scatter
 from xtok.sim.world import World
 
@@ -101,9 +101,9 @@ def dress(world: World, level: Level, split: Split, rng: np.random.Generator) ->
     head.specular[:] = 0.0  # no glare on what the wrist camera looks at
     head.ambient[:] = 0.35
     head.diffuse[:] = 0.35
-    world.turn_wrist_camera()
+    world.turn_wrist_cameras()
     hard = level == "hard"
-    for view, (eye, target) in EYES.items():
+    for view, (eye, target) in (PAIR_EYES if world.side is None else EYES).items():
         shift, turn = (rng.uniform(-EYE_MOVES_M, EYE_MOVES_M, 3), rng.uniform(-TARGET_MOVES_M, TARGET_MOVES_M, 3))
         aim(model, view, np.array(eye) + hard * shift, np.array(target) + hard * turn)
     if not hard:

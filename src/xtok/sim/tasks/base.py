@@ -16,7 +16,7 @@ import numpy as np
 from xtok.sim.props import COLOURS, Placement, Prop
 
 if TYPE_CHECKING:
-    from xtok.sim.moves import Move, Style
+    from xtok.sim.moves import Move, Style, Together
     from xtok.sim.world import World
 
 FREE_GAP_M = 0.012  # least distance between neighbours on the table
@@ -50,10 +50,11 @@ class Stage:
 class Task(ABC):
     """One kind of task. Stateless: an episode's state lives in the world, its choices in Scene and Goal.
 
-    max_steps: of an episode, at 20 Hz.
+    max_steps: of an episode, at 20 Hz. arms: how many it takes.
     """
 
     name: ClassVar[str]
+    arms: ClassVar[int] = 1
     max_steps: ClassVar[int]
 
     @abstractmethod
@@ -73,8 +74,10 @@ class Task(ABC):
         """What went wrong beyond repair (the wrong thing was placed, pressed, turned), or None."""
 
     @abstractmethod
-    def moves(self, world: World, goal: Goal, style: Style) -> Iterator[Move]:
-        """The expert's way through the task. Each move is made when the last one has ended, from the world as it is."""
+    def moves(self, world: World, goal: Goal, style: Style) -> Iterator[Move] | Iterator[Together]:
+        """The expert's way through the task: moves, or with two arms what both do in each stage. Each is made when the
+        last one has ended, from the world as it is.
+        """
 
 
 def scatter(

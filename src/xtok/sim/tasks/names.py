@@ -2,5 +2,8 @@
 
 from __future__ import annotations
 
-TASK_NAMES = ("Lift", "Stack", "PickPlace", "Press", "Turn", "Insert", "Sort", "Tidy")
+CORPUS_SINGLE_TASKS = ("Lift", "Stack", "PickPlace", "Press", "Turn", "Insert", "Sort", "Tidy")  # of `xtok sim corpus`
+SINGLE_TASKS = (*CORPUS_SINGLE_TASKS, "Tower", "PressOrder", "Serve")
+PAIR_TASKS = ("TwoArmLift", "Handover", "TwoArmInsert", "Transport", "Share")
+TASK_NAMES = SINGLE_TASKS + PAIR_TASKS
 HELD_OUT_TASK = "Insert"  # no tokenizer is ever trained on it

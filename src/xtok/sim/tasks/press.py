@@ -50,15 +50,15 @@ class Press(Task):
         yield from press(world, style, name, f"{goal.words['colour']} button")
 
 
-def press(world: World, style: Style, name: str, thing: str) -> Iterator[Move]:
-    """Close the fingers, come from above, push down and leave."""
+def press(world: World, style: Style, name: str, thing: str, reach_text: str | None = None) -> Iterator[Move]:
+    """Close the fingers, come from above, push down and leave. reach_text: line of the way there, if another."""
     rotation = turned(world.down, style.yaw_rad)
     top = world.position(name) + np.array([style.grasp_m, -style.grasp_m, TOP_M + world.arm.tip_m])
     above = Pose(top + np.array([0.0, 0.0, 0.035]), rotation)
     over = max(world.table_top_m + style.hover_m + 0.03, float(above.position_m[2]) + 0.02)
     down = Pose(top - np.array([0.0, 0.0, 0.020]), rotation)
     yield Move(
-        subtask("reach", thing), above, CLOSED, over_m=over, speed=style.speed, bulge_m=style.bulge_m,
+        reach_text or subtask("reach", thing), above, CLOSED, over_m=over, speed=style.speed, bulge_m=style.bulge_m,
         hold=style.pause,
     )  # fmt: skip
     yield Move(

@@ -41,7 +41,7 @@ class Stack(Task):
             reached(top, thing),
             grasped(top, thing),
             lifted(top, thing),
-            Stage(subtask("place_on", thing, where), lambda world: _stacked(world, top, bottom)),
+            Stage(subtask("place_on", thing, where), lambda world: stacked(world, top, bottom)),
         )
 
     def failed(self, world: World, goal: Goal) -> str | None:
@@ -61,6 +61,7 @@ class Stack(Task):
         yield from place(world, style, top, onto, subtask("place_on", thing, where))
 
 
-def _stacked(world: World, top: str, bottom: str) -> bool:
+def stacked(world: World, top: str, bottom: str) -> bool:
+    """Whether a cube lies on another, let go of."""
     offset = world.position(top) - world.position(bottom)
     return bool(np.hypot(*offset[:2]) < 0.75 * SIDE_M) and abs(offset[2] - SIDE_M) < 0.008 and at_rest(world, top)

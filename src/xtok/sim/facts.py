@@ -1,0 +1,30 @@
+"""What is true of the things in a scene, for questions with exact answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ObjectFact:
+    """What is true of a thing now. colour: a word, or None. position_m: [3], base frame (of two arms: the right one's).
+    held: by both fingers of a hand.
+    """
+
+    name: str
+    kind: str
+    colour: str | None
+    position_m: np.ndarray
+    held: bool
+
+
+@dataclass(frozen=True)
+class PairFact(ObjectFact):
+    """With two arms, besides: holders: sides of the arms that hold it. nearer: the arm on whose side of the table it
+    is, or None where it is too near the middle to say.
+    """
+
+    holders: tuple[str, ...]
+    nearer: str | None
