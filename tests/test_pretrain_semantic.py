@@ -26,7 +26,7 @@ from xtok.pretrain import checkpoint, loop
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.loop import Trainer, begin_run, resume_run, train
 from xtok.pretrain.recipe import Mam
-from xtok.pretrain.semantic import known_episodes, semantic_heads, semantic_losses
+from xtok.pretrain.semantic import known_episodes, quiet_loss, semantic_heads, semantic_losses
 from xtok.semantics.align import load_heads
 from xtok.semantics.cotemporal import look_up
 from xtok.semantics.extract import finish, plan, write_shard
@@ -229,6 +229,16 @@ def test_masked_codes_alone_can_teach_the_extra_dimensions(start: Path, tmp_path
     weight = trainer.codec.encoder.out.weight
     assert weight[-EXTRA:].any()
     assert not weight[:-EXTRA].any()
+
+
+def test_what_nobody_taught_keeps_quiet() -> None:
+    h_BMC = torch.zeros(3, 2, 6)
+    h_BMC[..., -2:] = torch.tensor([0.3, 0.4])  # of length .5
+    valid_BM = torch.tensor([[True, True], [False, False], [False, True]])
+    assert float(quiet_loss(h_BMC, 2, 0.5, valid_BM)) == pytest.approx(1.0)
+    h_BMC[1] = 0  # the one that nothing was seen of
+    assert float(quiet_loss(h_BMC, 2, 0.5, valid_BM)) == 0
+    assert float(quiet_loss(h_BMC, 2, 0.5, valid_BM | True)) == 0
 
 
 def test_before_training_the_extra_dimensions_are_zero_and_cost_nothing(start: Path) -> None:

@@ -32,6 +32,7 @@ WEIGHTS: Mapping[str, float] = {
     "predict": 0.2,
     "words_global": 0.125,  # ours, decision 0009: as L_align, beside words alone
     "words_local": 0.125,
+    "quiet": 1.0,  # ours: nothing is said where nothing is taught
 }
 
 

@@ -21,6 +21,7 @@ _SEMANTIC = {
     "align": ("align_global", "align_local"),
     "predict": ("predict",),
     "words": ("words_global", "words_local"),
+    "quiet": ("quiet",),
 }
 _SEMANTIC_KEYS = frozenset(key for keys in _SEMANTIC.values() for key in keys)
 
@@ -36,6 +37,8 @@ class Recipe:
     align, predict: the heads that look at a teacher's features (--features). semantics_start: share of the steps before
     they begin; semantics_ramp: share over which their weights then grow.
     words: one more alignment, of q0's dimensions without motion alone with the words alone (not METHOD's).
+    quiet: q0's dimensions without motion are drawn to zero in chunks that no teacher has seen: else what the encoder
+    happens to say of them would cost codes and tell nothing.
     reach: how far the gradient of align and predict goes: q0's dimensions without motion ("extra"), all of h
     ("latents": METHOD), or "nothing" (the heads alone learn). head_sees: what of h the head of align looks at.
     same_text: see `alignment_losses`. text_weight: .5 METHOD; 0 image-only, 1 text-only teacher.
@@ -69,6 +72,7 @@ class Recipe:
     align: bool = False
     predict: bool = False
     words: bool = False
+    quiet: bool = False
     semantics_start: float = 0.0
     semantics_ramp: float = 0.1
     reach: Reach = "extra"
@@ -113,8 +117,8 @@ class Recipe:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {allowed}")
-        if self.words and not self.codec.intent_extra:
-            raise ValueError("words are aligned with q0's dimensions without motion: codec.intent_extra is 0")
+        if (self.words or self.quiet) and not self.codec.intent_extra:
+            raise ValueError("words and quiet are about q0's dimensions without motion: codec.intent_extra is 0")
         if (self.align or self.predict) and not self.codec.intent_extra and "extra" in (self.reach, self.head_sees):
             raise ValueError(
                 "reach or head_sees is 'extra' and codec.intent_extra is 0; give dimensions, or both as 'latents'"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xtok.actions.types import slots
@@ -75,7 +75,7 @@ def semantic_heads(
 def semantic_losses(
     recipe: Recipe, codec: Codec, heads: nn.ModuleDict, output: CodecOutput, origins: Origins, seen: CoTemporal
 ) -> dict[str, Tensor]:
-    """Those of `align_global`, `align_local`, `words_global`, `words_local` and `predict` that there are heads for."""
+    """Those of `align_global`, `align_local`, `words_global`, `words_local`, `predict`, `quiet` that are wanted."""
     losses: dict[str, Tensor] = {}
     extra = codec.config.intent_extra
     horizon = output.motion_BTK.shape[1]
@@ -86,11 +86,22 @@ def semantic_losses(
             assert isinstance(head, Alignment)
             found = alignment_losses(head, reached(output.h_BMC, reach, extra), seen.slots, episode_B, recipe.same_text)
             losses |= {key.replace("align", name): loss for key, loss in found.items()}
+    if recipe.quiet:
+        losses["quiet"] = quiet_loss(output.h_BMC, extra, codec.config.intent_extra_scale, seen.slots.valid_BM)
     if "predict" in heads:
         predictor = heads["predict"]
         assert isinstance(predictor, NextFrame)
         losses["predict"] = next_frame_loss(predictor, reached(output.z_BMX, recipe.reach, extra), horizon, seen.after)
     return losses
+
+
+def quiet_loss(
+    h_BMC: Float[Tensor, "B M C"], extra: int, scale: float, valid_BM: Bool[Tensor, "B M"]
+) -> Float[Tensor, ""]:
+    """Mean squared length of the extra dimensions, in units of their limit, over chunks of which nothing was seen."""
+    unseen_B = ~valid_BM.any(dim=1)
+    size_B = (h_BMC[..., -extra:] / scale).square().sum(dim=-1).mean(dim=1)
+    return torch.where(unseen_B, size_B, 0.0).sum() / unseen_B.sum().clamp_min(1)
 
 
 def intents(codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> CodecOutput:
