@@ -180,8 +180,8 @@ def test_counting_goes_on_after_a_stop(folders: list[Path], corpus: Path, tmp_pa
 
 def test_a_corpus_can_be_packed_again(corpus: Path, tmp_path: Path) -> None:
     with SMALL:
-        again = pack([corpus / "ur5e", corpus / "panda", corpus / "more"], tmp_path / "again", statistics=False)
-        same = pack([corpus], tmp_path / "same", statistics=False)
+        again = pack([corpus / "ur5e", corpus / "panda", corpus / "more"], tmp_path / "again")
+        same = pack([corpus], tmp_path / "same")
     assert same.digest == json.loads((corpus / "pack.json").read_text())["digest"] != again.digest
     assert sorted(again.source_digests) == sorted(same.source_digests)
 
