@@ -36,7 +36,6 @@ from xtok.pretrain.semantic import (
     fit_substitute,
     intents,
     known_episodes,
-    reached,
     semantic_heads,
     semantic_losses,
 )
@@ -216,8 +215,6 @@ class Trainer:
         losses: dict[str, Tensor] = {}
         if recipe.learns == "extra":
             output = intents(self.codec, motion_BTK, setting)
-            intent_BMC = reached(output.intent_BMC, "extra", self.codec.config.intent_extra)
-            output = replace(output, intent_BMC=intent_BMC)  # masked codes, too, bend no motion
         else:
             with still_books(self.codec) if recipe.learns == "decoder" else nullcontext():
                 output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))

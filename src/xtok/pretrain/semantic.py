@@ -105,10 +105,11 @@ def quiet_loss(
 
 
 def intents(codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> CodecOutput:
-    """q0 and what it means by itself, without details and decoder; gradients as in the codec's own training pass."""
+    """q0 and what it means by itself, without details and decoder; gradients reach q0's extra dimensions alone."""
     h_BMC = codec.latents(motion_BTK, setting)
     coarse = codec.quantize_intent(h_BMC.float(), setting)
     intent_BMC = h_BMC + (coarse.latents_NC.view_as(h_BMC).to(h_BMC.dtype) - h_BMC).detach()
+    intent_BMC = reached(intent_BMC, "extra", codec.config.intent_extra)
     motion_BTK = codec.decode(coarse.codes_NQ.view(*h_BMC.shape[:2], 1), setting)
     z_BMX = torch.cat([frames_to_slots(motion_BTK), intent_BMC], dim=-1).float()
     codes_BMQ = coarse.codes_NQ.view(*h_BMC.shape[:2], -1)

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from xtok.data.video_write import film_writer
 from xtok.sim.workers import EpisodeSpec, environment
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split
@@ -43,18 +44,15 @@ def show(
     Raises:
         ValueError: an odd or tiny image size, an unknown cell.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    unfinished = out / ".film.mp4.tmp"
+    paths = [out / "film.mp4"]
     rows: list[np.ndarray] = []
-    with film_writer(unfinished, 20, (image_size, VIEWS * image_size)) as film:
+    with file_whole(paths[0]) as draft, film_writer(draft, 20, (image_size, VIEWS * image_size)) as film:
         for spec in (EpisodeSpec(task, arm, level, split, seed) for task, arm in cells for level in levels):
             pictures, title = _episode(spec, image_size)
             for picture in pictures[::FILM_STEP]:
                 film.add(np.concatenate(list(picture.values()), axis=1))
             rows.append(_row(pictures, title))
             progress(1)
-    paths = [out / "film.mp4"]
-    unfinished.replace(paths[0])
     for page in range(0, len(rows), ROWS_A_PAGE):
         paths.append(out / f"sheet-{page // ROWS_A_PAGE + 1:02d}.jpg")
         Image.fromarray(np.concatenate(rows[page : page + ROWS_A_PAGE])).save(paths[-1], quality=90)
