@@ -12,7 +12,7 @@ instead of spoiling what follows. Decision 0007.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -34,12 +34,14 @@ Step = tuple[Tensor, Tensor, int]  # features [B, F], values relative to the las
 @dataclass(frozen=True, eq=False)
 class SlotPredictor:
     """weight_HFX predicts a slot; covariance_XX is that of what it leaves open; edge_A and size_A: how large that is
-    (over the covariance's) in bins of how much the robot is moving."""
+    (over the covariance's) in bins of how much the robot is moving. emphasis_K: how much an error of a channel counts
+    when its codes are chosen; None: all alike."""
 
     weight_HFX: Float[Tensor, "H F x"]
     covariance_XX: Float[Tensor, "x x"]
     edge_A: Float[Tensor, " a"]
     size_A: Float[Tensor, " A"]
+    emphasis_K: Float[Tensor, " K"] | None = None
 
     def __post_init__(self) -> None:
         X = len(self.covariance_XX)
@@ -49,9 +51,13 @@ class SlotPredictor:
             "covariance_XX": (X, X),
             "edge_A": (A - 1,),
         }
+        if self.emphasis_K is not None:
+            expected["emphasis_K"] = (self.channels,)
         for name, shape in expected.items():
             if (given := tuple(getattr(self, name).shape)) != shape or X % FRAMES_PER_SLOT:
                 raise ValueError(f"the slot predictor has {name} {given}; expected {shape}")
+        if self.emphasis_K is not None and not (self.emphasis_K > 0).all():
+            raise ValueError(f"the slot predictor has emphasis_K {self.emphasis_K.tolist()}; expected values above 0")
 
     @property
     def channels(self) -> int:
@@ -62,9 +68,16 @@ class SlotPredictor:
         return self.weight_HFX.double()
 
     @cached_property
+    def emphasis_X(self) -> Float[Tensor, " x"]:
+        """float64, of each value of a slot."""
+        given = self.covariance_XX.new_ones(self.channels) if self.emphasis_K is None else self.emphasis_K
+        return given.double().repeat(FRAMES_PER_SLOT)
+
+    @cached_property
     def _directions(self) -> tuple[Tensor, float]:
-        """Orthonormal directions of what is left, by falling variance, and its root total variance."""
-        variance, vectors = torch.linalg.eigh(self.covariance_XX.double())
+        """Orthonormal directions of what is left times emphasis, by falling variance, and its root total variance."""
+        emphasised_XX = self.covariance_XX.double() * self.emphasis_X[:, None] * self.emphasis_X
+        variance, vectors = torch.linalg.eigh(emphasised_XX)
         return fixed_sign(vectors.flip(-1)), float(variance.sum().clamp_min(_JITTER).sqrt())
 
     @cached_property
@@ -171,19 +184,22 @@ class SlotPredictor:
     def to_detail(self, left_BX: Float[Tensor, "B x"], dim: int) -> Float[Tensor, "B C"]:
         """What a prediction leaves open along its main directions, in units of its root total variance."""
         direction_XX, total = self._directions
-        detail = left_BX @ direction_XX[:, :dim] / total
+        detail = (left_BX * self.emphasis_X) @ direction_XX[:, :dim] / total
         return torch.nn.functional.pad(detail, (0, dim - detail.shape[1]))
 
     def _from_detail(self, detail_BC: Tensor) -> Float[Tensor, "B x"]:
         direction_XX, total = self._directions
         used = min(detail_BC.shape[1], len(direction_XX))
-        return detail_BC[:, :used] @ direction_XX[:, :used].T * total
+        return detail_BC[:, :used] @ direction_XX[:, :used].T * (total / self.emphasis_X)
 
     def restricted(self, kept_K: Tensor) -> SlotPredictor:
         """The same robot with fewer channels."""
         kept_X, kept_F = kept_K.repeat(FRAMES_PER_SLOT), kept_K.repeat(FEATURES)
-        return SlotPredictor(
-            self.weight_HFX[:, kept_F][:, :, kept_X], self.covariance_XX[kept_X][:, kept_X], self.edge_A, self.size_A
+        return replace(
+            self,
+            weight_HFX=self.weight_HFX[:, kept_F][:, :, kept_X],
+            covariance_XX=self.covariance_XX[kept_X][:, kept_X],
+            emphasis_K=None if self.emphasis_K is None else self.emphasis_K[kept_K],
         )
 
     def to(self, device: torch.device) -> SlotPredictor:
@@ -217,7 +233,8 @@ def tensors_of(predictor: SlotPredictor | GenericSlotPredictor | None, prefix: s
     """All that a predictor is, by name; nothing of none."""
     if predictor is None:
         return {}
-    return {f"{prefix}{field.name}": getattr(predictor, field.name) for field in fields(predictor)}
+    found = {field.name: getattr(predictor, field.name) for field in fields(predictor)}
+    return {f"{prefix}{name}": value for name, value in found.items() if value is not None}
 
 
 def choosing(book: ResidualQuantizer, beam: int, chosen: list[Tensor]) -> Choose:

@@ -210,10 +210,12 @@ def _pop(tensors: dict[str, Tensor], prefix: str, folder: Path) -> dict[str, Ten
 
 def _slotwise(fields: dict[str, Tensor], kind: type[Predictor], what: str) -> Predictor | None:
     """Take a slot predictor out of the fields of a prior; None where it has none."""
-    expected = {field.name for field in dataclasses.fields(kind)}
+    fields_of = dataclasses.fields(kind)
+    needed = {field.name for field in fields_of if field.default is dataclasses.MISSING}
+    optional = {field.name for field in fields_of} - needed
     found = {name.removeprefix(SLOTWISE): fields.pop(name) for name in list(fields) if name.startswith(SLOTWISE)}
-    if found and found.keys() != expected:
-        raise ValueError(f"{what} differs in {sorted(found.keys() ^ expected)}; fetch the tokenizer again")
+    if found and (wrong := (found.keys() - optional) ^ needed):
+        raise ValueError(f"{what} differs in {sorted(wrong)}; fetch the tokenizer again")
     return kind(**found) if found else None
 
 

@@ -61,6 +61,7 @@ def _add(
         batches = list(draw_batches(part, min(vectors, CALIBRATION), generator, longest=True))
         calibrate(codec, name, batches)
         if books and codec.config.front == "prior":
+            batches += draw_batches(part, vectors, generator)
             own_details_if_better(codec, part, batches, generator, vectors, seed, iterations)
         elif codec.generic is not None and codec.generic.slotwise is not None:
             samples = samples_of(codec, batches, codec.intent.shared)

@@ -22,7 +22,7 @@ from xtok.pretrain.slotwise import place_shared, place_slotwise, samples_of
 CALIBRATION = 40_000  # slots that q0 noise and activity are measured on
 VALIDATION_HORIZONS = (8, 32, 64)
 OWN_GAIN = 0.97  # detail books of its own must take so much off a robot's validation l1: they are bytes to keep
-OWN_VECTORS = 60_000  # slots that the detail books of one robot are placed on
+OWN_VECTORS = 150_000  # slots that the detail books of one robot are placed on
 WINDOWS = 4096  # 64-frame windows a robot's prior is taken from
 
 
@@ -97,7 +97,7 @@ def refit_books(
     codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
     for name in tqdm(own, desc="books of single robots", disable=not progress):
         part = corpus.of(name)
-        batches = list(draw_batches(part, CALIBRATION, generator, longest=True))
+        batches = list(draw_batches(part, OWN_VECTORS, generator, longest=True))
         own_details(codec, part, batches, generator, OWN_VECTORS, seed, iterations)
 
 
@@ -127,6 +127,7 @@ def own_books(codec: Codec, part: Corpus, generator: torch.Generator, vectors: i
     h = torch.cat([codec.latents(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
     codec.intent.of(name).initialise(h, iterations=iterations, seed=seed)
     calibrate(codec, name, batches)
+    batches += draw_batches(part, vectors, generator)
     own_details(codec, part, batches, generator, vectors, seed, iterations)
 
 
@@ -142,12 +143,12 @@ def own_details(
 ) -> float:
     """Detail books of the one robot of `part` under its q0 as it is: for the chunk as a whole or slot by slot.
 
-    Returns the lower of the two sums of validation l1, by which one of them stays.
+    batches: chunks of its, on which both are placed. Returns the lower of the two sums of validation l1, by which one
+    of them stays.
     """
     (name,) = part.statistics
     book = codec.detail.add(name)
-    more = [*batches, *draw_batches(part, vectors, generator)]
-    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in more])
+    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
     book.initialise(detail, iterations=iterations, seed=seed)
     by_chunk, l1_by_chunk, books = codec.robots[name], sum(validation_l1(codec, part)), book.books_QVC.clone()
 

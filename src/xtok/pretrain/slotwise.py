@@ -22,6 +22,7 @@ from xtok.pretrain.corpus import Corpus, draw_batches
 
 NOISE = 2e-3  # half ranges: what decoding is taken to err by before there are books
 BINS = 8  # of activity
+EMPHASIS = 0.33  # 0: an error counts in half ranges, 1: in q0's physical units
 _RIDGE, _RIDGE_MOST = 3e-6, 1e3
 VIRTUAL_CHANNELS = (4, 8)  # channels of a virtual robot, both ends included
 VIRTUAL_ROBOTS = 28
@@ -63,7 +64,7 @@ def samples_of(codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuanti
     return out
 
 
-def fit_slotwise(samples: Sequence[Sample], dim: int) -> Fitted:
+def fit_slotwise(samples: Sequence[Sample], dim: int, emphasis_K: Float[Tensor, " K"] | None = None) -> Fitted:
     """A predictor by least squares, given the past as it was, plus a little noise."""
     K = samples[0].motion_BTK.shape[-1]
     X = FRAMES_PER_SLOT * K
@@ -74,12 +75,12 @@ def fit_slotwise(samples: Sequence[Sample], dim: int) -> Fitted:
     def noisy(detail: Tensor) -> Tensor:
         return detail + noise * torch.randn(detail.shape, generator=generator, dtype=detail.dtype)
 
-    return _fit(_trace(blank, samples, X, noisy), dim)
+    return _fit(_trace(blank, samples, X, noisy), dim, emphasis_K)
 
 
 def refit_slotwise(first: Fitted, samples: Sequence[Sample], dim: int, book: ResidualQuantizer) -> Fitted:
     """The same, given the past as `first` and `book` decode it."""
-    return _fit(_trace(first.predictor, samples, dim, choosing(book, 1, [])), dim)
+    return _fit(_trace(first.predictor, samples, dim, choosing(book, 1, [])), dim, first.predictor.emphasis_K)
 
 
 def _trace(predictor: SlotPredictor, samples: Sequence[Sample], dim: int, choose: Choose) -> list[Step]:
@@ -89,7 +90,7 @@ def _trace(predictor: SlotPredictor, samples: Sequence[Sample], dim: int, choose
     return trace
 
 
-def _fit(trace: Sequence[Step], dim: int) -> Fitted:
+def _fit(trace: Sequence[Step], dim: int, emphasis_K: Tensor | None) -> Fitted:
     by_history = [[step for step in trace if step[2] == h] for h in range(PAST + 1)]
     if empty := [h for h, steps in enumerate(by_history) if not steps]:
         raise ValueError(f"no chunk of the sample has {empty[0] + 1} whole slots; draw longer ones as well")
@@ -99,11 +100,12 @@ def _fit(trace: Sequence[Step], dim: int) -> Fitted:
     predicted = [f @ w.double() for f, w in zip(features, weight_HFX, strict=True)]
     left_NX = torch.cat([w - p for w, p in zip(wanted, predicted, strict=True)])
     covariance = (left_NX.T @ left_NX / len(left_NX)).float()
-    plain = SlotPredictor(weight_HFX, covariance, torch.empty(0), torch.ones(1))
+    plain = SlotPredictor(weight_HFX, covariance, torch.empty(0), torch.ones(1), emphasis_K)
     activity_N = torch.cat([plain.activity(p, f) for p, f in zip(predicted, features, strict=True)])
     edge_A = torch.quantile(_some(activity_N), torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1])
     bin_N = torch.bucketize(activity_N, edge_A.float().double())
-    energy_N = left_NX.square().sum(dim=1) / covariance.double().trace().clamp_min(1e-12)
+    counted_NX = left_NX * plain.emphasis_X
+    energy_N = counted_NX.square().sum(dim=1) / counted_NX.square().sum(dim=1).mean().clamp_min(1e-12)
     energy_A = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bin_N, energy_N)
     hits_A = torch.bincount(bin_N, minlength=BINS)
     # A few pseudo-counts of the average keep rare bins sane.
@@ -158,13 +160,23 @@ def place_slotwise(
 ) -> Fitted:
     """Slot predictor and detail books of one robot: first on its past as it was, then as the books decode it."""
     dim, book = codec.config.code_dim, codec.detail.of(name)
-    fitted = fit_slotwise(samples, dim)
+    fitted = fit_slotwise(samples, dim, _emphasis(codec, name))
     book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
     fitted = refit_slotwise(fitted, samples, dim, book)
     # Books come last: they are bound to the directions of the predictor that they are used with.
     book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
     codec.add_robot(replace(codec.robots[name], slotwise=fitted.predictor))
     return fitted
+
+
+def _emphasis(codec: Codec, name: str) -> Float[Tensor, " K"] | None:
+    """Between half ranges, in which l1 is counted, and metres and radians, in which a robot misses a thing.
+
+    Where a wrist hardly turns, half its range is a few degrees, and bits would go to hundredths of a degree.
+    """
+    if codec.config.intent_space != "physical":
+        return None
+    return codec.robots[name].intent_unit_K.pow(-EMPHASIS).float()
 
 
 @dataclass(frozen=True)

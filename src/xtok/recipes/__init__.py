@@ -86,7 +86,8 @@ def small_arms26_semantic() -> Recipe:
         steps=1000,
         batch_size=128,
         learning_rate=2e-3,
-        book_vectors=200_000,
+        book_vectors=400_000,
+        book_iterations=6,
         own_details=_SIMULATED,
         shares={"g1_inspire": 0.38, "baxter": 0.04, "panda": 0.09, "sawyer": 0.09, **dict.fromkeys(_SIMULATED, 0.10)},
     )
