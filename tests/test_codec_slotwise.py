@@ -63,6 +63,31 @@ def test_synthesis_undoes_analysis(horizon: int) -> None:
     torch.testing.assert_close(back, given.motion_BTK, atol=1e-9, rtol=0)
 
 
+def test_what_is_emphasised_is_coded_finer_and_what_is_lost_is_lost_elsewhere() -> None:
+    """Few dimensions of detail: the emphasised channels are the ones that they are spent on."""
+    emphasis_K = torch.tensor([4.0, 4.0, 4.0, 1.0, 1.0, 1.0, 1.0])
+    emphasised = fit_slotwise([sample(horizon) for horizon in HORIZONS], X, emphasis_K).predictor
+    given = sample(32)
+    whole = emphasised.analyse(given.motion_BTK, given.seen_BMX, X, keep)
+    back = emphasised.synthesise(whole, given.seen_BMX, 32)
+    torch.testing.assert_close(back, given.motion_BTK, atol=1e-9, rtol=0)
+
+    def error_K(of: SlotPredictor) -> Tensor:
+        chosen: list[Tensor] = []
+
+        def choose(detail: Tensor) -> Tensor:
+            chosen.append(detail * (torch.arange(X) < 6))
+            return chosen[-1]
+
+        of.analyse(given.motion_BTK, given.seen_BMX, X, choose)
+        found = of.synthesise(torch.stack(chosen, dim=1), given.seen_BMX, 32)
+        return (found - given.motion_BTK).abs().mean(dim=(0, 1))
+
+    with_it, without = error_K(emphasised), error_K(predictor())
+    assert with_it[:3].mean() < 0.8 * without[:3].mean()
+    assert with_it[3:].mean() > without[3:].mean()
+
+
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_errors_do_not_build_up_since_encoding_knows_what_decoding_will_have(horizon: int) -> None:
     given, chosen = sample(horizon), []
@@ -119,6 +144,8 @@ def test_fewer_channels_are_the_same_predictor_without_the_others() -> None:
     kept = torch.tensor([True, False, True, True, False, True, True])
     small = predictor().restricted(kept)
     assert small.channels == 5
+    emphasised = replace(predictor(), emphasis_K=torch.arange(1.0, 8.0)).restricted(kept)
+    assert emphasised.emphasis_K is not None and emphasised.emphasis_K.tolist() == [1, 3, 4, 6, 7]
     torch.testing.assert_close(small.covariance_XX[0, 1], predictor().covariance_XX[0, 2])
     torch.testing.assert_close(small.weight_HFX[2, 1, 2], predictor().weight_HFX[2, 2, 3])
 
@@ -128,6 +155,10 @@ def test_shapes_that_do_not_fit_are_told() -> None:
         replace(predictor(), edge_A=torch.zeros(3))
     with pytest.raises(ValueError, match=r"slot predictor has weight_HFX"):
         replace(predictor(), weight_HFX=torch.zeros(2, 2, X))
+    with pytest.raises(ValueError, match=r"slot predictor has emphasis_K \(3,\); expected \(7,\)"):
+        replace(predictor(), emphasis_K=torch.ones(3))
+    with pytest.raises(ValueError, match=r"expected values above 0"):
+        replace(predictor(), emphasis_K=torch.zeros(7))
 
 
 # -- in a codec -----------------------------------------------------------------------------------------------------
@@ -220,12 +251,21 @@ def test_codes_do_not_depend_on_the_batch() -> None:
         assert alone is not None and torch.equal(alone[0], together[row])
 
 
-def test_slot_predictors_are_saved_and_loaded(tmp_path: Path) -> None:
-    tokenizer = Tokenizer(slotwise_codec())
+@pytest.mark.parametrize("emphasis_K", [None, torch.full((len(JOINTS.channel_names),), 2.0)])
+def test_slot_predictors_are_saved_and_loaded(tmp_path: Path, emphasis_K: Tensor | None) -> None:
+    codec = slotwise_codec()
+    prior = codec.robots[synthetic.JOINT_ROBOT]
+    assert prior.slotwise is not None
+    if emphasis_K is not None:
+        emphasis_K = emphasis_K[prior.valid]
+    codec.add_robot(replace(prior, slotwise=replace(prior.slotwise, emphasis_K=emphasis_K)))
+    tokenizer = Tokenizer(codec)
     tokenizer.save_pretrained(tmp_path)
     again = Tokenizer.from_pretrained(tmp_path)
     assert again.digest == tokenizer.digest
-    assert again.codec.robots[synthetic.JOINT_ROBOT].slotwise is not None
+    slotwise = again.codec.robots[synthetic.JOINT_ROBOT].slotwise
+    assert slotwise is not None
+    assert (slotwise.emphasis_K is None) == (emphasis_K is None)
     assert again.codec.generic is not None and again.codec.generic.slotwise is not None
     batch = chunks(18)
     before, after = tokenizer.encode(batch).grid_BMQ, again.encode(batch).grid_BMQ
