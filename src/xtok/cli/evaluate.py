@@ -66,7 +66,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--meaning", choices=("auto", "yes", "no"), default="auto", help="auto: where sub-tasks are named (default)"
     )
     meaning.add_argument("--features", type=Path, metavar="STORE", help="a teacher's features, from `xtok features`")
-    meaning.add_argument("--heads", type=Path, metavar="RUN", help="the folder of the run that trained heads on them")
+    meaning.add_argument(
+        "--heads", metavar="RUN", help="the run that trained heads on them: a folder, a hub id, or shipped weights"
+    )
     parser.add_argument("--corruption", action="store_true", help="also errors under growing corruption of the codes")
     parser.add_argument("--json", type=Path, metavar="F.json", help="write all figures")
     parser.add_argument(
@@ -120,7 +122,7 @@ class Meaning:
     """Measures of meaning are wanted; with a teacher's features and the run that trained heads, those too."""
 
     features: Path | None = None
-    heads: Path | None = None
+    heads: str | None = None
 
 
 def _named(dataset: EpisodeDataset) -> bool:

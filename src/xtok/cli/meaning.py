@@ -42,7 +42,7 @@ def measure_meaning(
     fast_scale: float | None,
     horizon: int,
     features: Path | None = None,
-    heads: Path | None = None,
+    heads: str | None = None,
     seed: int = 0,
     chunks: tuple[int, int] = CHUNKS,
 ) -> dict[str, Any] | None:
@@ -98,21 +98,22 @@ def measure_meaning(
 
 
 def _measure_teacher(
-    tokenizer: Tokenizer, found: Gathered, features: Path, heads_folder: Path, seed: int
+    tokenizer: Tokenizer, found: Gathered, features: Path, heads_name: str, seed: int
 ) -> dict[str, Any]:
     """Alignment with the features beside each slot, of the held-out chunks that have them in every slot."""
     import torch
 
+    from xtok.codec import storage
     from xtok.evaluate.batches import target_delta
     from xtok.evaluate.gather import positions
     from xtok.evaluate.semantics import Aligned, measure_alignment
     from xtok.evaluate.substitution import mean_trajectories
-    from xtok.semantics.align import load_heads
+    from xtok.semantics.align import HEADS, load_heads
     from xtok.semantics.cotemporal import Seen
     from xtok.semantics.latents import decode_latents, latents
     from xtok.semantics.store import FeatureStore
 
-    store, heads = FeatureStore.open(features), load_heads(heads_folder)
+    store, heads = FeatureStore.open(features), load_heads(storage.resolve(heads_name, extra=[HEADS]))
     chunks, labels = found.test, found.test_labels
     seen = _seen(store, labels, chunks.context.horizon)
     there = heads.fusion.valid(seen).all(dim=1).numpy()
