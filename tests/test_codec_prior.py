@@ -96,6 +96,30 @@ def test_directions_are_orthonormal_and_details_invert(horizon: int) -> None:
     torch.testing.assert_close(basis.analyse(basis.synthesise(detail)), detail, atol=1e-6, rtol=1e-6)
 
 
+def test_what_is_emphasised_is_coded_finer_and_no_direction_is_lost() -> None:
+    plain, K = panda(), len(panda().scale_K)
+    emphasised = replace(plain, emphasis_K=torch.where(torch.arange(K) < 3, 4.0, 1.0))
+    motion = torch.randn(64, plain.factor_SKR.shape[-1], generator=torch.Generator().manual_seed(0)).double()
+    motion = motion @ plain.at(32, NOISE, DETAIL).factor_ER.T[:, : 32 * K]
+
+    def error_K(prior: MotionPrior) -> torch.Tensor:
+        basis = prior.at(32, NOISE, 2)  # two dimensions a slot: something has to be lost
+        left = basis.synthesise(basis.analyse(motion)) - motion
+        return left.view(-1, 32, K).square().mean(dim=(0, 1))
+
+    with_it, without = error_K(emphasised), error_K(plain)
+    assert with_it[:3].sum() < without[:3].sum() and with_it[3:].sum() > without[3:].sum()
+    basis = emphasised.at(13, NOISE, DETAIL)
+    detail = basis.analyse(motion[:, : 13 * K])
+    torch.testing.assert_close(basis.analyse(basis.synthesise(detail)), detail, atol=1e-6, rtol=1e-6)
+    mask_D = plain.statistics.mask_D.copy()
+    mask_D[ARMS26.slices["right_gripper"]] = False
+    narrow = emphasised.restricted(mask_D).emphasis_K
+    assert narrow is not None and len(narrow) == K - int(plain.statistics.mask_D[ARMS26.slices["right_gripper"]].sum())
+    with pytest.raises(ValueError, match=r"emphasis_K \(2,\); expected"):
+        replace(plain, emphasis_K=torch.ones(2))
+
+
 @pytest.mark.parametrize("horizon", range(8, 65, 3))
 def test_each_direction_has_one_place_and_slots_share_evenly(horizon: int) -> None:
     basis = panda().at(horizon, NOISE, DETAIL)

@@ -75,6 +75,21 @@ def test_a_robot_known_by_its_ranges_comes_back(tmp_path: Path) -> None:
     assert torch.equal(again.encode(unseen).grid_BMQ, wider.encode(unseen).grid_BMQ)
 
 
+def test_how_errors_count_comes_back_with_a_robot(tmp_path: Path) -> None:
+    codec, batch = kit.tokenizer().shared_codec(), kit.chunks(18)
+    name = batch.context.embodiment[0]
+    emphasis_K = torch.linspace(0.5, 2.0, len(codec.robots[name].scale_K))
+    codec.add_robot(replace(codec.robots[name], emphasis_K=emphasis_K))
+    tokenizer = Tokenizer(codec)
+    assert tokenizer.digest != kit.tokenizer().digest
+    tokenizer.save_pretrained(tmp_path)
+    again = Tokenizer.from_pretrained(tmp_path)
+    found = again.codec.robots[name].emphasis_K
+    assert found is not None and torch.equal(found, emphasis_K) and again.digest == tokenizer.digest
+    assert torch.equal(again.encode(batch).grid_BMQ, tokenizer.encode(batch).grid_BMQ)
+    assert not torch.equal(again.encode(batch).grid_BMQ, kit.tokenizer().encode(batch).grid_BMQ)
+
+
 def test_the_published_design_is_saved_alike(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = replace(paper(), hidden=32, heads=2, encoder_layers=1, decoder_layers=1, codebook_size=32, code_dim=8)

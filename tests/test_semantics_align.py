@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import semantics_kit as kit
+from xtok import Tokenizer
+from xtok.codec import storage
 from xtok.data.origins import Origins, Words, word_key, words_of
 from xtok.semantics.align import Alignment, Fusion, Pairs, alignment_losses, everything, info_nce, load_heads
 from xtok.semantics.cotemporal import Seen, look_up, slot_frames
@@ -315,3 +317,12 @@ def test_heads_come_back_from_a_run_and_nothing_else_passes_for_them(tmp_path: P
     (tmp_path / "heads.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match="damaged"):
         load_heads(tmp_path)
+
+
+def test_the_shipped_heads_fit_the_shipped_tokenizer_and_are_no_part_of_it() -> None:
+    tokenizer = Tokenizer.from_pretrained("arms26")
+    align = load_heads(storage.shipped("arms26"))
+    assert align.action_head[0].in_features == tokenizer.codec.latent_dim
+    assert not [name for name in storage.tensors_of(tokenizer.codec) if "align" in name or "predict" in name]
+    latents = torch.randn(2, 4, tokenizer.codec.latent_dim, generator=torch.Generator().manual_seed(0))
+    assert align.action(latents).shape[:2] == (2, 4)

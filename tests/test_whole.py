@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from xtok.whole import file_whole, folder_whole, write_whole
+from xtok.whole import file_whole, folder_whole, forget_drafts, write_whole
 
 
 def test_a_file_keeps_its_old_content_if_writing_fails(tmp_path: Path) -> None:
@@ -15,6 +15,14 @@ def test_a_file_keeps_its_old_content_if_writing_fails(tmp_path: Path) -> None:
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_killed_runs_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    names = ["a[1].json", ".a[1].json.7.tmp", ".a1.json.7.tmp", ".b.json.7.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+    forget_drafts(tmp_path / "a[1].json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(set(names) - {".a[1].json.7.tmp"})
 
 
 def test_a_folder_appears_with_all_its_files_or_not_at_all(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A draft lies beside what it becomes as `.<name>.<pid>.tmp`: a kill may leave one
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -55,6 +56,12 @@ def folder_whole(final: Path, beside: Path | None = None) -> Iterator[Path]:
         _flush(final.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def forget_drafts(path: Path) -> None:
+    """Remove what killed runs left beside `path`; for files that no two processes write at once."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        draft.unlink(missing_ok=True)
 
 
 def _draft(path: Path, folder: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet
 from xtok.cli.common import add_tokenizer_argument, say
-from xtok.whole import file_whole
+from xtok.whole import file_whole, forget_drafts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
         tokenizer = tokenizer_of(header, args.tokenizer, args.codes)
         layout = tokenizer.layout
         rows = file.metadata.num_rows
+        forget_drafts(args.out)
         with (
             file_whole(args.out) as temporary,
             pyarrow_parquet().ParquetWriter(temporary, schema(layout)) as writer,

@@ -25,7 +25,7 @@ from xtok.cli.common import (
     open_data,
     say,
 )
-from xtok.whole import file_whole
+from xtok.whole import file_whole, forget_drafts
 
 if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
@@ -206,6 +206,7 @@ def saturation_report(chunks: ChunkBatch, tokenizer: Tokenizer) -> Report:
 def join(parts: Sequence[Path], out: Path, header: Header) -> Report:
     """All parts in order into one file, written whole or not at all."""
     total = Report()
+    forget_drafts(out)
     with file_whole(out) as temporary, pyarrow_parquet().ParquetWriter(temporary, schema(header)) as writer:
         for part in parts:
             with open_parquet(part) as file:

@@ -29,6 +29,7 @@ class ChunkBasis:
     place_MC: Int[Tensor, "M C"]  # direction of each slot's detail dimension, -1 where there is none
     gain: float  # root mean square of a detail dimension that the Gaussian expects
     spread: float  # root mean square of the motion's steps from slot to slot
+    emphasis_P: Float[Tensor, " P"]  # how much an error of each value counts when details are coded
 
     def to(self, device: torch.device) -> ChunkBasis:
         moved: dict[str, Any] = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in vars(self).items()}
@@ -51,7 +52,7 @@ class ChunkBasis:
 
     def analyse(self, residual_BP: Tensor) -> Float[Tensor, "B M C"]:
         """A chunk's residual as slot details, in units of `gain`."""
-        used = residual_BP @ self.basis_PX / self.gain
+        used = (residual_BP * self.emphasis_P) @ self.basis_PX / self.gain
         padded = torch.cat([used, used.new_zeros(len(used), 1)], dim=1)  # -1 points at the zero
         return padded[:, self.place_MC]
 
@@ -60,7 +61,7 @@ class ChunkBasis:
         used = detail_BMC.new_zeros(len(detail_BMC), self.basis_PX.shape[1])
         real = self.place_MC >= 0
         used[:, self.place_MC[real]] = detail_BMC[:, real]
-        return used @ self.basis_PX.T * self.gain
+        return used @ self.basis_PX.T * self.gain / self.emphasis_P
 
 
 def posterior(factor_PR: Tensor, noise_P: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,6 +71,7 @@ class MotionPrior:
     noise_MK: Float[Tensor, "M K"]
     activity_A: Float[Tensor, " A"]
     slotwise: SlotPredictor | None = None
+    emphasis_K: Float[Tensor, " K"] | None = None
 
     def __post_init__(self) -> None:
         S, M, K, R = HORIZON_MAX, slots(HORIZON_MAX), int(self.valid.sum()), self.factor_SKR.shape[-1]
@@ -80,6 +81,8 @@ class MotionPrior:
             "noise_MK": (M, K),
             "activity_A": (len(ACTIVITY_EDGES) + 1,),
         }
+        if self.emphasis_K is not None:
+            expected["emphasis_K"] = (K,)
         for name, shape in expected.items():
             given = tuple(getattr(self, name).shape)
             if given != shape:
@@ -179,8 +182,14 @@ class MotionPrior:
         intent_E = by_slot[:M].repeat_interleave(FRAMES_PER_SLOT, dim=0).reshape(E)
         smooth_RP, _ = posterior(factor_PR, sensor_P + _JITTER)
         predict_RE, open_RR = posterior(factor_ER, intent_E)
-        # Directions of the open part F open F^T, through its small side.
-        root_PR = factor_PR @ torch.linalg.cholesky(open_RR + _JITTER * torch.eye(len(open_RR), dtype=torch.float64))
+        given = torch.ones(len(self.scale_K)) if self.emphasis_K is None else self.emphasis_K
+        emphasis_P = given.double().repeat(horizon)
+        # Directions of the open part F open F^T (times emphasis), through its small side.
+        root_PR = (
+            emphasis_P[:, None]
+            * factor_PR
+            @ torch.linalg.cholesky(open_RR + _JITTER * torch.eye(len(open_RR), dtype=torch.float64))
+        )
         variance, vectors = torch.linalg.eigh(root_PR.T @ root_PR)
         X = min(M * detail_dim, P, int((variance > 1e-10 * variance[-1]).sum()))
         order = torch.arange(len(variance) - 1, len(variance) - 1 - X, -1)
@@ -195,6 +204,7 @@ class MotionPrior:
             basis_PX=basis_PX,
             place_MC=deal(X, M, detail_dim),
             gain=float((variance.sum() / (M * detail_dim)).sqrt()),
+            emphasis_P=emphasis_P,
             spread=float(steps(factor_ER.T.unflatten(1, (-1, len(self.scale_K)))).square().sum(0).mean().sqrt()),
         )
 
@@ -215,6 +225,7 @@ class MotionPrior:
             "noise_MK": self.noise_MK,
             "activity_A": self.activity_A,
             **tensors_of(self.slotwise, SLOTWISE),
+            **({} if self.emphasis_K is None else {"emphasis_K": self.emphasis_K}),
         }
 
     def restricted(self, mask_D: Bool[np.ndarray, " D"]) -> MotionPrior:
@@ -232,6 +243,7 @@ class MotionPrior:
             factor_SKR=self.factor_SKR[:, kept],
             noise_MK=self.noise_MK[:, kept],
             slotwise=None if self.slotwise is None else self.slotwise.restricted(kept),
+            emphasis_K=None if self.emphasis_K is None else self.emphasis_K[kept],
         )
 
 

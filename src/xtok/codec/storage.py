@@ -121,8 +121,7 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
     for name, part in config["robots"].items():
         fields = _pop(tensors, f"robot.{name}.", folder)
         slotwise = _slotwise(fields, SlotPredictor, f"{folder / WEIGHTS}: the slot predictor of {name!r}")
-        if fields.keys() != PRIOR_TENSORS:
-            wrong = sorted(fields.keys() ^ PRIOR_TENSORS)
+        if wrong := sorted((fields.keys() - {"emphasis_K"}) ^ PRIOR_TENSORS):
             raise ValueError(f"{folder / WEIGHTS}: the prior of {name!r} differs in {wrong}; fetch the tokenizer again")
         codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields, slotwise=slotwise)
     if any(name.startswith("generic.") for name in tensors):

@@ -160,7 +160,7 @@ def place_slotwise(
 ) -> Fitted:
     """Slot predictor and detail books of one robot: first on its past as it was, then as the books decode it."""
     dim, book = codec.config.code_dim, codec.detail.of(name)
-    fitted = fit_slotwise(samples, dim, _emphasis(codec, name))
+    fitted = fit_slotwise(samples, dim, emphasis(codec, codec.robots[name]))
     book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
     fitted = refit_slotwise(fitted, samples, dim, book)
     # Books come last: they are bound to the directions of the predictor that they are used with.
@@ -169,14 +169,14 @@ def place_slotwise(
     return fitted
 
 
-def _emphasis(codec: Codec, name: str) -> Float[Tensor, " K"] | None:
+def emphasis(codec: Codec, prior: MotionPrior, power: float = EMPHASIS) -> Float[Tensor, " K"] | None:
     """Between half ranges, in which l1 is counted, and metres and radians, in which a robot misses a thing.
 
     Where a wrist hardly turns, half its range is a few degrees, and bits would go to hundredths of a degree.
     """
     if codec.config.intent_space != "physical":
         return None
-    return codec.robots[name].intent_unit_K.pow(-EMPHASIS).float()
+    return prior.intent_unit_K.pow(-power).float()
 
 
 @dataclass(frozen=True)
