@@ -118,6 +118,8 @@ def test_what_is_emphasised_is_coded_finer_and_no_direction_is_lost() -> None:
     assert narrow is not None and len(narrow) == K - int(plain.statistics.mask_D[ARMS26.slices["right_gripper"]].sum())
     with pytest.raises(ValueError, match=r"emphasis_K \(2,\); expected"):
         replace(plain, emphasis_K=torch.ones(2))
+    with pytest.raises(ValueError, match=r"expected values above 0"):
+        replace(plain, emphasis_K=torch.zeros(K))
 
 
 @pytest.mark.parametrize("horizon", range(8, 65, 3))

@@ -64,6 +64,19 @@ class ChunkBasis:
         return used @ self.basis_PX.T * self.gain / self.emphasis_P
 
 
+def emphasis_of(emphasis_K: Tensor | None, channels: int, frames: int) -> Float[Tensor, " P"]:
+    """How much an error of each of `frames` frames' values counts, float64; without `emphasis_K` all alike.
+
+    Raises:
+        ValueError: one that is not above 0.
+    """
+    if emphasis_K is None:
+        return torch.ones(channels * frames, dtype=torch.float64)
+    if not (emphasis_K > 0).all():
+        raise ValueError(f"emphasis_K {emphasis_K.tolist()}; expected values above 0")
+    return emphasis_K.double().repeat(frames)
+
+
 def posterior(factor_PR: Tensor, noise_P: Tensor) -> tuple[Tensor, Tensor]:
     """x = F z, z ~ N(0, 1), seen as x + noise: the matrix that estimates z, and z's posterior covariance."""
     weighted = factor_PR / noise_P[:, None]

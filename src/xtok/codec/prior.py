@@ -25,7 +25,7 @@ from xtok.actions.delta import tangent_mask
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
-from xtok.codec.basis import ChunkBasis, compand, deal, expand, fixed_sign, posterior, steps
+from xtok.codec.basis import ChunkBasis, compand, deal, emphasis_of, expand, fixed_sign, posterior, steps
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor, tensors_of
 
 # One unit of intent by kind: q0 sees physical motion, so that a code means the same on every arm.
@@ -91,6 +91,7 @@ class MotionPrior:
         if self.slotwise is not None and self.slotwise.channels != K:
             robot = self.statistics.embodiment
             raise ValueError(f"the slot predictor of {robot!r} has {self.slotwise.channels} channels, the robot {K}")
+        emphasis_of(self.emphasis_K, K, 1)
 
     @cached_property
     def valid(self) -> Bool[Tensor, " Kfull"]:
@@ -182,14 +183,10 @@ class MotionPrior:
         intent_E = by_slot[:M].repeat_interleave(FRAMES_PER_SLOT, dim=0).reshape(E)
         smooth_RP, _ = posterior(factor_PR, sensor_P + _JITTER)
         predict_RE, open_RR = posterior(factor_ER, intent_E)
-        given = torch.ones(len(self.scale_K)) if self.emphasis_K is None else self.emphasis_K
-        emphasis_P = given.double().repeat(horizon)
-        # Directions of the open part F open F^T (times emphasis), through its small side.
-        root_PR = (
-            emphasis_P[:, None]
-            * factor_PR
-            @ torch.linalg.cholesky(open_RR + _JITTER * torch.eye(len(open_RR), dtype=torch.float64))
-        )
+        emphasis_P = emphasis_of(self.emphasis_K, len(self.scale_K), horizon)
+        # Directions of the open part F open F^T, errors weighed, through its small side.
+        weighed_PR = emphasis_P[:, None] * factor_PR
+        root_PR = weighed_PR @ torch.linalg.cholesky(open_RR + _JITTER * torch.eye(len(open_RR), dtype=torch.float64))
         variance, vectors = torch.linalg.eigh(root_PR.T @ root_PR)
         X = min(M * detail_dim, P, int((variance > 1e-10 * variance[-1]).sum()))
         order = torch.arange(len(variance) - 1, len(variance) - 1 - X, -1)

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
-from xtok.codec.basis import fixed_sign
+from xtok.codec.basis import emphasis_of, fixed_sign
 from xtok.codec.quantizer import ResidualQuantizer
 
 PAST = 2  # slots of decoded past that a prediction looks at
@@ -56,8 +56,7 @@ class SlotPredictor:
         for name, shape in expected.items():
             if (given := tuple(getattr(self, name).shape)) != shape or X % FRAMES_PER_SLOT:
                 raise ValueError(f"the slot predictor has {name} {given}; expected {shape}")
-        if self.emphasis_K is not None and not (self.emphasis_K > 0).all():
-            raise ValueError(f"the slot predictor has emphasis_K {self.emphasis_K.tolist()}; expected values above 0")
+        emphasis_of(self.emphasis_K, self.channels, 1)
 
     @property
     def channels(self) -> int:
@@ -69,9 +68,8 @@ class SlotPredictor:
 
     @cached_property
     def emphasis_X(self) -> Float[Tensor, " x"]:
-        """float64, of each value of a slot."""
-        given = self.covariance_XX.new_ones(self.channels) if self.emphasis_K is None else self.emphasis_K
-        return given.double().repeat(FRAMES_PER_SLOT)
+        """Of each value of a slot, on the predictor's device."""
+        return emphasis_of(self.emphasis_K, self.channels, FRAMES_PER_SLOT).to(self.covariance_XX.device)
 
     @cached_property
     def _directions(self) -> tuple[Tensor, float]:

@@ -104,8 +104,8 @@ def _fit(trace: Sequence[Step], dim: int, emphasis_K: Tensor | None) -> Fitted:
     activity_N = torch.cat([plain.activity(p, f) for p, f in zip(predicted, features, strict=True)])
     edge_A = torch.quantile(_some(activity_N), torch.linspace(0, 1, BINS + 1, dtype=torch.float64)[1:-1])
     bin_N = torch.bucketize(activity_N, edge_A.float().double())
-    counted_NX = left_NX * plain.emphasis_X
-    energy_N = counted_NX.square().sum(dim=1) / counted_NX.square().sum(dim=1).mean().clamp_min(1e-12)
+    energy_N = (left_NX * plain.emphasis_X).square().sum(dim=1)
+    energy_N = energy_N / energy_N.mean().clamp_min(1e-12)
     energy_A = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bin_N, energy_N)
     hits_A = torch.bincount(bin_N, minlength=BINS)
     # A few pseudo-counts of the average keep rare bins sane.
