@@ -69,7 +69,7 @@ def test_answers_are_what_the_scene_is() -> None:
 
 PAIR_FACTS = [
     PairFact("one", "stick", "red", np.zeros(3), True, ("left", "right"), None),
-    PairFact("two", "stick", "blue", np.zeros(3), False, (), "right"),
+    PairFact("two", "stick", "blue", np.zeros(3), False, (), "right", "left"),
     PairFact("three", "peg", "green", np.zeros(3), True, ("left",), "left"),
 ]
 
@@ -86,9 +86,22 @@ def test_with_two_arms_answers_say_which_arm() -> None:
         ("right", "blue"),
         ("left", "green"),
     }
+    assert [(q.answer, "blue stick" in q.text) for q in by_kind["nearer_hand"]] == [("left", True)]
     assert all(q.answer in q.choices for kind in PAIR_KINDS for q in by_kind[kind])
     assert not any("the gripper" in q.text for q in everything if q.kind == "held")
     assert not {q.kind for q in ask(FACTS, MASKS, COLOURS, np.random.default_rng(0))} & set(PAIR_KINDS)  # type: ignore[arg-type]
+
+
+def test_with_two_arms_counts_of_a_picture_all_differ() -> None:
+    facts = [*PAIR_FACTS, PairFact("four", "tray", "white", np.zeros(3), False, (), "left")]
+    masks = {**MASKS, "four": patch(60, 90, 20)}
+    for seed in range(9):
+        everything = ask(facts, masks, ("red", "blue", "yellow", "white"), np.random.default_rng(seed))
+        counts = [q for q in everything if q.kind == "count"]
+        assert [q.answer for q in counts] == ["1", "2"] and all(q.choices == ("0", "1", "2") for q in counts)
+        named = {q.answer: {word for word in ("red", "blue", "yellow", "white") if word in q.text} for q in counts}
+        assert named["2"] == {"red", "blue"} and "yellow" in named["1"] and len(named["1"]) == 2
+    assert not [q for q in ask(facts, masks, COLOURS, np.random.default_rng(0), cluttered=True) if q.kind == "count"]
 
 
 def test_what_is_ambiguous_or_hidden_is_not_asked() -> None:

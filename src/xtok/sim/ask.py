@@ -18,7 +18,7 @@ import numpy as np
 from xtok.sim.facts import ObjectFact, PairFact
 
 KINDS = ("point", "side", "beside", "held", "which_held", "count", "colour")
-PAIR_KINDS = ("which_arm", "arm_holds", "whose_side")  # besides, with two arms
+PAIR_KINDS = ("which_arm", "arm_holds", "whose_side", "nearer_hand")  # besides, with two arms
 VISIBLE_PIXELS = 20  # of a 128 px picture; what shows less is not asked about
 APART = 5 / 128  # share of the picture's width by which things must lie apart to be left or right of each other
 NOTHING = "nothing"
@@ -34,7 +34,14 @@ HELD_PAIR = ("is the {thing} in a gripper?", "does one of the arms hold the {thi
 WHICH_HELD_PAIR = ("which object is held?", "what do the arms hold?")
 WHICH_ARM = ("which arm holds the {thing}?", "who holds the {thing}, the left arm, the right arm, both or neither?")
 ARM_HOLDS = ("what does the {side} arm hold?", "which object is in the {side} gripper?")
-WHOSE_SIDE = ("which arm is the {thing} nearer to?", "on whose side of the table is the {thing}, left or right?")
+WHOSE_SIDE = (
+    "on whose side of the table is the {thing}, left or right?",
+    "is the {thing} on the left or the right arm's side of the table?",
+)
+NEARER_HAND = (
+    "which gripper is nearer to the {thing}?",
+    "is the {thing} nearer to the left or the right gripper?",
+)
 COUNT = ("how many {things} are there?", "count the {things}")
 COLOUR = ("what colour is the {place} object?", "name the colour of the {place} object")
 
@@ -101,12 +108,14 @@ def ask(
     questions = [*_points(things, rng), *_sides(things, size, rng), *_held(things, rng, HELD_PAIR if pair else HELD)]
     if all_seen:
         which = WHICH_HELD_PAIR if pair else WHICH_HELD
-        questions += [*_which_held(facts, rng, which), *_counts(facts, () if cluttered else colours, rng)]
+        named_colours = () if cluttered else colours
+        counts = _pair_counts(facts, named_colours, rng) if pair else _counts(facts, named_colours, rng)
+        questions += [*_which_held(facts, rng, which), *counts]
         if len(things) == len(facts) and not cluttered:
             questions += [*_beside(things, size, rng), *_colours(things, size, colours, rng)]
     if pair:
         named = [fact for fact in pair if any(called(fact) == thing.name for thing in things)]
-        questions += [*_which_arm(named, rng), *_whose_side(named, rng)]
+        questions += [*_which_arm(named, rng), *_whose_side(named, rng), *_nearer_hand(named, rng)]
         if all_seen:
             questions += _arm_holds(pair, rng)
     return questions
@@ -192,6 +201,22 @@ def _colours(things: Sequence[_Thing], size: int, colours: Sequence[str], rng: n
 ARM_ANSWERS = ("left", "right", "both", "neither")
 
 
+def _pair_counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
+    """Of two colours, one question for each answer that the scene has. Kinds are not counted (sticks are always two),
+    nor is more than one question of an answer asked: most would be alike, and a picture would tell them unread.
+    """
+    choices = ("0", "1", "2")
+    asked: dict[str, list[str]] = {}
+    for one, other in permutations((colour for colour in colours if colour != ROBOT), 2):
+        count = str(sum(fact.colour in (one, other) for fact in facts))
+        asked.setdefault(count, []).append(f"{one} or {other} things")
+    return [
+        Question("count", _say(COUNT, rng, things=things[int(rng.integers(len(things)))]), count, choices)
+        for count, things in sorted(asked.items())
+        if count in choices
+    ]
+
+
 def _which_arm(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
     """Of what is held, and of one thing that is not."""
     held = [fact for fact in facts if fact.holders]
@@ -221,4 +246,12 @@ def _whose_side(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Que
         Question("whose_side", _say(WHOSE_SIDE, rng, thing=called(fact)), fact.nearer, ("left", "right"))
         for fact in facts
         if fact.nearer is not None
+    ]
+
+
+def _nearer_hand(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
+    return [
+        Question("nearer_hand", _say(NEARER_HAND, rng, thing=called(fact)), fact.nearer_hand, ("left", "right"))
+        for fact in facts
+        if fact.nearer_hand is not None
     ]

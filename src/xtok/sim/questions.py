@@ -22,6 +22,7 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
+from xtok.sim.arms import PairSpec, get_arm
 from xtok.sim.ask import Question, ask
 from xtok.sim.blind import Asked, balanced, controls
 from xtok.sim.props import COLOURS
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 VIEWS = ("scene", "front")  # asked about; what the wrist sees is too little
 STEPS_MAX = 70  # the expert acts for so many steps at most before a scene is looked at, so that things are held
-SCENES_A_QUESTION = 0.5  # made, before balancing
+PAIR_SHARE = 2  # with two arms for its task's longest episode over this: most experts are done by then
+SCENES_A_QUESTION, PAIR_SCENES_A_QUESTION = 0.5, 0.3  # made, before balancing; two arms give more to ask about
 ROUNDS = 6  # of half as many scenes more, until there are enough questions
 THUMBNAIL = 8
 
@@ -56,7 +58,8 @@ class QuestionRequest:
     @property
     def scenes(self) -> int:
         """Scenes of the first round."""
-        return max(1, round(self.count * SCENES_A_QUESTION))
+        pairs = all(_is_pair(arm) for _, arm in self.cells)
+        return max(1, round(self.count * (PAIR_SCENES_A_QUESTION if pairs else SCENES_A_QUESTION)))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -115,7 +118,8 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
     env.reset(seed=spec.seed, options={"split": spec.split})
     rng = np.random.default_rng([spec.seed, len(spec.task)])
     expert, over, steps = env.expert(), False, 0
-    for _ in range(int(rng.integers(STEPS_MAX)) * int(rng.integers(4) > 0)):  # a quarter at the start
+    longest = env.max_steps // PAIR_SHARE if _is_pair(spec.arm) else STEPS_MAX
+    for _ in range(int(rng.integers(longest)) * int(rng.integers(4) > 0)):  # a quarter at the start
         if over:
             break
         _, _, terminated, truncated, _ = env.step(expert.goal()[None])
@@ -132,6 +136,10 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
             "questions": [_to_dict(question) for question in asked],
         }
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _is_pair(arm: str) -> bool:
+    return isinstance(get_arm(arm), PairSpec)
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
