@@ -70,7 +70,7 @@ def test_answers_are_what_the_scene_is() -> None:
 PAIR_FACTS = [
     PairFact("one", "stick", "red", np.zeros(3), True, ("left", "right"), None),
     PairFact("two", "stick", "blue", np.zeros(3), False, (), "right", "left"),
-    PairFact("three", "peg", "green", np.zeros(3), True, ("left",), "left"),
+    PairFact("three", "peg", "green", np.zeros(3), True, ("left",), "left", "right"),
 ]
 
 
@@ -86,10 +86,24 @@ def test_with_two_arms_answers_say_which_arm() -> None:
         ("right", "blue"),
         ("left", "green"),
     }
-    assert [(q.answer, "blue stick" in q.text) for q in by_kind["nearer_hand"]] == [("left", True)]
+    assert [(q.answer, "blue stick" in q.text) for q in by_kind["nearer_hand"]] == [("left", True), ("right", False)]
     assert all(q.answer in q.choices for kind in PAIR_KINDS for q in by_kind[kind])
     assert not any("the gripper" in q.text for q in everything if q.kind == "held")
     assert not {q.kind for q in ask(FACTS, MASKS, COLOURS, np.random.default_rng(0))} & set(PAIR_KINDS)  # type: ignore[arg-type]
+
+
+def test_with_two_arms_no_name_or_place_of_others_says_who_holds_a_thing() -> None:
+    one_side = [PairFact(str(i), "cube", c, np.zeros(3), False, (), "left", "left") for i, c in enumerate(COLOURS)]
+    masks = dict(zip("012", MASKS.values(), strict=True))
+    everything = ask(one_side, masks, COLOURS, np.random.default_rng(0))
+    assert not [q for q in everything if q.kind in ("whose_side", "nearer_hand")], "all are on the left"
+    by_kind = {"stick": ("left", "right", "neither", "both"), "cube": ("left", "right", "neither"), "pot": None}
+    for kind, choices in by_kind.items():
+        fact = PairFact("0", kind, "red", np.zeros(3), True, ("left",), None)
+        texts = [ask([fact], masks, COLOURS, np.random.default_rng(seed)) for seed in range(9)]
+        found = [q for questions_ in texts for q in questions_ if q.kind == "which_arm"]
+        assert {q.choices for q in found} == ({choices} if choices else set())
+        assert any("both" in q.text for q in found) == (kind == "stick")
 
 
 def test_with_two_arms_counts_of_a_picture_all_differ() -> None:

@@ -32,7 +32,11 @@ HELD = ("is the {thing} in the gripper?", "does the robot hold the {thing}?")
 WHICH_HELD = ("which object is held?", "what does the robot hold?")
 HELD_PAIR = ("is the {thing} in a gripper?", "does one of the arms hold the {thing}?")
 WHICH_HELD_PAIR = ("which object is held?", "what do the arms hold?")
-WHICH_ARM = ("which arm holds the {thing}?", "who holds the {thing}, the left arm, the right arm, both or neither?")
+WHICH_ARM = ("which arm holds the {thing}?", "who holds the {thing}, the left arm, the right arm or neither?")
+WHICH_ARM_BOTH = (
+    "which arm holds the {thing}?",
+    "who holds the {thing}, the left arm, the right arm, both or neither?",
+)
 ARM_HOLDS = ("what does the {side} arm hold?", "which object is in the {side} gripper?")
 WHOSE_SIDE = (
     "on whose side of the table is the {thing}, left or right?",
@@ -198,7 +202,9 @@ def _colours(things: Sequence[_Thing], size: int, colours: Sequence[str], rng: n
 
 # -- two arms -----------------------------------------------------------------------------------------------------
 
-ARM_ANSWERS = ("left", "right", "both", "neither")
+ARM_ANSWERS = ("left", "right", "neither")
+BOTH = ("stick",)  # kinds that one arm holds, the other, both or neither
+TOGETHER = ("pot",)  # kinds that both hold or neither, so the name would say too much
 
 
 def _pair_counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
@@ -219,13 +225,16 @@ def _pair_counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.ra
 
 def _which_arm(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
     """Of what is held, and of one thing that is not."""
+    facts = [fact for fact in facts if fact.kind not in TOGETHER]
     held = [fact for fact in facts if fact.holders]
     free = [fact for fact in facts if not fact.holders]
     asked = [*held, *([free[int(rng.integers(len(free)))]] if free else [])]
     questions = []
     for fact in asked:
         answer = "both" if len(fact.holders) == 2 else fact.holders[0] if fact.holders else "neither"
-        questions.append(Question("which_arm", _say(WHICH_ARM, rng, thing=called(fact)), answer, ARM_ANSWERS))
+        templates, choices = (WHICH_ARM_BOTH, (*ARM_ANSWERS, "both")) if fact.kind in BOTH else (WHICH_ARM, ARM_ANSWERS)
+        if answer in choices:
+            questions.append(Question("which_arm", _say(templates, rng, thing=called(fact)), answer, choices))
     return questions
 
 
@@ -242,16 +251,22 @@ def _arm_holds(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Ques
 
 
 def _whose_side(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
-    return [
-        Question("whose_side", _say(WHOSE_SIDE, rng, thing=called(fact)), fact.nearer, ("left", "right"))
-        for fact in facts
-        if fact.nearer is not None
-    ]
+    return _left_and_right("whose_side", WHOSE_SIDE, {called(fact): fact.nearer for fact in facts}, rng)
 
 
 def _nearer_hand(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
-    return [
-        Question("nearer_hand", _say(NEARER_HAND, rng, thing=called(fact)), fact.nearer_hand, ("left", "right"))
-        for fact in facts
-        if fact.nearer_hand is not None
-    ]
+    return _left_and_right("nearer_hand", NEARER_HAND, {called(fact): fact.nearer_hand for fact in facts}, rng)
+
+
+def _left_and_right(
+    kind: str, templates: Sequence[str], answers: Mapping[str, str | None], rng: np.random.Generator
+) -> list[Question]:
+    """Of one thing on the left and one on the right, both or neither: else what lies about would tell. answers: thing's
+    name -> side, or None.
+    """
+    sides = ("left", "right")
+    things = {side: [thing for thing, answer in answers.items() if answer == side] for side in sides}
+    if not all(things.values()):
+        return []
+    chosen = {side: things[side][int(rng.integers(len(things[side])))] for side in sides}
+    return [Question(kind, _say(templates, rng, thing=chosen[side]), side, sides) for side in sides]

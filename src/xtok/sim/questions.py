@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pyarrow
@@ -23,8 +23,9 @@ import pyarrow.parquet
 from PIL import Image
 
 from xtok.sim.arms import PairSpec, get_arm
-from xtok.sim.ask import Question, ask
+from xtok.sim.ask import BOTH, Question, ask
 from xtok.sim.blind import Asked, balanced, controls
+from xtok.sim.facts import ObjectFact, PairFact
 from xtok.sim.props import COLOURS
 from xtok.sim.recorder import MANIFEST, STAGING, digest, seeds, tools
 from xtok.sim.workers import EpisodeSpec, environment, run_jobs
@@ -113,14 +114,19 @@ def scene_specs(request: QuestionRequest, count: int) -> list[EpisodeSpec]:
 
 
 def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
-    """Let the expert act for a while, then store a picture and all its questions."""
+    """Let the expert act for a while, then store a picture and all its questions.
+
+    Every second scene in which both arms may hold one thing is looked at when they do, which is soon over.
+    """
     env = environment(spec, views=False, image_size=image_size)
     env.reset(seed=spec.seed, options={"split": spec.split})
     rng = np.random.default_rng([spec.seed, len(spec.task)])
     expert, over, steps = env.expert(), False, 0
     longest = env.max_steps // PAIR_SHARE if _is_pair(spec.arm) else STEPS_MAX
-    for _ in range(int(rng.integers(longest)) * int(rng.integers(4) > 0)):  # a quarter at the start
-        if over:
+    wanted = int(rng.integers(longest)) * int(rng.integers(4) > 0)  # a quarter at the start
+    meeting = spec.seed % 2 == 0 and any(_both_may_hold(fact) for fact in env.facts())
+    while steps < (env.max_steps if meeting else wanted):
+        if over or (meeting and any(_both_may_hold(fact) and len(fact.holders) == 2 for fact in env.facts())):
             break
         _, _, terminated, truncated, _ = env.step(expert.goal()[None])
         over, steps = terminated or truncated, steps + 1
@@ -136,6 +142,10 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
             "questions": [_to_dict(question) for question in asked],
         }
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _both_may_hold(fact: ObjectFact) -> TypeGuard[PairFact]:
+    return isinstance(fact, PairFact) and fact.kind in BOTH
 
 
 def _is_pair(arm: str) -> bool:
