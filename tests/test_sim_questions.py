@@ -106,6 +106,17 @@ def test_with_two_arms_no_name_or_place_of_others_says_who_holds_a_thing() -> No
         assert any("both" in q.text for q in found) == (kind == "stick")
 
 
+def test_with_two_arms_what_one_holds_is_asked_once() -> None:
+    free = PairFact("three", "peg", "green", np.zeros(3), False, (), None)
+    for holders in (("left", "right"), ()):
+        facts = [PairFact("one", "stick", "red", np.zeros(3), bool(holders), holders, None), free]
+        texts = [ask(facts, MASKS, COLOURS, np.random.default_rng(seed)) for seed in range(9)]
+        found = [[q for q in of if q.kind == "arm_holds"] for of in texts]
+        assert {q.answer for of in found for q in of} == {"red stick" if holders else "nothing"}
+        assert all(len(of) == 1 for of in found) and {"left" in of[0].text for of in found} == {True, False}
+        assert not [q for of in texts for q in of if q.kind == "which_held"], "it would be the same answer again"
+
+
 def test_with_two_arms_counts_of_a_picture_all_differ() -> None:
     facts = [*PAIR_FACTS, PairFact("four", "tray", "white", np.zeros(3), False, (), "left")]
     masks = {**MASKS, "four": patch(60, 90, 20)}

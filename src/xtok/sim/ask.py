@@ -31,7 +31,6 @@ BESIDE = ("what is {side} of the {thing}?", "name the thing {side} of the {thing
 HELD = ("is the {thing} in the gripper?", "does the robot hold the {thing}?")
 WHICH_HELD = ("which object is held?", "what does the robot hold?")
 HELD_PAIR = ("is the {thing} in a gripper?", "does one of the arms hold the {thing}?")
-WHICH_HELD_PAIR = ("which object is held?", "what do the arms hold?")
 WHICH_ARM = ("which arm holds the {thing}?", "who holds the {thing}, the left arm, the right arm or neither?")
 WHICH_ARM_BOTH = (
     "which arm holds the {thing}?",
@@ -111,10 +110,9 @@ def ask(
     pair = [fact for fact in facts if isinstance(fact, PairFact)]
     questions = [*_points(things, rng), *_sides(things, size, rng), *_held(things, rng, HELD_PAIR if pair else HELD)]
     if all_seen:
-        which = WHICH_HELD_PAIR if pair else WHICH_HELD
         named_colours = () if cluttered else colours
         counts = _pair_counts(facts, named_colours, rng) if pair else _counts(facts, named_colours, rng)
-        questions += [*_which_held(facts, rng, which), *counts]
+        questions += [*([] if pair else _which_held(facts, rng)), *counts]
         if len(things) == len(facts) and not cluttered:
             questions += [*_beside(things, size, rng), *_colours(things, size, colours, rng)]
     if pair:
@@ -164,12 +162,12 @@ def _held(things: Sequence[_Thing], rng: np.random.Generator, templates: Sequenc
     return [Question("held", _say(templates, rng, thing=thing.name), answer, ("yes", "no")) for thing, answer in pair]
 
 
-def _which_held(facts: Sequence[ObjectFact], rng: np.random.Generator, templates: Sequence[str]) -> list[Question]:
+def _which_held(facts: Sequence[ObjectFact], rng: np.random.Generator) -> list[Question]:
     held = [called(fact) for fact in facts if fact.held]
     if len(facts) < 2 or len(held) > 1:
         return []
     choices = (*sorted({called(fact) for fact in facts}), NOTHING)
-    return [Question("which_held", _say(templates, rng), held[0] if held else NOTHING, choices)]
+    return [Question("which_held", _say(WHICH_HELD, rng), held[0] if held else NOTHING, choices)]
 
 
 def _counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
@@ -239,15 +237,17 @@ def _which_arm(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Ques
 
 
 def _arm_holds(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
-    """What each arm holds, or nothing."""
+    """What an arm holds, or nothing; of both only where that differs, so that one answer says nothing of another."""
     choices = (*sorted({called(fact) for fact in facts}), NOTHING)
-    questions = []
+    sides: dict[str, list[str]] = {}
     for side in ("left", "right"):
         held = [called(fact) for fact in facts if side in fact.holders]
         if len(facts) > 1 and len(held) < 2:
-            answer = held[0] if held else NOTHING
-            questions.append(Question("arm_holds", _say(ARM_HOLDS, rng, side=side), answer, choices))
-    return questions
+            sides.setdefault(held[0] if held else NOTHING, []).append(side)
+    return [
+        Question("arm_holds", _say(ARM_HOLDS, rng, side=which[int(rng.integers(len(which)))]), answer, choices)
+        for answer, which in sides.items()
+    ]
 
 
 def _whose_side(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
