@@ -182,6 +182,15 @@ def test_experts_of_pairs_succeed_and_say_what_they_do(cell: str) -> None:
 
 
 @pytest.mark.slow
+def test_an_arm_that_was_pushed_off_its_cube_takes_it_again() -> None:
+    env = SimEnv("Share", "Panda_Panda", views=False)
+    env.reset(seed=14)  # the arms meet on their way
+    info = attempt(env)
+    env.close()
+    assert info["success"], (info["failure"], info["stage"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["Handover", "TwoArmInsert", "Transport"])
 def test_words_decide(task: str) -> None:
     words_decide(task, MIXED, range(1))
