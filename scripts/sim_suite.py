@@ -2,9 +2,11 @@
 
     python scripts/sim_suite.py --episodes 50 --processes 2
     python scripts/sim_suite.py --episodes 50 --tasks Handover,Share --arms Panda_UR5e      # the other rows stay
+    python scripts/sim_suite.py --episodes 10 --level hard --report docs/results/sim-experts.json
 
-Easy, split "train", seeds from 0, no pictures. Every finished episode is a line in --work, so a killed run goes on
-where it stopped; delete that folder after a change to tasks, experts or physics. 75 cells: about two hours of one core.
+Split "train", seeds from 0, no pictures. suite.json holds Easy alone; --report takes either level. Both are written
+again after every cell. Every finished episode is a line in --work, so a killed run goes on where it stopped; delete
+that folder after a change to tasks, experts or physics. 75 cells: about two hours of one core.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
 from xtok.sim.arms import ARMS, PAIRS
+from xtok.sim.intervals import wilson
 from xtok.sim.suite import is_held_out
 from xtok.sim.tasks.names import PAIR_TASKS, SINGLE_TASKS, TASK_NAMES
+from xtok.whole import write_whole
 
 TARGET = Path(__file__).parents[1] / "src/xtok/sim/suite.json"
 
@@ -65,7 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=50)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--level", choices=("easy", "hard"), default="easy", help="hard is printed, never written")
+    parser.add_argument("--level", choices=("easy", "hard"), default="easy", help="suite.json takes easy alone")
+    parser.add_argument("--report", type=Path, metavar="F.json", help="also write rates, intervals and failures there")
     parser.add_argument("--tasks", default=",".join(TASK_NAMES))
     parser.add_argument("--arms", default=",".join((*ARMS, *PAIRS)))
     parser.add_argument("--work", type=Path, default=Path("out/sim-suite"))
@@ -77,22 +83,51 @@ def main() -> None:
     paths = {name: options.work / f"{options.level}-{'-'.join(name)}.jsonl" for name in names}
     jobs = [(*name, options.level, options.episodes, paths[name]) for name in names]
     with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as pool:
-        for line in pool.imap(measure, jobs, chunksize=1):
+        for name, line in zip(names, pool.imap(measure, jobs, chunksize=1), strict=True):
             print(line, flush=True)
-    if options.level == "hard":
-        return
+            done = episodes_of(paths[name])
+            if options.level == "easy":
+                merge_suite(name, done, every)
+            if options.report is not None:
+                merge_report(options.report, options.level, name, done)
+
+
+def merge_suite(name: tuple[str, str], done: dict[int, dict], order: list[tuple[str, str]]) -> None:
+    """Put a cell's row into suite.json, in the order of the suite."""
     before = json.loads(TARGET.read_text())["cells"] if TARGET.exists() else []
     rows = {(row["task"], row["arm"]): row for row in before}
-    for task, arm in names:
-        done = episodes_of(paths[task, arm])
-        seeds = sorted(seed for seed, row in done.items() if row["success"])
-        rate = round(len(seeds) / len(done), 4)
-        cell = {"task": task, "arm": arm, "dual": arm in PAIRS, "held_out": is_held_out(task, arm)}
-        rows[task, arm] = {**cell, "expert_success": rate, "episodes": len(done), "seeds": seeds}
+    task, arm = name
+    seeds = sorted(seed for seed, row in done.items() if row["success"])
+    cell = {"task": task, "arm": arm, "dual": arm in PAIRS, "held_out": is_held_out(task, arm)}
+    rows[name] = {
+        **cell, "expert_success": round(len(seeds) / len(done), 4), "episodes": len(done), "seeds": seeds,
+    }  # fmt: skip
     made = {"level": "easy", "split": "train", "robosuite": version("robosuite"), "mujoco": version("mujoco")}
-    lines = ",\n".join(f"    {json.dumps(row)}" for row in (rows[cell] for cell in every if cell in rows))
-    TARGET.write_text(f'{{\n  "made": {json.dumps(made)},\n  "cells": [\n{lines}\n  ]\n}}\n')
-    print(f"wrote {TARGET}")
+    lines = ",\n".join(f"    {json.dumps(rows[cell])}" for cell in order if cell in rows)
+    write_whole(TARGET, f'{{\n  "made": {json.dumps(made)},\n  "cells": [\n{lines}\n  ]\n}}\n')
+
+
+def merge_report(path: Path, level: str, name: tuple[str, str], done: dict[int, dict]) -> None:
+    """Put a cell's figures of a level into the report: success with Wilson's 95 % interval, steps, why it failed."""
+    rows = json.loads(path.read_text()) if path.exists() else {}
+    good = sum(row["success"] for row in done.values())
+    why = Counter(row["failure"] or "not done in time" for row in done.values() if not row["success"])
+    rows.setdefault(level, {})["-".join(name)] = {
+        "episodes": len(done),
+        "successes": good,
+        "success": wilson(good, len(done)).rounded(),
+        "steps": round(sum(row["steps"] for row in done.values()) / len(done), 1),
+        "failures": dict(sorted(why.items())),
+        "seeds_failed": sorted(seed for seed, row in done.items() if not row["success"]),
+    }
+    text = {part: {cell: rows[part][cell] for cell in sorted(rows[part])} for part in sorted(rows)}
+    body = ",\n".join(
+        f' "{part}": {{\n'
+        + ",\n".join(f"  {json.dumps(cell)}: {json.dumps(row)}" for cell, row in cells.items())
+        + "\n }"
+        for part, cells in text.items()
+    )
+    write_whole(path, f"{{\n{body}\n}}\n")
 
 
 if __name__ == "__main__":

@@ -86,6 +86,24 @@ def test_what_concerns_one_hand_asks_for_its_side(env: SimEnv) -> None:
         SimEnv("Share", "PandaUR5e")
 
 
+def test_facts_say_which_hand_is_nearer_only_where_it_is_plain(env: SimEnv) -> None:
+    env.reset(seed=2)
+    told = {fact.name: fact.nearer_hand for fact in env.facts()}  # type: ignore[attr-defined]
+    assert told["right_tray"] == "right" and told["one"] is told["two"] is None, "cubes lie in the middle"
+    hands = {side: hand.pose().position_m for side, hand in env.world.hands.items()}
+    around = np.random.default_rng(0).normal(size=(200, 3))
+    around /= np.linalg.norm(around, axis=1, keepdims=True)
+    for name, side in told.items():
+        parts = env.world.position(name) + env.world.props[name].radius_m * around
+        nearer = np.linalg.norm(parts - hands["left"], axis=1) < np.linalg.norm(parts - hands["right"], axis=1)
+        assert side is None or (nearer == (side == "left")).all(), name
+    expert, held = env.expert(), False
+    while not held:
+        env.step(expert.goal()[None])
+        held = any(fact.held for fact in env.facts())
+    assert all(fact.nearer_hand is None for fact in env.facts() if fact.held), "that is asked otherwise"  # type: ignore[attr-defined]
+
+
 def test_only_the_words_say_which_arm_takes_which_cube(env: SimEnv) -> None:
     env.reset(seed=3)
     asked = env.goal
@@ -161,6 +179,15 @@ def test_experts_of_pairs_succeed_and_say_what_they_do(cell: str) -> None:
     assert info["success"], (info["failure"], info["stage"])
     assert list(dict.fromkeys(lines)) == list(env.subtasks)
     env.close()
+
+
+@pytest.mark.slow
+def test_an_arm_that_was_pushed_off_its_cube_takes_it_again() -> None:
+    env = SimEnv("Share", "Panda_Panda", views=False)
+    env.reset(seed=14)  # the arms meet on their way
+    info = attempt(env)
+    env.close()
+    assert info["success"], (info["failure"], info["stage"])
 
 
 @pytest.mark.slow

@@ -69,8 +69,8 @@ def test_answers_are_what_the_scene_is() -> None:
 
 PAIR_FACTS = [
     PairFact("one", "stick", "red", np.zeros(3), True, ("left", "right"), None),
-    PairFact("two", "stick", "blue", np.zeros(3), False, (), "right"),
-    PairFact("three", "peg", "green", np.zeros(3), True, ("left",), "left"),
+    PairFact("two", "stick", "blue", np.zeros(3), False, (), "right", "left"),
+    PairFact("three", "peg", "green", np.zeros(3), True, ("left",), "left", "right"),
 ]
 
 
@@ -86,9 +86,47 @@ def test_with_two_arms_answers_say_which_arm() -> None:
         ("right", "blue"),
         ("left", "green"),
     }
+    assert [(q.answer, "blue stick" in q.text) for q in by_kind["nearer_hand"]] == [("left", True), ("right", False)]
     assert all(q.answer in q.choices for kind in PAIR_KINDS for q in by_kind[kind])
     assert not any("the gripper" in q.text for q in everything if q.kind == "held")
     assert not {q.kind for q in ask(FACTS, MASKS, COLOURS, np.random.default_rng(0))} & set(PAIR_KINDS)  # type: ignore[arg-type]
+
+
+def test_with_two_arms_no_name_or_place_of_others_says_who_holds_a_thing() -> None:
+    one_side = [PairFact(str(i), "cube", c, np.zeros(3), False, (), "left", "left") for i, c in enumerate(COLOURS)]
+    masks = dict(zip("012", MASKS.values(), strict=True))
+    everything = ask(one_side, masks, COLOURS, np.random.default_rng(0))
+    assert not [q for q in everything if q.kind in ("whose_side", "nearer_hand")], "all are on the left"
+    by_kind = {"stick": ("left", "right", "neither", "both"), "cube": ("left", "right", "neither"), "pot": None}
+    for kind, choices in by_kind.items():
+        fact = PairFact("0", kind, "red", np.zeros(3), True, ("left",), None)
+        texts = [ask([fact], masks, COLOURS, np.random.default_rng(seed)) for seed in range(9)]
+        found = [q for questions_ in texts for q in questions_ if q.kind == "which_arm"]
+        assert {q.choices for q in found} == ({choices} if choices else set())
+        assert any("both" in q.text for q in found) == (kind == "stick")
+
+
+def test_with_two_arms_what_one_holds_is_asked_once() -> None:
+    free = PairFact("three", "peg", "green", np.zeros(3), False, (), None)
+    for holders in (("left", "right"), ()):
+        facts = [PairFact("one", "stick", "red", np.zeros(3), bool(holders), holders, None), free]
+        texts = [ask(facts, MASKS, COLOURS, np.random.default_rng(seed)) for seed in range(9)]
+        found = [[q for q in of if q.kind == "arm_holds"] for of in texts]
+        assert {q.answer for of in found for q in of} == {"red stick" if holders else "nothing"}
+        assert all(len(of) == 1 for of in found) and {"left" in of[0].text for of in found} == {True, False}
+        assert not [q for of in texts for q in of if q.kind == "which_held"], "it would be the same answer again"
+
+
+def test_with_two_arms_counts_of_a_picture_all_differ() -> None:
+    facts = [*PAIR_FACTS, PairFact("four", "tray", "white", np.zeros(3), False, (), "left")]
+    masks = {**MASKS, "four": patch(60, 90, 20)}
+    for seed in range(9):
+        everything = ask(facts, masks, ("red", "blue", "yellow", "white"), np.random.default_rng(seed))
+        counts = [q for q in everything if q.kind == "count"]
+        assert [q.answer for q in counts] == ["1", "2"] and all(q.choices == ("0", "1", "2") for q in counts)
+        named = {q.answer: {word for word in ("red", "blue", "yellow", "white") if word in q.text} for q in counts}
+        assert named["2"] == {"red", "blue"} and "yellow" in named["1"] and len(named["1"]) == 2
+    assert not [q for q in ask(facts, masks, COLOURS, np.random.default_rng(0), cluttered=True) if q.kind == "count"]
 
 
 def test_what_is_ambiguous_or_hidden_is_not_asked() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from xtok.sim.facts import ObjectFact, PairFact
 
 KINDS = ("point", "side", "beside", "held", "which_held", "count", "colour")
-PAIR_KINDS = ("which_arm", "arm_holds", "whose_side")  # besides, with two arms
+PAIR_KINDS = ("which_arm", "arm_holds", "whose_side", "nearer_hand")  # besides, with two arms
 VISIBLE_PIXELS = 20  # of a 128 px picture; what shows less is not asked about
 APART = 5 / 128  # share of the picture's width by which things must lie apart to be left or right of each other
 NOTHING = "nothing"
@@ -31,10 +31,20 @@ BESIDE = ("what is {side} of the {thing}?", "name the thing {side} of the {thing
 HELD = ("is the {thing} in the gripper?", "does the robot hold the {thing}?")
 WHICH_HELD = ("which object is held?", "what does the robot hold?")
 HELD_PAIR = ("is the {thing} in a gripper?", "does one of the arms hold the {thing}?")
-WHICH_HELD_PAIR = ("which object is held?", "what do the arms hold?")
-WHICH_ARM = ("which arm holds the {thing}?", "who holds the {thing}, the left arm, the right arm, both or neither?")
+WHICH_ARM = ("which arm holds the {thing}?", "who holds the {thing}, the left arm, the right arm or neither?")
+WHICH_ARM_BOTH = (
+    "which arm holds the {thing}?",
+    "who holds the {thing}, the left arm, the right arm, both or neither?",
+)
 ARM_HOLDS = ("what does the {side} arm hold?", "which object is in the {side} gripper?")
-WHOSE_SIDE = ("which arm is the {thing} nearer to?", "on whose side of the table is the {thing}, left or right?")
+WHOSE_SIDE = (
+    "on whose side of the table is the {thing}, left or right?",
+    "is the {thing} on the left or the right arm's side of the table?",
+)
+NEARER_HAND = (
+    "which gripper is nearer to the {thing}?",
+    "is the {thing} nearer to the left or the right gripper?",
+)
 COUNT = ("how many {things} are there?", "count the {things}")
 COLOUR = ("what colour is the {place} object?", "name the colour of the {place} object")
 
@@ -100,13 +110,14 @@ def ask(
     pair = [fact for fact in facts if isinstance(fact, PairFact)]
     questions = [*_points(things, rng), *_sides(things, size, rng), *_held(things, rng, HELD_PAIR if pair else HELD)]
     if all_seen:
-        which = WHICH_HELD_PAIR if pair else WHICH_HELD
-        questions += [*_which_held(facts, rng, which), *_counts(facts, () if cluttered else colours, rng)]
+        named_colours = () if cluttered else colours
+        counts = _pair_counts(facts, named_colours, rng) if pair else _counts(facts, named_colours, rng)
+        questions += [*([] if pair else _which_held(facts, rng)), *counts]
         if len(things) == len(facts) and not cluttered:
             questions += [*_beside(things, size, rng), *_colours(things, size, colours, rng)]
     if pair:
         named = [fact for fact in pair if any(called(fact) == thing.name for thing in things)]
-        questions += [*_which_arm(named, rng), *_whose_side(named, rng)]
+        questions += [*_which_arm(named, rng), *_whose_side(named, rng), *_nearer_hand(named, rng)]
         if all_seen:
             questions += _arm_holds(pair, rng)
     return questions
@@ -151,12 +162,12 @@ def _held(things: Sequence[_Thing], rng: np.random.Generator, templates: Sequenc
     return [Question("held", _say(templates, rng, thing=thing.name), answer, ("yes", "no")) for thing, answer in pair]
 
 
-def _which_held(facts: Sequence[ObjectFact], rng: np.random.Generator, templates: Sequence[str]) -> list[Question]:
+def _which_held(facts: Sequence[ObjectFact], rng: np.random.Generator) -> list[Question]:
     held = [called(fact) for fact in facts if fact.held]
     if len(facts) < 2 or len(held) > 1:
         return []
     choices = (*sorted({called(fact) for fact in facts}), NOTHING)
-    return [Question("which_held", _say(templates, rng), held[0] if held else NOTHING, choices)]
+    return [Question("which_held", _say(WHICH_HELD, rng), held[0] if held else NOTHING, choices)]
 
 
 def _counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
@@ -189,36 +200,73 @@ def _colours(things: Sequence[_Thing], size: int, colours: Sequence[str], rng: n
 
 # -- two arms -----------------------------------------------------------------------------------------------------
 
-ARM_ANSWERS = ("left", "right", "both", "neither")
+ARM_ANSWERS = ("left", "right", "neither")
+BOTH = ("stick",)  # kinds that one arm holds, the other, both or neither
+TOGETHER = ("pot",)  # kinds that both hold or neither, so the name would say too much
+
+
+def _pair_counts(facts: Sequence[ObjectFact], colours: Sequence[str], rng: np.random.Generator) -> list[Question]:
+    """Of two colours, one question for each answer that the scene has. Kinds are not counted (sticks are always two),
+    nor is more than one question of an answer asked: most would be alike, and a picture would tell them unread.
+    """
+    choices = ("0", "1", "2")
+    asked: dict[str, list[str]] = {}
+    for one, other in permutations((colour for colour in colours if colour != ROBOT), 2):
+        count = str(sum(fact.colour in (one, other) for fact in facts))
+        asked.setdefault(count, []).append(f"{one} or {other} things")
+    return [
+        Question("count", _say(COUNT, rng, things=things[int(rng.integers(len(things)))]), count, choices)
+        for count, things in sorted(asked.items())
+        if count in choices
+    ]
 
 
 def _which_arm(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
     """Of what is held, and of one thing that is not."""
+    facts = [fact for fact in facts if fact.kind not in TOGETHER]
     held = [fact for fact in facts if fact.holders]
     free = [fact for fact in facts if not fact.holders]
     asked = [*held, *([free[int(rng.integers(len(free)))]] if free else [])]
     questions = []
     for fact in asked:
         answer = "both" if len(fact.holders) == 2 else fact.holders[0] if fact.holders else "neither"
-        questions.append(Question("which_arm", _say(WHICH_ARM, rng, thing=called(fact)), answer, ARM_ANSWERS))
+        templates, choices = (WHICH_ARM_BOTH, (*ARM_ANSWERS, "both")) if fact.kind in BOTH else (WHICH_ARM, ARM_ANSWERS)
+        if answer in choices:
+            questions.append(Question("which_arm", _say(templates, rng, thing=called(fact)), answer, choices))
     return questions
 
 
 def _arm_holds(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
-    """What each arm holds, or nothing."""
+    """What an arm holds, or nothing; of both only where that differs, so that one answer says nothing of another."""
     choices = (*sorted({called(fact) for fact in facts}), NOTHING)
-    questions = []
+    sides: dict[str, list[str]] = {}
     for side in ("left", "right"):
         held = [called(fact) for fact in facts if side in fact.holders]
         if len(facts) > 1 and len(held) < 2:
-            answer = held[0] if held else NOTHING
-            questions.append(Question("arm_holds", _say(ARM_HOLDS, rng, side=side), answer, choices))
-    return questions
+            sides.setdefault(held[0] if held else NOTHING, []).append(side)
+    return [
+        Question("arm_holds", _say(ARM_HOLDS, rng, side=which[int(rng.integers(len(which)))]), answer, choices)
+        for answer, which in sides.items()
+    ]
 
 
 def _whose_side(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
-    return [
-        Question("whose_side", _say(WHOSE_SIDE, rng, thing=called(fact)), fact.nearer, ("left", "right"))
-        for fact in facts
-        if fact.nearer is not None
-    ]
+    return _left_and_right("whose_side", WHOSE_SIDE, {called(fact): fact.nearer for fact in facts}, rng)
+
+
+def _nearer_hand(facts: Sequence[PairFact], rng: np.random.Generator) -> list[Question]:
+    return _left_and_right("nearer_hand", NEARER_HAND, {called(fact): fact.nearer_hand for fact in facts}, rng)
+
+
+def _left_and_right(
+    kind: str, templates: Sequence[str], answers: Mapping[str, str | None], rng: np.random.Generator
+) -> list[Question]:
+    """Of one thing on the left and one on the right, both or neither: else what lies about would tell. answers: thing's
+    name -> side, or None.
+    """
+    sides = ("left", "right")
+    things = {side: [thing for thing, answer in answers.items() if answer == side] for side in sides}
+    if not all(things.values()):
+        return []
+    chosen = {side: things[side][int(rng.integers(len(things[side])))] for side in sides}
+    return [Question(kind, _say(templates, rng, thing=chosen[side]), side, sides) for side in sides]

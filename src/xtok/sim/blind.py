@@ -67,7 +67,7 @@ def _even(order: Sequence[int], asked: Sequence[Asked]) -> list[int]:
 @dataclass(frozen=True)
 class Controls:
     """Share answered right. chance: by a guess among the answers that the words allow. image_blind: from the words, by
-    the better of two guessers. text_blind: from the picture, likewise.
+    the best of three guessers. text_blind: from the picture, likewise.
     """
 
     questions: int
@@ -86,7 +86,7 @@ def controls(asked: Sequence[Asked], thumbnails: Mapping[str, np.ndarray], seed:
     at the other questions of the same picture.
     """
     folds = _folds(asked, seed)
-    image_blind = [_crossed(asked, folds, guesser) for guesser in (_by_words, _bag_of_words)]
+    image_blind = [_crossed(asked, folds, guesser) for guesser in (_by_kind, _by_words, _bag_of_words)]
     text_blind = [
         _by_picture(asked),
         _crossed(asked, folds, lambda learnt, new: _by_neighbours(learnt, new, thumbnails)),
@@ -144,6 +144,18 @@ def _spot(questions: Sequence[Question]) -> tuple[int, int]:
     points = [question.point for question in questions if question.point is not None]
     x, y = np.mean(points, axis=0).round().astype(int).tolist()
     return x, y
+
+
+def _by_kind(learnt: list[Asked], new: list[Asked]) -> Guesses:
+    """The commonest answer to questions of the kind, since words tell it; for points their mean place."""
+    by_kind: dict[str, list[Question]] = defaultdict(list)
+    for each in learnt:
+        by_kind[each.question.kind].append(each.question)
+    said = {
+        kind: _spot(of) if of[0].mask is not None else _commonest([q.answer for q in of])
+        for kind, of in by_kind.items()
+    }
+    return [said.get(each.question.kind, "") for each in new]
 
 
 def _by_words(learnt: list[Asked], new: list[Asked]) -> Guesses:

@@ -32,6 +32,7 @@ TEXT = spaces.Text(min_length=0, max_length=200, charset=string.ascii_letters + 
 
 
 MIDDLE_M = 0.06  # so far from the middle of the table a thing belongs to no arm
+PLAIN_M = 0.03  # by so much one hand must be nearer to a thing than the other, all its parts considered
 
 
 class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
@@ -223,10 +224,19 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
             if self.world.side is None:
                 y_m = float(pose.position_m[1])
                 nearer = None if abs(y_m) < MIDDLE_M else LEFT if y_m > 0 else RIGHT
-                found.append(PairFact(*fact, self.world.holders(name), nearer))
+                found.append(PairFact(*fact, self.world.holders(name), nearer, self._nearer_hand(name)))
             else:
                 found.append(ObjectFact(*fact))
         return found
+
+    def _nearer_hand(self, name: str) -> str | None:
+        """The hand that is nearer to every part of a prop that nothing holds, by some centimetres; else None."""
+        away_m = {
+            side: float(np.linalg.norm(hand.pose().position_m - self.world.position(name)))
+            for side, hand in self.world.hands.items()
+        }
+        plain = abs(away_m[LEFT] - away_m[RIGHT]) > 2 * self.world.props[name].radius_m + PLAIN_M
+        return min(away_m, key=away_m.__getitem__) if plain and not self.world.held(name) else None
 
     def close(self) -> None:
         if self._views is not None:

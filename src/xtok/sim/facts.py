@@ -23,8 +23,10 @@ class ObjectFact:
 @dataclass(frozen=True)
 class PairFact(ObjectFact):
     """With two arms, besides: holders: sides of the arms that hold it. nearer: the arm on whose side of the table it
-    is, or None where it is too near the middle to say.
+    is, or None where it is too near the middle to say. nearer_hand: the arm whose hand is nearer to every part of it,
+    or None where that is not plain, or it is held.
     """
 
     holders: tuple[str, ...]
     nearer: str | None
+    nearer_hand: str | None = None

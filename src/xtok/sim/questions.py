@@ -15,15 +15,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
-from xtok.sim.ask import Question, ask
+from xtok.sim.arms import PairSpec, get_arm
+from xtok.sim.ask import BOTH, Question, ask
 from xtok.sim.blind import Asked, balanced, controls
+from xtok.sim.facts import ObjectFact, PairFact
 from xtok.sim.props import COLOURS
 from xtok.sim.recorder import MANIFEST, STAGING, digest, seeds, tools
 from xtok.sim.workers import EpisodeSpec, environment, run_jobs
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
 VIEWS = ("scene", "front")  # asked about; what the wrist sees is too little
 STEPS_MAX = 70  # the expert acts for so many steps at most before a scene is looked at, so that things are held
-SCENES_A_QUESTION = 0.5  # made, before balancing
+PAIR_SHARE = 2  # with two arms for its task's longest episode over this: most experts are done by then
+SCENES_A_QUESTION, PAIR_SCENES_A_QUESTION = 0.5, 0.3  # made, before balancing; two arms give more to ask about
 ROUNDS = 6  # of half as many scenes more, until there are enough questions
 THUMBNAIL = 8
 
@@ -56,7 +59,8 @@ class QuestionRequest:
     @property
     def scenes(self) -> int:
         """Scenes of the first round."""
-        return max(1, round(self.count * SCENES_A_QUESTION))
+        pairs = all(_is_pair(arm) for _, arm in self.cells)
+        return max(1, round(self.count * (PAIR_SCENES_A_QUESTION if pairs else SCENES_A_QUESTION)))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -110,13 +114,19 @@ def scene_specs(request: QuestionRequest, count: int) -> list[EpisodeSpec]:
 
 
 def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
-    """Let the expert act for a while, then store a picture and all its questions."""
+    """Let the expert act for a while, then store a picture and all its questions.
+
+    Every second scene in which both arms may hold one thing is looked at when they do, which is soon over.
+    """
     env = environment(spec, views=False, image_size=image_size)
     env.reset(seed=spec.seed, options={"split": spec.split})
     rng = np.random.default_rng([spec.seed, len(spec.task)])
     expert, over, steps = env.expert(), False, 0
-    for _ in range(int(rng.integers(STEPS_MAX)) * int(rng.integers(4) > 0)):  # a quarter at the start
-        if over:
+    longest = env.max_steps // PAIR_SHARE if _is_pair(spec.arm) else STEPS_MAX
+    wanted = int(rng.integers(longest)) * int(rng.integers(4) > 0)  # a quarter at the start
+    meeting = spec.seed % 2 == 0 and any(_both_may_hold(fact) for fact in env.facts())
+    while steps < (env.max_steps if meeting else wanted):
+        if over or (meeting and any(_both_may_hold(fact) and len(fact.holders) == 2 for fact in env.facts())):
             break
         _, _, terminated, truncated, _ = env.step(expert.goal()[None])
         over, steps = terminated or truncated, steps + 1
@@ -132,6 +142,14 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
             "questions": [_to_dict(question) for question in asked],
         }
         (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+
+
+def _both_may_hold(fact: ObjectFact) -> TypeGuard[PairFact]:
+    return isinstance(fact, PairFact) and fact.kind in BOTH
+
+
+def _is_pair(arm: str) -> bool:
+    return isinstance(get_arm(arm), PairSpec)
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:

@@ -78,6 +78,10 @@ class Share(Task):
             yield from place(world.of(side), style, given[side], onto, "", drop_m=0.010)
 
         yield Together(subtask("lift", "two cubes"), {side: take(side) for side in SIDES})
+        # once more for an arm that the other one pushed off its cube; where both were lifted nothing changes
+        low = [side for side, name in given.items() if world.height(name) < LIFTED_M]
+        if low:
+            yield Together(subtask("lift", "two cubes"), {side: take(side) for side in low})
         yield Together(subtask("place_in", _list(goal), "trays"), {side: put(side) for side in SIDES})
 
 
