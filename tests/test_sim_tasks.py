@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("xtok.sim", reason="needs the extra `sim`", exc_type=ImportError)
 
-from xtok.sim.arms import ARMS, HELD_OUT_ARM, PAIRS
+from xtok.sim.arms import ARMS, HELD_OUT_ARMS, PAIRS, is_held_out
 from xtok.sim.env import SimEnv
 from xtok.sim.suite import SUPPORTED, cells, get_cell
-from xtok.sim.tasks import HELD_OUT_TASK, TASK_NAMES, Goal, get_task
+from xtok.sim.tasks import HELD_OUT_TASKS, TASK_NAMES, Goal, get_task
 from xtok.sim.variation import streams
 
 GOALS = {"Lift": 1, "Stack": 2, "PickPlace": 4, "Press": 3, "Turn": 2, "Insert": 2, "Sort": 4, "Tidy": 6}
@@ -153,7 +153,7 @@ def test_an_episode_that_goes_nowhere_is_cut_off() -> None:
     assert steps == env.max_steps and not info["success"]
 
 
-def test_the_suite_has_its_cells_with_good_seeds_and_two_things_held_out() -> None:
+def test_the_suite_has_its_cells_with_good_seeds_and_arms_and_tasks_held_out() -> None:
     table = cells()
     assert len(cells(dual=False)) >= 49 and {cell.task for cell in table} == set(TASK_NAMES)
     assert {cell.arm for cell in cells(dual=False)} == set(ARMS)
@@ -163,7 +163,7 @@ def test_the_suite_has_its_cells_with_good_seeds_and_two_things_held_out() -> No
     assert any(PAIRS[cell.arm].left != PAIRS[cell.arm].right for cell in pairs), "no pair of two kinds"
     for cell in table:
         assert cell.expert_success >= SUPPORTED and len(cell.seeds) == round(cell.expert_success * cell.episodes)
-        assert cell.held_out == (cell.arm == HELD_OUT_ARM or cell.task == HELD_OUT_TASK)
+        assert cell.held_out == (is_held_out(cell.arm) or cell.task in HELD_OUT_TASKS)
     assert get_cell("Stack", "UR5e").arm == "UR5e"
     with pytest.raises(ValueError, match=r"did you mean one of .*Stack-UR5e"):
         get_cell("Stack", "UR5")

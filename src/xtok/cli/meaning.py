@@ -184,8 +184,8 @@ def _seen(store: FeatureStore, labels: Labels, horizon: int) -> Seen:
 
 def unseen(tokenizer: Tokenizer, dataset: EpisodeDataset) -> tuple[frozenset[str], frozenset[str]]:
     """Robots and tasks of the suite that nothing is trained on."""
-    from xtok.sim.arms import ARMS, HELD_OUT_ARM
-    from xtok.sim.tasks.names import HELD_OUT_TASK
+    from xtok.sim.arms import ARMS, HELD_OUT_ARMS
+    from xtok.sim.tasks.names import HELD_OUT_TASKS
 
-    arm = ARMS[HELD_OUT_ARM].embodiment
-    return frozenset({arm} & set(dataset.embodiments)), frozenset({HELD_OUT_TASK})
+    arms = {ARMS[name].embodiment for name in HELD_OUT_ARMS}
+    return frozenset(arms & set(dataset.embodiments)), frozenset(HELD_OUT_TASKS)

@@ -180,22 +180,25 @@ def print_manifest(out: Path, manifest: dict[str, Any]) -> None:
 def _add_corpus(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "corpus",
-        help="corpus-single: every cell, Easy and Hard",
-        description="corpus-single: about 2,000 demonstrations over every cell, Easy and Hard, with a data card.",
+        help="demonstrations of every cell, with a data card",
+        description="A named corpus with manifest and data card. corpus-s: about 3,000 demonstrations of every cell, "
+        "one arm and two, Easy and Hard. corpus-single: about 2,000 of the first eight tasks on the first five arms.",
     )
+    parser.add_argument("name", nargs="?", default="corpus-s", metavar="NAME", help="corpus-s (default), corpus-single")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--episodes", type=int, default=2000, metavar="N", help="in all, about (default: 2000)")
+    parser.add_argument("--episodes", type=int, metavar="N", help="in all, about (default: 3000, 2000)")
     add_worker_argument(parser)
     parser.set_defaults(run=run_corpus, resume_hint=GO_ON)
 
 
 def run_corpus(args: argparse.Namespace) -> None:
-    from xtok.sim.corpus import corpus_request, make_corpus
+    from xtok.sim.corpus import corpus_request, get_corpus, make_corpus
 
-    request = corpus_request(args.episodes)
+    corpus = get_corpus(args.name)
+    request = corpus_request(corpus, args.episodes)
     total = request.episodes * len(request.cells) * len(request.levels)
-    with progress_bar(total, "episode", "corpus") as step:
-        manifest = make_corpus(request, args.out, args.workers, step, say)
+    with progress_bar(total, "episode", corpus.name) as step:
+        manifest = make_corpus(corpus, request, args.out, args.workers, step, say)
     print_manifest(args.out, manifest)
 
 

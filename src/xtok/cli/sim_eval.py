@@ -195,12 +195,12 @@ def _arm_coders(
 def _demonstrations(arm: str, data: Path | None) -> tuple[list[Episode], list[Episode]]:
     """Commanded goals of an arm's recorded train and held-out episodes (every fifth), short ones prolonged.
 
-    Episodes of the held-out task are left out: no tokenizer is ever fitted to them.
+    Episodes of held-out tasks are left out: no tokenizer is ever fitted to them.
     """
     from xtok.data import open_dataset, select
     from xtok.data.tables import read_parquet
     from xtok.sim.recorder import folder_name
-    from xtok.sim.tasks.names import HELD_OUT_TASK
+    from xtok.sim.tasks.names import HELD_OUT_TASKS
 
     if data is None:
         raise ValueError(
@@ -210,13 +210,13 @@ def _demonstrations(arm: str, data: Path | None) -> tuple[list[Episode], list[Ep
     dataset = open_dataset(data / folder_name(arm), action_source="commanded")
     root = data / folder_name(arm)
     tasks = read_parquet(root / "meta/episodes/chunk-000/file-000.parquet", ["episode_index", "env_task"]).to_pydict()
-    kept_back = {i for i, task in zip(*tasks.values(), strict=True) if task == HELD_OUT_TASK}  # nothing learns from it
+    kept_back = {i for i, task in zip(*tasks.values(), strict=True) if task in HELD_OUT_TASKS}  # nothing learns from it
     train, held_out = (
         [_prolonged(episode) for episode in select(dataset, split) if episode.index not in kept_back]
         for split in ("train", "heldout")
     )
     if not train or not held_out:
-        raise ValueError(f"{root} has too few episodes of other tasks than {HELD_OUT_TASK}; record 5 or more")
+        raise ValueError(f"{root} has too few episodes of other tasks than {HELD_OUT_TASKS}; record 5 or more")
     return train, held_out
 
 

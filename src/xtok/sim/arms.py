@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from math import pi
 
 LEFT, RIGHT = "left", "right"  # sides of arms26; seen from the near edge of the table (x < 0), left is +y
-HELD_OUT_ARM = "Kinova3"  # no tokenizer is ever trained on it
+HELD_OUT_ARMS = ("Kinova3", "Jaco")  # no tokenizer is ever trained on them
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class ArmSpec:
     the operational space controller (1/s^2), critically damped. speed: factor on the expert's. pads: geoms of the
     finger pads, without the gripper's prefix, or groups of them in robosuite's important_geoms. rest_rad: joints at the
     start of an episode, hand over the near half of the table. camera_behind: the wrist camera looks at the robot.
+    stand_m: where the foot of the robot is, in world coordinates; None: where robosuite has it beside a table. post: it
+    stands on a post of that height. package: what the robot's model comes with, if not robosuite.
     """
 
     name: str
@@ -36,6 +38,9 @@ class ArmSpec:
     pads: tuple[str, str] = ("left_fingerpad", "right_fingerpad")
     rest_rad: tuple[float, ...] = ()
     camera_behind: bool = False
+    stand_m: tuple[float, float, float] | None = None
+    post: bool = False
+    package: str = ""
 
     @property
     def arms(self) -> Mapping[str, ArmSpec]:
@@ -95,6 +100,94 @@ ARMS: dict[str, ArmSpec] = {
             pads=("left_finger_pad_1", "right_finger_pad_1"),
             camera_behind=True,
         ),
+        ArmSpec(
+            "Sawyer",
+            robot="SawyerLight",
+            embodiment="sim_sawyer",
+            pads_closed_m=0.0214,
+            pads_open_m=0.0665,
+            tip_m=0.014,
+            rest_rad=(-0.3243, -1.2264, -0.0427, 2.2192, 0.0264, 0.5784, -1.7829),
+        ),
+        ArmSpec(
+            "Jaco",
+            robot="JacoLight",
+            embodiment="sim_jaco",
+            pads_closed_m=0.0085,
+            pads_open_m=0.1197,
+            tip_m=0.022,
+            rest_rad=(3.172, 3.7477, -0.0136, 1.4212, 0.0106, 3.9567, 3.1535),
+        ),
+        ArmSpec(
+            "Baxter",
+            robot="BaxterRight",
+            embodiment="sim_baxter",
+            pads_closed_m=0.0214,
+            pads_open_m=0.0665,
+            tip_m=0.014,
+            rest_rad=(-0.1373, -0.5105, 1.5215, 2.205, -1.1713, 1.241, 1.2018),
+            stand_m=(-0.58, 0.2, 0.0),
+        ),
+        ArmSpec(
+            "SpotArm",
+            robot="SpotArmRobotiq",
+            embodiment="sim_spot_arm",
+            pads_closed_m=0.0146,
+            pads_open_m=0.1102,
+            tip_m=0.013,
+            rest_rad=(0.0, -1.5193, 1.8902, 0.0, 1.1999, 0.0),
+            stand_m=(-0.52, 0.0, 1.0),
+            post=True,
+        ),
+        ArmSpec(
+            "ViperX",
+            robot="ViperX",
+            embodiment="sim_viperx",
+            pads_closed_m=0.0012,
+            pads_open_m=0.059,
+            tip_m=0.0715,
+            pads=("left_finger_g4", "right_finger_g4"),
+            rest_rad=(0.0, -0.0784, 0.4043, 0.0, 1.2457, 0.0),
+            stand_m=(-0.42, 0.0, 0.84),
+            post=True,
+            package="robosuite_models",
+        ),
+        ArmSpec(
+            "ARX5",
+            robot="Arx5Robotiq",
+            embodiment="sim_arx5",
+            pads_closed_m=0.0146,
+            pads_open_m=0.1102,
+            tip_m=0.013,
+            rest_rad=(0.0, 1.3162, 0.8978, -1.1524, 0.0, 0.0),
+            stand_m=(-0.3, 0.0, 1.05),
+            post=True,
+            package="robosuite_models",
+        ),
+        ArmSpec(
+            "Z1",
+            robot="Z1Robotiq",
+            embodiment="sim_z1",
+            pads_closed_m=0.0146,
+            pads_open_m=0.1102,
+            tip_m=0.013,
+            rest_rad=(0.0, 1.881, -0.9328, 0.6226, 0.0, 0.0),
+            stand_m=(-0.38, 0.0, 1.05),
+            post=True,
+            package="robosuite_models",
+        ),
+        ArmSpec(
+            "YuMi",
+            robot="YumiRight",
+            embodiment="sim_yumi",
+            pads_closed_m=0.0084,
+            pads_open_m=0.0584,
+            tip_m=0.046,
+            rest_rad=(0.5937, -0.9104, -0.7486, 1.1993, -1.8047, 1.1194, -0.1999),
+            stand_m=(-0.42, 0.12, -0.15),
+            pads=("gripper_r_finger_r_collision", "gripper_r_finger_l_collision"),
+            package="robosuite_models",
+        ),
     )
 }
 
@@ -142,6 +235,11 @@ PAIRS: dict[str, PairSpec] = {
         _pair("XArm7", "IIWA"),
     )
 }
+
+
+def is_held_out(name: str) -> bool:
+    """Whether an arm, or an arm of a pair, is kept from every tokenizer's training."""
+    return any(arm.name in HELD_OUT_ARMS for arm in get_arm(name).arms.values())
 
 
 def get_arm(name: str) -> ArmSpec | PairSpec:

@@ -28,9 +28,9 @@ from xtok.data.lerobot_write import EpisodeRecord, Film, write_folder
 from xtok.data.mapping import ACTION, STATE
 from xtok.data.video_write import CRF, GOP_FRAMES, film_writer
 from xtok.provenance import versions
-from xtok.sim.arms import HELD_OUT_ARM, get_arm
+from xtok.sim.arms import get_arm, is_held_out
 from xtok.sim.suite import get_cell
-from xtok.sim.tasks.names import HELD_OUT_TASK
+from xtok.sim.tasks.names import HELD_OUT_TASKS
 from xtok.sim.workers import EVAL_SEED, EpisodeSpec, environment, run_jobs
 from xtok.whole import folder_whole, write_whole
 
@@ -246,6 +246,7 @@ def _act(
 
 def _join(request: Request, arm: str, episodes: Sequence[EpisodeSpec], staging: Path, target: Path) -> None:
     first = json.loads((staging / episodes[0].name / "about.json").read_text(encoding="utf-8"))
+    tasks = {task for task, _ in request.cells}
     names = dict.fromkeys((STATE, ACTION), first["channels"])
     with folder_whole(target, beside=staging) as folder:
         folder.rmdir()  # write_folder makes it
@@ -256,7 +257,7 @@ def _join(request: Request, arm: str, episodes: Sequence[EpisodeSpec], staging: 
             fps=first["control_hz"],
             names=names,
             action_source=ACTION_SOURCES,
-            held_out={"robot": arm == HELD_OUT_ARM, "tasks": [HELD_OUT_TASK]},
+            held_out={"robot": is_held_out(arm), "tasks": [task for task in HELD_OUT_TASKS if task in tasks]},
         )
 
 

@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 
-from xtok.sim.arms import HELD_OUT_ARM
-from xtok.sim.tasks.names import HELD_OUT_TASK
+from xtok.sim import arms
+from xtok.sim.tasks.names import HELD_OUT_TASKS
 
 SUPPORTED = 0.95  # a cell belongs to the suite from this expert success on Easy
 
@@ -34,8 +34,8 @@ class Cell:
 
 
 def is_held_out(task: str, arm: str) -> bool:
-    """Whether a cell is kept from every tokenizer's training: one arm and one task are."""
-    return arm == HELD_OUT_ARM or task == HELD_OUT_TASK
+    """Whether a cell is kept from every tokenizer's training: two arms and two tasks are."""
+    return arms.is_held_out(arm) or task in HELD_OUT_TASKS
 
 
 def cells(dual: bool | None = None) -> list[Cell]:

@@ -25,10 +25,12 @@ from xtok.sim.geometry import Pose, rotation_z, rotvec_from_rotation
 from xtok.sim.hand import Hand
 from xtok.sim.meshes import decimate_visual_meshes
 from xtok.sim.props import COLOURS, Placement, Prop, painted_geoms, to_mjcf
+from xtok.sim.robots import prepare
 
 CONTROL_HZ = 20.0
 TABLE_TOP_M = 0.80  # world height of the table on Easy
 TABLE_SIZE_M = (0.8, 1.0, 0.05)
+POST_M = 0.06  # half the width of a post under an arm
 TORQUE_EVERY = 2  # physics steps for each torque of the controller: 250 Hz, and a third of the time saved
 SETTLE_STEPS = 8  # at reset: objects come to rest, the gripper opens
 
@@ -47,7 +49,9 @@ class _TableTop(ManipulationEnv):
     def __init__(self, robot: ArmSpec | PairSpec, props: Sequence[Prop], surfaces: Sequence[str]) -> None:
         self._props, self._surfaces = props, surfaces
         self._stands = robot.stands if isinstance(robot, PairSpec) else ()
-        arms = list(robot.arms.values())
+        self._arms = arms = list(robot.arms.values())
+        for arm in arms:
+            prepare(arm.robot, arm.package)
         super().__init__(
             robots=[arm.robot for arm in arms],
             controller_configs=[_controller(arm) for arm in arms],
@@ -72,13 +76,16 @@ class _TableTop(ManipulationEnv):
             robot.robot_model.set_base_ori([0.0, 0.0, stand.yaw_rad])
         if not self._stands:
             base = self.robots[0].robot_model.base_xpos_offset["table"](TABLE_SIZE_M[0])
-            self.robots[0].robot_model.set_base_xpos(base)
+            self.robots[0].robot_model.set_base_xpos(self._arms[0].stand_m or base)
         arena = TableArena(table_full_size=TABLE_SIZE_M, table_offset=(0, 0, TABLE_TOP_M), has_legs=False)
         arena.set_origin([0, 0, 0])
         for index, prop in enumerate(self._props):
             arena.worldbody.append(to_mjcf(prop, (3.0, 0.3 * index, 0.5)))
             if prop.joint is not None:  # its parts overlap, and mujoco lets a child collide with a fixed parent
                 ET.SubElement(arena.contact, "exclude", body1=prop.name, body2=f"{prop.name}_moving")
+        for arm in self._arms:
+            if arm.post and arm.stand_m is not None:
+                arena.worldbody.append(_post(*arm.stand_m))
         for name in self._surfaces:
             file = xml_path_completion(f"textures/{name}.png")
             ET.SubElement(arena.asset, "texture", {"name": f"surface-{name}", "type": "2d", "file": file})
@@ -94,6 +101,13 @@ class _TableTop(ManipulationEnv):
 
     def reward(self, action: object = None) -> float:
         return 0.0
+
+
+def _post(x_m: float, y_m: float, top_m: float) -> ET.Element:
+    """What an arm without a mount of its own stands on: to be seen, not felt."""
+    size, at = f"{POST_M} {POST_M} {top_m / 2}", f"{x_m} {y_m} {top_m / 2}"
+    look = {"rgba": "0.25 0.25 0.27 1", "group": "1", "contype": "0", "conaffinity": "0"}
+    return ET.Element("geom", {"name": "post", "type": "box", "size": size, "pos": at, **look})
 
 
 def _controller(arm: ArmSpec) -> dict:

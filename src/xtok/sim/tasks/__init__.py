@@ -5,10 +5,10 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from xtok.sim.tasks.base import Goal, Scene, Stage, Task
-from xtok.sim.tasks.names import HELD_OUT_TASK, PAIR_TASKS, SINGLE_TASKS, TASK_NAMES
+from xtok.sim.tasks.names import HELD_OUT_TASKS, PAIR_TASKS, SINGLE_TASKS, TASK_NAMES
 
 __all__ = [
-    "HELD_OUT_TASK",
+    "HELD_OUT_TASKS",
     "PAIR_TASKS",
     "SINGLE_TASKS",
     "TASK_NAMES",
