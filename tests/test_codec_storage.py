@@ -17,9 +17,11 @@ from torch import Tensor
 
 import codec_kit as kit
 from xtok import Tokenizer
+from xtok.actions.types import ChunkBatch
 from xtok.codec import storage
 from xtok.codec.config import CodecConfig, paper, small
 from xtok.codec.model import Codec
+from xtok.pretrain.precision import round_to_half
 
 WEIGHTS, CONFIG = storage.WEIGHTS, storage.CONFIG
 BOOK = "intent.shared.books_QVC"
@@ -73,6 +75,28 @@ def test_a_robot_known_by_its_ranges_comes_back(tmp_path: Path) -> None:
     unseen = kit.renamed(kit.chunks(), kit.UNSEEN)
     assert again.digest == wider.digest
     assert torch.equal(again.encode(unseen).grid_BMQ, wider.encode(unseen).grid_BMQ)
+
+
+def test_rounded_weights_take_half_the_bytes_and_give_the_same_codes(tmp_path: Path) -> None:
+    codec, batch = kit.fresh_codec(), kit.chunks()
+    Tokenizer(codec).save_pretrained(tmp_path / "whole")
+    round_to_half(codec)
+    rounded = Tokenizer(codec)
+    rounded.save_pretrained(tmp_path / "half")
+    sizes = [(tmp_path / name / WEIGHTS).stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    again = Tokenizer.from_pretrained(tmp_path / "half")
+    assert again.digest == rounded.digest != kit.tokenizer().digest
+    codes = again.encode(batch)
+    assert torch.equal(codes.grid_BMQ, rounded.encode(batch).grid_BMQ)
+    assert all(value.dtype == torch.float32 for value in again.codec.state_dict().values() if value.is_floating_point())
+    assert error(again, batch) < 1.05 * error(kit.tokenizer(), batch)
+
+
+def error(tokenizer: Tokenizer, batch: ChunkBatch) -> float:
+    decoded = tokenizer.decode(tokenizer.encode(batch), batch.context).absolute_BTD
+    assert decoded is not None
+    return float(abs(decoded - batch.target_BTD).mean())
 
 
 def test_how_errors_count_comes_back_with_a_robot(tmp_path: Path) -> None:

@@ -130,6 +130,22 @@ def test_a_view_that_an_episode_lacks_is_masked(tmp_path: Path) -> None:
     assert store.lookup("set", 1, range(9)).view_mask.all()
 
 
+def test_a_view_may_have_another_name_in_another_set(tmp_path: Path) -> None:
+    states = [{STATE: np.zeros((9, 3), np.float32)}]
+    folders = [write_v21(tmp_path / name, states) for name in ("one", "two")]
+    other = CAMERA.replace("top", "left_wrist")
+    for folder, camera in zip(folders, (CAMERA, other), strict=True):
+        write_video(folder / f"videos/chunk-000/{camera}/episode_000000.mp4", count=9)
+        info = json.loads((folder / "meta/info.json").read_text())
+        info["features"][camera] = info["features"].pop(CAMERA)
+        (folder / "meta/info.json").write_text(json.dumps(info))
+    teacher = NumberTeacher()
+    work, shards = plan(folders, teacher, tmp_path / "store", TEMPLATE, views=["top|left_wrist"])
+    store = finish(work, shards, [write_shard(work, shard, teacher) for shard in shards])
+    assert [store.lookup(name, 0, range(9)).view_mask.all() for name in ("one", "two")] == [True, True]
+    assert store.views == ("top|left_wrist",)
+
+
 def test_going_on_computes_only_what_is_missing_and_gives_the_same_bytes(data: Path, tmp_path: Path) -> None:
     whole = make(data, tmp_path / "whole")
     teacher = NumberTeacher()

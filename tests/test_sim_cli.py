@@ -107,18 +107,34 @@ def test_an_unknown_policy_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown policy 'exprt'" in capsys.readouterr().err
 
 
-def test_corpus_has_a_card_and_marks_what_is_held_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["corpus-s", "corpus-single"])
+def test_a_corpus_has_a_card_and_marks_what_is_held_out(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     out = tmp_path / "corpus"
-    assert main(["sim", "corpus", "-o", str(out), "--episodes", "16", "--workers", "1"]) == 0
+    command = ["sim", "corpus", name, "-o", str(out), "--episodes", "16", "--workers", "1"]
+    assert main(command) == 0
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["name"] == "corpus-single" and manifest["episodes"] == 16
-    assert manifest["held_out"] == {"arm": "Kinova3", "task": "Insert"}
+    assert manifest["name"] == name and manifest["episodes"] == 16
+    assert manifest["held_out"] == {"arms": ["Kinova3"], "tasks": ["Insert"]}
+    assert {source["licence"] for source in manifest["sources"]} == {"MIT", "Apache-2.0"}
     card = (out / "README.md").read_text()
     assert "16 demonstrations" in card and "Kinova3 (held out)" in card and "Insert (held out)" in card
+    assert "arms **Kinova3** and tasks **Insert**. 12 episodes are of neither" in card
+    info = {arm: json.loads((out / arm / "meta/info.json").read_text()) for arm in ("panda", "kinova3")}
+    assert [info[arm]["held_out"]["robot"] for arm in ("panda", "kinova3")] == [False, True]
+    assert info["panda"]["held_out"]["tasks"] == ["Insert"]
     before = (out / "manifest.json").read_bytes()
-    assert main(["sim", "corpus", "-o", str(out), "--episodes", "16", "--workers", "1"]) == 0
+    assert main(command) == 0
     assert (out / "manifest.json").read_bytes() == before
     assert "16 episodes" in capsys.readouterr().out
+
+
+def test_a_corpus_that_is_not_known_and_one_too_small(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["sim", "corpus", "corpus-z", "-o", str(tmp_path / "c")]) == EXIT_USER_ERROR
+    assert "unknown corpus 'corpus-z'; did you mean 'corpus-s'?" in capsys.readouterr().err
+    assert main(["sim", "corpus", "-o", str(tmp_path / "c"), "--episodes", "3"]) == EXIT_USER_ERROR
+    assert "3 episodes are less than one for each of 4 cells on two levels" in capsys.readouterr().err
 
 
 def test_questions_report_their_controls(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

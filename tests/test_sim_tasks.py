@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("xtok.sim", reason="needs the extra `sim`", exc_type=ImportError)
 
-from xtok.sim.arms import ARMS, HELD_OUT_ARMS, PAIRS, is_held_out
+from xtok.sim.arms import ARMS, PAIRS, is_held_out
 from xtok.sim.env import SimEnv
 from xtok.sim.suite import SUPPORTED, cells, get_cell
 from xtok.sim.tasks import HELD_OUT_TASKS, TASK_NAMES, Goal, get_task

@@ -24,7 +24,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="STORE")
     add_teacher_arguments(parser)
     parser.add_argument(
-        "--views", type=lambda text: text.split(","), metavar="A,B,C", help="cameras, up to three (default: all)"
+        "--views",
+        type=lambda text: text.split(","),
+        metavar="A,B,C",
+        help="cameras, up to three (default: all); A|B: camera A, or B in data sets that have no A",
     )
     parser.add_argument(
         "--prompt",

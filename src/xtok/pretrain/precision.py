@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import nn
+
+from xtok.codec.model import Codec
 
 
 @contextmanager
@@ -19,3 +22,19 @@ def bfloat16_networks(networks: Sequence[nn.Module], device_type: str) -> Iterat
     finally:
         for network in networks:
             del network.forward  # the class's own is back
+
+
+@torch.no_grad()
+def round_to_half(codec: Codec) -> None:
+    """Round networks, books and motion factors to values that float16 holds exactly, so that the file has half the
+    bytes. In place; arithmetic stays in float32, so codes are what they are before and after a save.
+    """
+    for tensor in codec.state_dict().values():
+        if tensor.dtype == torch.float32:
+            tensor.copy_(tensor.half().float())
+    for prior in list(codec.robots.values()):
+        codec.add_robot(replace(prior, factor_SKR=prior.factor_SKR.half().float()))
+    for books in codec.all_books:
+        for quantizer in (books.shared, *map(books.of, books.own)):
+            quantizer.restart_from_books()
+    codec.forget_bases()

@@ -193,7 +193,9 @@ def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> Feature
 
 
 def camera_of(episode: Episode, view: str) -> Pictures | None:
-    return episode.videos.get(CAMERA + view, episode.videos.get(view))
+    """The film of a view, under the first of its names ("front|left_wrist") that the episode has."""
+    videos = episode.videos
+    return next((videos[key] for name in view.split("|") for key in (CAMERA + name, name) if key in videos), None)
 
 
 def _entry(episode: Episode, shard: int, row: int, template: str, texts: dict[str, int]) -> StoredEpisode:
@@ -214,7 +216,10 @@ def _cameras(datasets: Any) -> tuple[str, ...]:
     if not found:
         raise ValueError("the data sets hold no film, so there is nothing to see; record with pictures")
     if len(found) > VIEWS_MAX:
-        raise ValueError(f"the data sets have cameras {list(found)}; choose up to {VIEWS_MAX} with --views")
+        raise ValueError(
+            f"the data sets have cameras {list(found)}; choose up to {VIEWS_MAX} with --views (A|B: camera A, "
+            "or B in data sets that have no A)"
+        )
     return tuple(found)
 
 

@@ -222,10 +222,8 @@ def _hold(body: ET.Element, joint: ET.Element, at: float) -> None:
     """Give a body the pose that it has with its joint at `at` (rad; m for a slide)."""
     if at == 0.0:
         return
-    if (
-        any(float(value) for value in joint.get("pos", "0 0 0").split())
-        or "quat" not in body.attrib
-        and ({"euler", "xyaxes", "axisangle", "zaxis"} & set(body.attrib))
+    if any(float(value) for value in joint.get("pos", "0 0 0").split()) or (
+        "quat" not in body.attrib and ({"euler", "xyaxes", "axisangle", "zaxis"} & set(body.attrib))
     ):
         raise ValueError(f"cannot hold joint {joint.get('name')} at {at}: its body is not turned by a quaternion")
     axis = np.array([float(value) for value in joint.get("axis", "0 0 1").split()])
