@@ -97,6 +97,19 @@ def test_a_run_leaves_its_origin_its_figures_and_a_tokenizer_without_heads(strai
     assert all(name.startswith("codes.") for name in load_file(straight / "heads.safetensors"))
 
 
+def test_half_is_what_is_released_and_what_is_gone_on_from(straight: Path, tmp_path: Path) -> None:
+    recipe = replace(tiny(), half=True)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(recipe, [], whole)
+    begin_run(recipe, synthetic.corpus(), parts).run(until=2)
+    train(recipe, [], parts, resume=True)
+    assert_same_state(whole, parts)
+    for name in ("model.safetensors", "start/model.safetensors"):
+        assert (whole / name).stat().st_size < 0.6 * (straight / name).stat().st_size
+    dtypes = [value.dtype for value in load_file(whole / "model.safetensors").values()]
+    assert dtypes.count(torch.float16) > len(dtypes) / 2
+
+
 def test_training_lowers_the_error(tmp_path: Path) -> None:
     codec = synthetic.fitted_codec("none")  # networks from noise: all that it can do it has to learn
     recipe = replace(tiny(), codec=codec.config, steps=40, batch_size=32, learning_rate=1e-2, mam="none")

@@ -30,7 +30,7 @@ from xtok.pretrain.average import WeightAverage
 from xtok.pretrain.corpus import REVERSED, Corpus
 from xtok.pretrain.initialise import initialise, refit_books, refit_intent
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
-from xtok.pretrain.precision import bfloat16_networks
+from xtok.pretrain.precision import bfloat16_networks, round_to_half
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.semantic import (
     fit_substitute,
@@ -99,6 +99,8 @@ def begin_run(
     torch.manual_seed(recipe.seed)
     codec = Codec(recipe.codec)
     initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations, own=recipe.own_details)
+    if recipe.half:
+        round_to_half(codec)
     Tokenizer(codec).save_pretrained(out / "start")
     trainer = Trainer(recipe, corpus, codec, out, features)
     trainer.save()
@@ -248,6 +250,8 @@ class Trainer:
         if recipe.learns != "decoder" and recipe.steps:
             vectors, iterations = recipe.book_vectors, recipe.book_iterations
             refit_books(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.own_details)
+        if recipe.half:
+            round_to_half(self.codec)
         shown = self._log_validation("released_")
         tqdm.write(f"{recipe.name}: averaged, books refitted: {shown}")
         if recipe.align:

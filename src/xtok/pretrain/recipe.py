@@ -50,6 +50,7 @@ class Recipe:
     book_vectors, book_iterations: k-means sample and rounds.
     shares: of the chunks, by robot; None: by frames, one arm and two arms alike (see Corpus).
     own_details: robots that get detail books of their own, and leave the shared ones to the others (q0's is for all).
+    half: what is released is rounded to values that float16 holds: half the bytes (see `round_to_half`).
 
     Raises:
         ValueError: an unknown form of masked action modelling or of alignment, or a negative number of steps.
@@ -89,6 +90,7 @@ class Recipe:
     book_vectors: int = 150_000
     book_iterations: int = 15
     own_details: tuple[str, ...] = ()
+    half: bool = False
     shares: Mapping[str, float] | None = None
     log_every: int = 20
     validate_every: int = 200

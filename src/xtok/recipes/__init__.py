@@ -12,7 +12,14 @@ from functools import partial
 from xtok.codec.config import CodecConfig, paper, small
 from xtok.pretrain.recipe import Mam, Recipe
 
-_SIMULATED = ("sim_panda", "sim_ur5e", "sim_iiwa", "sim_xarm7")  # xtok.sim's arms, but the one that is held out
+# xtok.sim's robots, but the arms that are held out.
+_SIMULATED = tuple(
+    f"sim_{name}"
+    for name in (
+        *("panda", "ur5e", "iiwa", "xarm7", "sawyer", "baxter", "spot_arm", "viperx", "arx5", "z1", "yumi"),
+        *("panda_panda", "ur5e_ur5e", "panda_ur5e", "xarm7_iiwa"),
+    )
+)
 
 
 def small_arms26() -> Recipe:
@@ -66,9 +73,10 @@ def small_arms26_semantic() -> Recipe:
     """The codec that ships for poses: 8 dimensions of q0 carry no motion and are taught by a teacher (decision 0009).
 
     Motion is coded by closed forms and k-means as in RUN_DIR/start, the same model without heads; no decoder is run.
-    Simulated arms have detail books of their own and a share of .4: their frames would crowd the recorded robots out.
+    Simulated robots have detail books of their own and half of the chunks: their frames would crowd the recorded ones
+    out. Rounded, its file has half the bytes.
 
-    `xtok train small_arms26_semantic --data DATA... --features STORE -o RUN_DIR`, one CPU core.
+    `xtok train small_arms26_semantic --data DATA... --features STORE -o RUN_DIR` on corpus-s and the real sets.
     """
     base = small_arms26()
     return replace(
@@ -89,7 +97,14 @@ def small_arms26_semantic() -> Recipe:
         book_vectors=400_000,
         book_iterations=6,
         own_details=_SIMULATED,
-        shares={"g1_inspire": 0.38, "baxter": 0.04, "panda": 0.09, "sawyer": 0.09, **dict.fromkeys(_SIMULATED, 0.10)},
+        half=True,
+        shares={
+            "g1_inspire": 0.32,
+            "baxter": 0.04,
+            "panda": 0.07,
+            "sawyer": 0.07,
+            **dict.fromkeys(_SIMULATED, 0.5 / 15),
+        },
     )
 
 
@@ -127,6 +142,7 @@ def small_arms26_grid() -> Recipe:
         quiet=False,
         own_details=(),
         shares=None,
+        half=False,
         steps=400,
         batch_size=96,
         warmup_steps=20,
