@@ -27,6 +27,7 @@ from reader_kit import quaternions, rlds_episode, write_rlds, write_robotwin_cla
 from test_data_formats import sawyer_states, write_demo, write_npz, write_stream
 from test_data_mapping_file import GOOD
 from xtok.data import open_dataset, read_mapping
+from xtok.data.hdf5 import open_hdf5
 from xtok.data.mapping_file import parse_mapping
 from xtok.data.open import open_source
 from xtok.data.source import Source
@@ -279,3 +280,21 @@ def test_a_table_that_claims_a_hundred_million_rows(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(xtok.data.tables, "ROWS_MAX", 5)
     with pytest.raises(ValueError, match="has 12 rows; expected a table of robot data"):
         open_dataset(folder)[0]
+
+
+def test_a_heap_of_strings_that_libhdf5_would_step_through_for_ever_is_refused(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "strings.hdf5"
+    with h5py.File(path, "w") as file:
+        file["instructions"] = np.array(["lift the cube", "take it"], dtype=h5py.string_dtype())
+    with open_hdf5(path) as file:
+        assert file["instructions"].asstr()[0] == "lift the cube"
+    whole = path.read_bytes()
+    heap = whole.index(b"GCOL")
+    for at, spoiled in (
+        (heap + 16, bytes(16)),
+        (heap + 24, b"\xff" * 8),
+    ):  # an object of index 0 and size 0; of 2^64 - 1
+        path.write_bytes(whole[:at] + spoiled + whole[at + len(spoiled) :])
+        with pytest.raises(ValueError, match=rf"damaged at byte {heap + 16}, where strings are kept"):
+            open_hdf5(path)

@@ -14,7 +14,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from xtok.actions.embodiments import get_embodiment
 from xtok.actions.kinematics import ForwardKinematics
 from xtok.actions.layout import ARMS26
 from xtok.data.episode import EpisodeDataset
+from xtok.data.hdf5 import open_hdf5
 from xtok.data.mapping import CHANNEL_VALID, STATE, Column, Feature, NamedPoses, write_arm
 from xtok.data.source import RawEpisode, Source, map_source
 
@@ -188,14 +188,3 @@ def _read_states(demo: _Demo) -> tuple[np.ndarray, Path]:
         except OSError as error:
             raise ValueError(f"cannot read {demo.file}: {error}; it looks truncated, copy it again") from error
         return states, demo.file.parent / "models" / Path(str(group.attrs["model_file"])).name
-
-
-def open_hdf5(file: Path) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError("reading robosuite demonstrations needs h5py: pip install 'xtok[readers]'") from error
-    try:
-        return h5py.File(file, "r")
-    except OSError as error:
-        raise ValueError(f"cannot read {file}: {error}; it looks truncated or is no HDF5, copy it again") from error

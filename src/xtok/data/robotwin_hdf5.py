@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
+from xtok.data.hdf5 import open_hdf5
 from xtok.data.mapping import Feature
-from xtok.data.robosuite_hdf5 import open_hdf5
 from xtok.data.source import RawEpisode, Source, check_finite
 from xtok.data.stills import PIXELS_MAX, Stills
 
