@@ -20,6 +20,7 @@ from xtok.codec import Tokenizer
 from xtok.data import EpisodeDataset, Segment
 from xtok.evaluate import Budget, evaluate_dataset, render, to_json
 from xtok.evaluate.gather import gather
+from xtok.evaluate.semantics import motion_errors
 from xtok.semantics import store
 from xtok.semantics.align import Alignment
 from xtok.semantics.latents import decode_latents, latents
@@ -72,6 +73,14 @@ def test_train_chunks_come_first_and_unseen_tasks_fit_nothing(waves: EpisodeData
         np.testing.assert_array_equal(found.chunks.target_BTD[n], frames[start : start + 16])
         np.testing.assert_array_equal(held.codes_NMQ[n], step.encode(found.chunks[slice(n, n + 1)]).grid_BMQ[0])
     assert len(found.true_NX) == len(held.decoded_NX) == int((~found.train_N).sum())
+    novelty_N = found.novelty_N[~found.train_N]
+    rows = motion_errors(found.held, found.true_NX, found.mask_NX, found.test_labels, novelty_N)["step"]
+    assert set(rows) == {"all", "seen", "unseen task", "task Lift", "task Stack"}
+    assert rows["seen"] == rows["task Lift"] and rows["unseen task"] == rows["task Stack"]
+    own = [i for i, name in enumerate(ARMS26.channel_names) if found.test.context.mask_BD[0, i]]
+    by_hand = np.abs(held.decoded_NX - found.true_NX).reshape(len(found.true_NX), 16, -1)[..., own]
+    assert rows["all"] == pytest.approx(by_hand.mean())
+    assert rows["seen"] == pytest.approx(by_hand[novelty_N == "seen"].mean())
 
 
 def test_the_report_shows_meaning_and_what_did_not_come_true(

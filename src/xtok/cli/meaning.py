@@ -57,7 +57,7 @@ def measure_meaning(
     from xtok.evaluate.fit import stride_within
     from xtok.evaluate.gather import gather
     from xtok.evaluate.rate import FAST
-    from xtok.evaluate.semantics import neighbour_ranks, probe_codes
+    from xtok.evaluate.semantics import motion_errors, neighbour_ranks, probe_codes
     from xtok.semantics.latents import latents
 
     if (features is None) != (heads is None):
@@ -89,6 +89,9 @@ def measure_meaning(
         "train_chunks": int(found.train_N.sum()),
         "test_chunks": int((~found.train_N).sum()),
         "unseen": {"arms": sorted(arms), "tasks": sorted(tasks)},
+        "errors": motion_errors(
+            found.held, found.true_NX, found.mask_NX, found.test_labels, found.novelty_N[~found.train_N]
+        ),
         "probes": probe_codes(found.held, found.labels, found.train_N, found.novelty_N, seed, say),
         "neighbours": neighbour_ranks(found.held, found.true_NX, found.test_labels.arm_N, ~found.train_N, seed),
     }

@@ -48,6 +48,12 @@ class Gathered:
     def test_labels(self) -> Labels:
         return self.labels[~self.train_N]
 
+    @property
+    def mask_NX(self) -> np.ndarray:
+        """Of `true_NX`: channels that the robot has."""
+        mask_ND = self.test.context.mask_BD.numpy()
+        return np.tile(mask_ND, self.true_NX.shape[1] // mask_ND.shape[1])
+
 
 def gather(
     dataset: EpisodeDataset,

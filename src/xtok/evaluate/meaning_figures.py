@@ -11,7 +11,7 @@ from xtok.evaluate import meaning_charts as charts
 from xtok.evaluate.figures import Figure
 from xtok.evaluate.formatting import format_figure, format_percent
 from xtok.evaluate.meaning_charts import Row
-from xtok.evaluate.semantics import UNSEEN_BOTH
+from xtok.evaluate.semantics import SEEN, UNSEEN_ARM, UNSEEN_BOTH, UNSEEN_TASK
 from xtok.evaluate.substitution import FLOOR
 
 ASKED = {
@@ -89,6 +89,20 @@ def alignment(meaning: Mapping[str, Any], colours: Mapping[str, str], subject: s
     yield _plane(meaning["plane"])
     if "substitution" in meaning:
         yield _substitution(meaning["substitution"], style)
+
+
+def errors(meaning: Mapping[str, Any], colours: Mapping[str, str]) -> Figure | None:
+    """l1 of each tokenizer on what training saw and on what it did not; None where all is seen."""
+    rows: list[Row] = []
+    found = meaning.get("errors", {})  # reports of results made before this was measured
+    for kind in (SEEN, UNSEEN_ARM, UNSEEN_TASK, UNSEEN_BOTH):
+        known = [(name, of[kind]) for name, of in found.items() if kind in of]
+        rows += [Row(kind, None)] if known else []
+        rows += [Row(name, value, style=colours[name]) for name, value in known]
+    if not rows:
+        return None
+    svg = charts.interval_chart(rows, "l1", None, "l1, seen and unseen")
+    return Figure("Motion, seen and unseen", f"T {meaning['horizon']}, all levels", svg)
 
 
 def neighbours(meaning: Mapping[str, Any], colours: Mapping[str, str]) -> Figure | None:

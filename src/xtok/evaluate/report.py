@@ -53,6 +53,7 @@ def render(evaluation: Evaluation) -> str:
             **judged,
             probes=[] if not meaning else list(meaning_figures.probes(meaning, colours)),
             novelty=[] if not meaning else meaning_figures.novelty(meaning, result["subject"]),
+            errors=None if not meaning else meaning_figures.errors(meaning, colours),
             neighbours=None if not meaning else meaning_figures.neighbours(meaning, colours),
             alignment=[] if not meaning else list(meaning_figures.alignment(meaning, colours, result["subject"])),
             saturated=sorted({channel for channels in result["saturation"].values() for channel in channels}),

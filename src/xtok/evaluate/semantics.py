@@ -128,6 +128,23 @@ def neighbour_ranks(
     return out
 
 
+def motion_errors(
+    held: Mapping[str, Held], true_NX: np.ndarray, mask_NX: np.ndarray, labels: Labels, novelty_N: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Tokenizer -> row -> l1 of decoded motion in half ranges of the robot, over the channels that it has (mask_NX).
+
+    All of test chunks. Rows as in `measure_alignment`: "all", seen and unseen, each arm, each task.
+    """
+    rows = _rows(labels, novelty_N)
+    out: dict[str, dict[str, float]] = {}
+    for name, arrays in held.items():
+        if arrays.decoded_NX is None:
+            continue
+        error_NX = np.abs(arrays.decoded_NX - true_NX) * mask_NX
+        out[name] = {row: float(error_NX[of].sum() / mask_NX[of].sum()) for row, of in rows.items()}
+    return out
+
+
 def measure_alignment(
     aligned: Aligned, labels: Labels, novelty_N: np.ndarray | None = None, seed: int = 0
 ) -> dict[str, Any]:
