@@ -129,10 +129,10 @@ def table(report: Mapping[str, Any]) -> list[str]:
             + ("" if not versus or versus["value"] is None else f"{versus['value']:>8.3f}{_interval(versus):>16}")
         )
     tasks = list(next(iter(policies.values()))["tasks"])
-    lines.append(f"{'successes by task':<18}" + "".join(f"{task:>11}" for task in tasks))
+    lines.append(f"{'successes by task':<18}" + "".join(f"{task:>13}" for task in tasks))
     for policy, groups in policies.items():
         figures = (groups["tasks"][task] for task in tasks)
-        lines.append(f"{policy:<18}" + "".join(f"{f['successes']}/{f['episodes']}".rjust(11) for f in figures))
+        lines.append(f"{policy:<18}" + "".join(f"{f['successes']}/{f['episodes']}".rjust(13) for f in figures))
     return lines
 
 
