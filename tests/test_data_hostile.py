@@ -291,10 +291,8 @@ def test_a_heap_of_strings_that_libhdf5_would_step_through_for_ever_is_refused(t
         assert file["instructions"].asstr()[0] == "lift the cube"
     whole = path.read_bytes()
     heap = whole.index(b"GCOL")
-    for at, spoiled in (
-        (heap + 16, bytes(16)),
-        (heap + 24, b"\xff" * 8),
-    ):  # an object of index 0 and size 0; of 2^64 - 1
+    # An object of index 0 and size 0, and one of 2^64 - 1 bytes.
+    for at, spoiled in ((heap + 16, bytes(16)), (heap + 24, b"\xff" * 8)):
         path.write_bytes(whole[:at] + spoiled + whole[at + len(spoiled) :])
         with pytest.raises(ValueError, match=rf"damaged at byte {heap + 16}, where strings are kept"):
             open_hdf5(path)

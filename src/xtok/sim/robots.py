@@ -39,8 +39,8 @@ class Form:
 
     model: str
     gripper: str
+    moving: str
     hand: str = "right_hand"
-    moving: str = ""
     held_rad: Mapping[str, float] = field(default_factory=dict)
     mount_m: tuple[float, float, float] | None = None
     mount_quat: Quat | None = None
@@ -183,12 +183,12 @@ def _reform(model: Any, form: Form) -> None:
     gone = set()
     for joint in list(model.worldbody.iter("joint")):
         name = (joint.get("name") or "").removeprefix(prefix)
-        if form.moving and re.search(form.moving, name):
+        if re.search(form.moving, name):
             if form.damping is not None:
                 joint.set("damping", str(form.damping))
             if form.armature is not None:
                 joint.set("armature", str(form.armature))
-        elif form.moving:
+        else:
             _hold(parents[joint], joint, form.held_rad.get(name, 0.0))
             parents[joint].remove(joint)
             gone.add(prefix + name)
@@ -219,21 +219,17 @@ def _reform(model: Any, form: Form) -> None:
 
 
 def _hold(body: ET.Element, joint: ET.Element, at: float) -> None:
-    """Give a body the pose that it has with its joint at `at` (rad; m for a slide)."""
+    """Give a body the pose that it has with its joint at `at` (rad)."""
     if at == 0.0:
         return
-    if any(float(value) for value in joint.get("pos", "0 0 0").split()) or (
-        "quat" not in body.attrib and ({"euler", "xyaxes", "axisangle", "zaxis"} & set(body.attrib))
-    ):
-        raise ValueError(f"cannot hold joint {joint.get('name')} at {at}: its body is not turned by a quaternion")
+    turned_otherwise = "quat" not in body.attrib and {"euler", "xyaxes", "axisangle", "zaxis"} & set(body.attrib)
+    off_centre = any(float(value) for value in joint.get("pos", "0 0 0").split())
+    if off_centre or turned_otherwise or joint.get("type", "hinge") != "hinge":
+        raise ValueError(
+            f"cannot hold joint {joint.get('name')} at {at}: no hinge at its body's origin, by a quaternion"
+        )
     axis = np.array([float(value) for value in joint.get("axis", "0 0 1").split()])
     quat = np.array([float(value) for value in body.get("quat", "1 0 0 0").split()])
-    if joint.get("type") == "slide":
-        along = np.zeros(3)
-        mujoco.mju_rotVecQuat(along, axis * at, quat / np.linalg.norm(quat))
-        place = np.array([float(value) for value in body.get("pos", "0 0 0").split()])
-        body.set("pos", _text(place + along))
-        return
     turn, turned = np.zeros(4), np.zeros(4)
     mujoco.mju_axisAngle2Quat(turn, axis / np.linalg.norm(axis), at)
     mujoco.mju_mulQuat(turned, quat / np.linalg.norm(quat), turn)
