@@ -79,8 +79,8 @@ def recipe(**changes: Any) -> Recipe:
     """`tiny`, aligned and predicting."""
     base = tiny()
     codec = replace(base.codec, intent_extra=4, intent_extra_scale=0.3)
-    changes = {"semantics_ramp": 0.0, "head_dim": 8, "head_hidden": 16, **changes}
-    return replace(base, name="tiny_semantic", align=True, predict=True, codec=changes.pop("codec", codec), **changes)
+    changes = {"align": True, "predict": True, "semantics_ramp": 0.0, "head_dim": 8, "head_hidden": 16, **changes}
+    return replace(base, name="tiny_semantic", codec=changes.pop("codec", codec), **changes)
 
 
 def config(**changes: Any) -> CodecConfig:

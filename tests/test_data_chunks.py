@@ -56,6 +56,16 @@ def test_every_chunk_once_in_order_whatever_the_batch(
         assert everything.context.mask_BD[row].sum() == i + 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(9, 40), min_size=1, max_size=6), stride=st.integers(1, 70))
+def test_a_stride_that_runs_on_counts_through_all_episodes(lengths: list[int], stride: int) -> None:
+    episodes = [episode(length, index) for index, length in enumerate(lengths)]
+    anchors = concatenate(list(iter_chunks(episodes, 8, stride, 7, runs_on=True))).context.anchor_BD
+    assert anchors is not None
+    every = [1000 * i + t for i, length in enumerate(lengths) for t in range(length - 8)]
+    assert anchors[:, 0].tolist() == every[::stride]
+
+
 def test_dtypes_and_that_episodes_are_copied() -> None:
     one = episode(20)
     (batch,) = iter_chunks([one], 8)

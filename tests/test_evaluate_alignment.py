@@ -34,7 +34,17 @@ def test_alignment_is_on_the_diagonal_where_it_was_planted() -> None:
     assert found.diagonal.value > 0.9 and found.mid_peak > 0.9
     assert found.contrast == pytest.approx(np.diag(matrix).mean() - matrix[~np.eye(M, dtype=bool)].mean())
     assert found.contrast is not None and found.contrast > 0.85
+    assert found.teacher_contrast is not None and found.teacher_contrast > found.contrast
     assert abs(found.shuffled) < 0.05 and abs(found.floor) < 0.05
+
+
+def test_a_teacher_that_hardly_changes_within_a_chunk_bounds_the_contrast() -> None:
+    rng = np.random.default_rng(0)
+    teacher = unit(rng.normal(size=(N, 1, E)) + 0.1 * rng.normal(size=(N, M, E)))
+    found = align(teacher, teacher, np.arange(N).astype(str))
+    assert found.diagonal.value == pytest.approx(1.0)
+    assert found.contrast == pytest.approx(found.teacher_contrast) and found.contrast is not None
+    assert found.contrast < 0.05
 
 
 def test_cosines_without_centring_would_have_fooled_us() -> None:
@@ -57,7 +67,8 @@ def test_the_floor_is_what_a_slots_mean_alone_would_give() -> None:
 
 def test_one_slot_has_no_contrast_and_other_shapes_are_refused() -> None:
     action, teacher, episode_N = planted(0.3)
-    assert align(action[:, :1], teacher[:, :1], episode_N).contrast is None
+    found = align(action[:, :1], teacher[:, :1], episode_N)
+    assert found.contrast is None and found.teacher_contrast is None
     with pytest.raises(ValueError, match="expected the same"):
         align(action, teacher[:-1], episode_N)
     with pytest.raises(ValueError, match="two or more"):

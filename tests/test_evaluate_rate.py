@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS
-from xtok.actions.types import Codes
+from xtok.actions.types import Codes, concatenate
 from xtok.baselines.fast import FastTokenizer
+from xtok.data import iter_chunks
 from xtok.evaluate import rate
-from xtok.evaluate.fit import stride_within
+from xtok.evaluate.fit import spread_within, stride_within
 from xtok.evaluate.rate import RatePoint, bits_mean, l1_ratio_at_equal_bits
 from xtok.evaluate.sweep import STEP_MAX, sweep_around
 
@@ -86,3 +87,12 @@ def test_the_stride_is_the_smallest_that_stays_within_the_budget() -> None:
         return sum(len(range(1, frames - 8 + 1, stride)) for frames in (100, 57))
 
     assert count(stride) <= 40 < count(stride - 1)
+    assert spread_within(episodes, 8, max_chunks=40) == (stride, False)
+
+
+def test_many_short_episodes_show_more_than_their_beginnings() -> None:
+    episodes = [kit.episode(ARMS26, 20, seed) for seed in range(10)]  # 12 chunks each
+    stride, runs_on = spread_within(episodes, 8, max_chunks=7)
+    assert (stride, runs_on) == (18, True)
+    chunks = concatenate(list(iter_chunks(episodes, 8, stride, runs_on=runs_on)))
+    assert len(chunks) == 7

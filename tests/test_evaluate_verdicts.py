@@ -34,7 +34,7 @@ def cosine(value: float) -> dict[str, float]:
 def result(**changes: Any) -> dict[str, Any]:
     """All targets met."""
     rival = entry(wer=dict.fromkeys(("0.002", "0.004", "0.006", "0.008"), 0.9))
-    row = {"mid_peak": 0.61, "contrast": 0.31, "shuffled": 0.0, "floor": 0.1}
+    row = {"mid_peak": 0.61, "contrast": 0.31, "teacher_contrast": 0.4, "shuffled": 0.0, "floor": 0.1}
     ways = {"r1": {"value": 0.06}, "times_chance": 6.0}
     meaning = {
         "alignment": {"all": row},

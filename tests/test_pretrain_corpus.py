@@ -52,6 +52,26 @@ def test_a_task_that_the_set_holds_out_is_in_no_train_split(tmp_path: Path) -> N
     assert {episode.task for episode in select(plain, "train")} == {"Lift", "Insert"}
 
 
+def test_a_batch_of_cells_is_of_so_many_robots_and_tasks(tmp_path: Path) -> None:
+    corpus = Corpus.open(ARMS26, [recording(tmp_path / "one")])
+    (source,) = corpus.train
+    task = dict(zip(source.episode_E, source.task_E, strict=True))
+    assert set(task.values()) == {"Lift", "Insert"}
+    generator, met = torch.Generator().manual_seed(0), set()
+    for _ in range(10):
+        drawn = corpus.draw(8, 9, generator, apart=set(task), cells=1)
+        assert len(drawn.chunks) == len(drawn.origins) == 9
+        (one,) = {task[key] for key in drawn.origins.episode_B}
+        met.add(one)
+    assert met == {"Lift", "Insert"}
+    both = [task[key] for key in corpus.draw(8, 9, generator, apart=set(task), cells=5).origins.episode_B]
+    assert sorted(both.count(name) for name in met) == [4, 5]
+    known = {key for key in task if task[key] == "Lift"}  # no features of Insert: nothing to be told apart
+    assert {task[key] for key in corpus.draw(8, 9, generator, apart=known, cells=5).origins.episode_B} == {"Lift"}
+    anything = corpus.draw(8, 40, generator, apart=set(), cells=5)
+    assert {task[key] for key in anything.origins.episode_B} == {"Lift", "Insert"}, "none with features: all are drawn"
+
+
 def test_training_refuses_a_robot_that_the_set_holds_out(tmp_path: Path) -> None:
     folder = recording(tmp_path / "kept", {"robot": True, "tasks": []})
     with pytest.raises(ValueError, match="marked as held out"):

@@ -25,7 +25,7 @@ from xtok.codec.model import Codec
 from xtok.pretrain import checkpoint, loop
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.loop import Trainer, begin_run, resume_run, train
-from xtok.pretrain.recipe import Mam
+from xtok.pretrain.recipe import Mam, Recipe
 from xtok.pretrain.semantic import known_episodes, quiet_loss, semantic_heads, semantic_losses
 from xtok.semantics.align import load_heads
 from xtok.semantics.cotemporal import look_up
@@ -124,12 +124,63 @@ def test_alignment_without_features_is_refused(tmp_path: Path, features: kit.Fak
         ({"learns": "decoder", "mam": "codes"}, "more of the encoder"),
         ({"learns": "extra", "mam": "none", "reach": "latents"}, "reach='extra'"),
         ({"learns": "extra", "mam": "none", "reach": "nothing"}, "needs words, align"),
+        ({"learns": "heads", "mam": "none"}, "reach='nothing'"),
+        ({"learns": "heads", "mam": "none", "reach": "nothing", "words": True}, "no words"),
+        ({"align": False, "cosine": True}, "align=True"),
         ({"words": True, "codec": CodecConfig(), "reach": "latents", "head_sees": "latents"}, "intent_extra is 0"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kit.recipe(**changes)
+
+
+def heads_alone(**changes: object) -> Recipe:
+    alone = {"learns": "heads", "mam": "none", "reach": "nothing", "head_sees": "latents", "cosine": True, "cells": 2}
+    return kit.recipe(**alone, **changes)
+
+
+@pytest.fixture(scope="module")
+def alone(straight: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "run"
+    return train(heads_alone(), [], out, features=kit.store(), tokenizer=Tokenizer.from_pretrained(straight))
+
+
+def test_heads_of_a_frozen_tokenizer_leave_its_file_as_it_is(straight: Path, alone: Path) -> None:
+    assert Tokenizer.from_pretrained(alone).digest == Tokenizer.from_pretrained(straight).digest
+    assert (alone / "model.safetensors").read_bytes() == (straight / "model.safetensors").read_bytes()
+    before, after = (load_file(run / "heads.safetensors") for run in (straight, alone))
+    assert {name.split(".")[0] for name in after} == {"align", "predict"}
+    assert not torch.equal(before["align.action_head.0.weight"], after["align.action_head.0.weight"])
+    assert (after["align.gain_C"] > 0).sum() > EXTRA, "they look at motion too"
+    lines = [json.loads(line) for line in (alone / "metrics.jsonl").read_text().splitlines()]
+    losses = next(line for line in lines if "total" in line)
+    assert {"align_global", "align_local", "align_cosine", "predict"} <= losses.keys()
+    assert "position" not in losses
+    assert json.loads((alone / "run.json").read_text())["tokenizer_digest"] == Tokenizer.from_pretrained(alone).digest
+
+
+def test_heads_alone_go_on_bit_for_bit_and_with_the_same_tokenizer(straight: Path, alone: Path, tmp_path: Path) -> None:
+    tokenizer, out = Tokenizer.from_pretrained(straight), tmp_path / "parts"
+    recipe = replace(heads_alone(), codec=tokenizer.codec.config)
+    begin_run(recipe, kit.corpus(), out, features=kit.store(), tokenizer=tokenizer).run(until=2)
+    torch.manual_seed(99)
+    with pytest.raises(ValueError, match="another tokenizer_digest"):
+        resume_run(recipe, kit.corpus(), out, kit.store(), Tokenizer.from_pretrained(straight / "start"))
+    train(heads_alone(), [], out, resume=True, features=kit.store(), tokenizer=tokenizer)
+    assert (out / "heads.safetensors").read_bytes() == (alone / "heads.safetensors").read_bytes()
+
+
+def test_heads_need_a_tokenizer_that_knows_the_robots_and_other_recipes_none(straight: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_pretrained(straight)
+    with pytest.raises(ValueError, match="needs --tokenizer"):
+        train(heads_alone(), [], tmp_path / "a", features=kit.store())
+    with pytest.raises(ValueError, match="places a tokenizer itself"):
+        train(kit.recipe(), [], tmp_path / "b", features=kit.store(), tokenizer=tokenizer)
+    lost = next(iter(kit.corpus().statistics))
+    tokenizer.codec.robots.pop(lost)
+    with pytest.raises(ValueError, match=f"lacks {lost}; `xtok adapt DATA`"):
+        train(heads_alone(), [], tmp_path / "c", features=kit.store(), tokenizer=tokenizer)
 
 
 def test_weights_grow_from_the_start_of_semantics() -> None:

@@ -18,6 +18,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="STORE",
         help="a teacher's features of the data (`xtok features`), for a recipe that aligns codes with them",
     )
+    parser.add_argument(
+        "--tokenizer",
+        metavar="X",
+        help="a folder, a hub id or shipped weights, for a recipe of heads alone (`heads`): its codes stay as they are",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN_DIR", help="checkpoints and weights")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN_DIR")
     parser.set_defaults(run=run, resume_hint="Give the same command with --resume to go on from the last checkpoint.")
@@ -32,5 +37,10 @@ def run(args: argparse.Namespace) -> None:
         from xtok.semantics.store import FeatureStore
 
         features = FeatureStore.open(args.features)
-    weights = train(get_recipe(args.recipe), args.data, args.out, args.resume, features)
+    tokenizer = None
+    if args.tokenizer is not None:
+        from xtok.codec import Tokenizer
+
+        tokenizer = Tokenizer.from_pretrained(args.tokenizer)
+    weights = train(get_recipe(args.recipe), args.data, args.out, args.resume, features, tokenizer)
     print(f"{weights}: use it with --tokenizer {weights}, or xtok.Tokenizer.from_pretrained({str(weights)!r})")

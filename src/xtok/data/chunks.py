@@ -23,12 +23,18 @@ Short = Literal["raise", "skip"]
 
 
 def iter_chunks(
-    episodes: Iterable[Episode], horizon: int, stride: int = 1, batch_size: int = 256, short: Short = "raise"
+    episodes: Iterable[Episode],
+    horizon: int,
+    stride: int = 1,
+    batch_size: int = 256,
+    short: Short = "raise",
+    runs_on: bool = False,
 ) -> Iterator[ChunkBatch]:
     """All chunks of `horizon` frames, episode after episode and in order of time, `stride` frames apart.
 
     Every batch but the last holds `batch_size` chunks, of neighbouring episodes where one ends. `short` says what
-    to do with episodes of fewer than T + 1 frames.
+    to do with episodes of fewer than T + 1 frames. runs_on: the stride goes on from one episode into the next, so that
+    a long one shows all parts of short episodes; else every episode starts with its first frame.
 
     Raises:
         ValueError: a horizon outside [8, 64], a stride or batch size under 1, several layouts at once, no episode,
@@ -37,7 +43,7 @@ def iter_chunks(
     usable = _usable(episodes, horizon, stride, short)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected 1 or more")
-    return _batches(usable, horizon, stride, batch_size)
+    return _batches(usable, horizon, stride, batch_size, runs_on)
 
 
 def count_chunks(episodes: Iterable[Episode], horizon: int, stride: int = 1, short: Short = "raise") -> int:
@@ -76,11 +82,16 @@ def _window_count(episode: Episode, horizon: int, stride: int) -> int:
     return -(-(len(episode) - horizon) // stride)
 
 
-def _batches(episodes: list[Episode], horizon: int, stride: int, batch_size: int) -> Iterator[ChunkBatch]:
+def _batches(
+    episodes: list[Episode], horizon: int, stride: int, batch_size: int, runs_on: bool
+) -> Iterator[ChunkBatch]:
+    first = 0
     pieces: list[tuple[Episode, np.ndarray]] = []  # windows [W, T + 1, D] that wait for a full batch
     waiting = 0
     for episode in episodes:
-        windows = sliding_window_view(episode.absolute_ND, horizon + 1, axis=0)[::stride].transpose(0, 2, 1)
+        windows = sliding_window_view(episode.absolute_ND, horizon + 1, axis=0)[first::stride].transpose(0, 2, 1)
+        if runs_on:
+            first = (first - (len(episode) - horizon)) % stride
         while len(windows):
             taken, windows = windows[: batch_size - waiting], windows[batch_size - waiting :]
             pieces.append((episode, taken))

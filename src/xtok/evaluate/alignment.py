@@ -16,7 +16,8 @@ from xtok.evaluate.cluster import Mean, clustered_mean
 class Alignment:
     """Centred cosines. diagonal: slot i with the feature of its own moment, mean over slots, with its interval over
     episodes. mid_peak: the largest of the middle half of the slots. off_diagonal: slot i with the features of the same
-    chunk's other moments; contrast: diagonal minus off-diagonal. None for chunks of one slot.
+    chunk's other moments; contrast: diagonal minus off-diagonal. None for chunks of one slot. teacher_contrast: that of
+    the teacher's moments with themselves: what a perfect motion side would have.
 
     shuffled: the diagonal with the features of other chunks (0 where nothing is known). floor: the diagonal if every
     chunk's features are predicted by their mean at that slot. matrix: row i is motion slot i, column j teacher slot j.
@@ -26,6 +27,7 @@ class Alignment:
     mid_peak: float
     off_diagonal: float | None
     contrast: float | None
+    teacher_contrast: float | None
     shuffled: float
     floor: float
     chunks: int
@@ -52,12 +54,15 @@ def align(action_NME: np.ndarray, teacher_NME: np.ndarray, episode_N: np.ndarray
     other_N = np.empty(N, dtype=int)
     other_N[others] = np.roll(others, 1)  # one cycle through all chunks: none meets itself
     middle = matrix_MM.diagonal()[M // 4 : max(M // 4 + 1, M - M // 4)]
-    off = None if M == 1 else float(matrix_MM[~np.eye(M, dtype=bool)].mean())
+    apart_MM = ~np.eye(M, dtype=bool)
+    off = None if M == 1 else float(matrix_MM[apart_MM].mean())
+    own_MM = np.einsum("nie,nje->ij", teacher, teacher) / N
     return Alignment(
         diagonal=clustered_mean(diagonal_NM.mean(axis=1), episode_N, seed),
         mid_peak=float(middle.max()),
         off_diagonal=off,
         contrast=None if off is None else float(diagonal_NM.mean()) - off,
+        teacher_contrast=None if off is None else float(own_MM.diagonal().mean() - own_MM[apart_MM].mean()),
         shuffled=float(np.einsum("nie,nie->ni", action, teacher[other_N]).mean()),
         floor=float(_cosine_to_mean(teacher)),
         chunks=N,

@@ -18,7 +18,7 @@ from xtok.data.episode import EpisodeDataset
 from xtok.data.splits import Split, select
 from xtok.evaluate import corruption
 from xtok.evaluate.batches import target_delta
-from xtok.evaluate.fit import BASELINES, fit_baselines, stride_within
+from xtok.evaluate.fit import BASELINES, fit_baselines, spread_within
 from xtok.evaluate.illustrate import Illustration, illustrate
 from xtok.evaluate.robustness import SIGMAS
 from xtok.evaluate.run import evaluate
@@ -31,7 +31,8 @@ ILLUSTRATED_HORIZON = 32  # the report draws the longest horizon up to this one
 class Budget:
     """Chunks a horizon, at most: evaluated ones, and those that FAST's vocabulary is fitted on.
 
-    The stride between chunk starts is the smallest that stays within it, and is told in the result.
+    The stride between chunk starts is the smallest that stays within it, and is told in the result. Where episodes are
+    shorter than it, it runs on from one into the next.
     """
 
     evaluated: int = 512
@@ -85,7 +86,16 @@ def evaluate_dataset(
     train = select(dataset, "train") if baselines else []
     subject_name, subject = next(iter(tokenizers.items()))
     by_horizon: dict[str, dict[str, Any]] = {
-        key: {} for key in ("episodes_used", "chunks", "chunk_stride", "fast_fit", "saturation", "horizons")
+        key: {}
+        for key in (
+            "episodes_used",
+            "chunks",
+            "chunk_stride",
+            "stride_runs_on",
+            "fast_fit",
+            "saturation",
+            "horizons",
+        )
     }
     illustration = None
     for horizon in sorted(horizons):
@@ -95,9 +105,10 @@ def evaluate_dataset(
         if not usable:
             warnings.warn(f"no {split} episode of {dataset.name} is longer than {horizon} frames", stacklevel=2)
             continue
-        stride = stride_within(usable, horizon, budget.evaluated)
-        chunks = concatenate(list(iter_chunks(usable, horizon, stride)))
+        stride, runs_on = spread_within(usable, horizon, budget.evaluated)
+        chunks = concatenate(list(iter_chunks(usable, horizon, stride, runs_on=runs_on)))
         by_horizon["chunk_stride"][key], by_horizon["chunks"][key] = stride, len(chunks)
+        by_horizon["stride_runs_on"][key] = runs_on
         by_horizon["saturation"][key] = saturated_channels(chunks, statistics)
 
         progress(f"T {horizon}: fitting {', '.join(baselines) or 'nothing'}")

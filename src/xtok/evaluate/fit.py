@@ -58,6 +58,14 @@ def stride_within(episodes: Sequence[Episode], horizon: int, max_chunks: int) ->
     return stride
 
 
+def spread_within(episodes: Sequence[Episode], horizon: int, max_chunks: int) -> tuple[int, bool]:
+    """Stride, and whether it runs on from episode to episode (see `iter_chunks`): so it does where it would show no
+    more than the beginning of some, in which hands start from rest."""
+    stride = stride_within(episodes, horizon, max_chunks)
+    windows = [count_chunks([episode], horizon) for episode in episodes]
+    return (stride, False) if stride <= min(windows) else (-(-sum(windows) // max_chunks), True)
+
+
 def _fit_fast(
     train_episodes: Sequence[Episode],
     chunks: ChunkBatch,

@@ -103,7 +103,8 @@ def _alignment(meaning: Mapping[str, Any]) -> Iterator[Verdict]:
     if row["contrast"] is None:
         yield Verdict(claims[1], "chunks of one slot have no off-diagonal", None)
     else:
-        yield Verdict(claims[1], format_figure(row["contrast"]), row["contrast"] >= CONTRAST_MIN)
+        found = f"{format_figure(row['contrast'])} (the teacher with itself {format_figure(row['teacher_contrast'])})"
+        yield Verdict(claims[1], found, row["contrast"] >= CONTRAST_MIN)
     yield from _substitution(meaning.get("substitution") or {})
 
 

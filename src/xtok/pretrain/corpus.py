@@ -47,6 +47,7 @@ class Source:
     """All episodes of one robot (and channel mask), with its statistics."""
 
     episode_E: tuple[EpisodeKey, ...]
+    task_E: tuple[str, ...]  # the set's name of it, else the instruction
     words_E: tuple[Words, ...]
     statistics: Statistics
     motion: Motion
@@ -198,11 +199,13 @@ class Corpus:
         apart: Container[EpisodeKey] = (),
         part: Literal["train", "validation"] = "train",
         backwards: float = REVERSED,
+        cells: int | None = None,
     ) -> Drawn:
         """The same with their origins. apart: of these episodes no two chunks are drawn while there are others left.
-        backwards: share of chunks that are played so, if there is augmentation."""
+        backwards: share of chunks that are played so, if there is augmentation. cells: so many pairs of robot and task,
+        each with two episodes of `apart` or more, share the batch, in place of all (where there are such)."""
         sources = self.train if part == "train" else (self.validation or self.train)
-        return _sample(self.layout, sources, horizon, batch_size, generator, augment, apart, backwards)
+        return _sample(self.layout, sources, horizon, batch_size, generator, augment, apart, backwards, cells)
 
     def validate(self, horizon: int, batch_size: int, seed: int = 0) -> ChunkBatch:
         """The same chunks of the validation part at every call."""
@@ -255,7 +258,8 @@ def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> 
         mask_D = torch.from_numpy(group[0].mask_D.copy())
         keys = tuple((episode.dataset, episode.index) for episode in group)
         words = tuple(words_of(episode) for episode in group)
-        out.append(Source(keys, words, statistics, motion_of(group), recorded_E, held_E, mask_D))
+        tasks = tuple(episode.task or episode.instruction for episode in group)
+        out.append(Source(keys, tasks, words, statistics, motion_of(group), recorded_E, held_E, mask_D))
     return out
 
 
@@ -304,6 +308,7 @@ def _sample(
     augment: bool,
     apart: Container[EpisodeKey] = (),
     backwards_share: float = REVERSED,
+    cells: int | None = None,
 ) -> Drawn:
     """Anchor and target are read from the recording at `rate` frames a step, backwards for a share of the chunks."""
     reach = RATES[1] if augment else 1.0
@@ -314,13 +319,15 @@ def _sample(
     weight = torch.tensor([len(s) * source.weight for s, source in zip(starts, sources, strict=True)]).double()
     if weight.sum() == 0:
         raise ValueError(f"no episode of the corpus is longer than {horizon} frames")
-    choice = torch.multinomial(weight, count, replacement=True, generator=generator)
+    groups = [] if cells is None else _draw_cells(sources, starts, count, generator, apart, cells)
+    if not groups:
+        choice = torch.multinomial(weight, count, replacement=True, generator=generator)
+        groups = [(sources[i], starts[i], int((choice == i).sum())) for i in choice.unique().tolist()]
     targets, anchors, masks, rates, names, origins = [], [], [], [], [], []
-    for index in choice.unique().tolist():
-        source, n = sources[index], int((choice == index).sum())
-        drawn = _draw_starts(source, starts[index], n, generator, apart)
-        episode = starts[index].episode(drawn)
-        anchor = drawn - starts[index].before(episode)
+    for source, allowed, n in groups:
+        drawn = _draw_starts(source, allowed, n, generator, apart)
+        episode = allowed.episode(drawn)
+        anchor = drawn - allowed.before(episode)
         rate = torch.ones(n)
         backwards = torch.zeros(n, dtype=torch.bool)
         if augment:
@@ -345,6 +352,27 @@ def _sample(
         origins.append(_origins(source, episode, anchor, rate, backwards))
     context = Context(layout, torch.cat(anchors), torch.cat(masks), torch.tensor(rates), tuple(names), horizon)
     return Drawn(ChunkBatch(torch.cat(targets), context), joined(origins))
+
+
+def _draw_cells(
+    sources: Sequence[Source],
+    starts: Sequence[Starts],
+    count: int,
+    generator: torch.Generator,
+    apart: Container[EpisodeKey],
+    cells: int,
+) -> list[tuple[Source, Starts, int]]:
+    """Some pairs of robot and task that have two episodes of `apart`, chances equal, with equal parts of `count`."""
+    found: list[tuple[Source, Starts]] = []
+    for source, allowed in zip(sources, starts, strict=True):
+        for task in sorted(set(source.task_E)):
+            of_task_E = [t == task and key in apart for t, key in zip(source.task_E, source.episode_E, strict=True)]
+            cell = Starts(allowed.count_E * torch.tensor(of_task_E))
+            if (cell.count_E > 0).sum() > 1:
+                found.append((source, cell))
+    chosen = torch.randperm(len(found), generator=generator)[:cells].tolist()
+    share = [count // len(chosen) + (i < count % len(chosen)) for i in range(len(chosen))]
+    return [(*found[c], n) for c, n in zip(chosen, share, strict=True) if n]
 
 
 def _draw_starts(

@@ -34,6 +34,7 @@ from xtok.pretrain.precision import bfloat16_networks, round_to_half
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.semantic import (
     fit_substitute,
+    frozen,
     intents,
     known_episodes,
     semantic_heads,
@@ -62,20 +63,26 @@ def train(
     out: Path,
     resume: bool = False,
     features: FrameFeatures | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Path:
     """Train by `recipe` on the train episodes of the data sets; returns `out`, which then opens as a tokenizer.
 
     features: of a teacher, for a recipe that aligns or predicts. Data sets that it lacks just do not take part in that.
+    tokenizer: for a recipe with learns="heads", the one that stays as it is; `out` then holds a copy beside the heads.
 
     `out` also gets run.json (recipe, data hash, versions), metrics.jsonl, heads.safetensors and checkpoints/.
 
     Raises:
-        ValueError: `out` holds a run and resume is False, or with resume none or one of another recipe or data.
+        ValueError: `out` holds a run and resume is False, or with resume none or one of another recipe or data; a
+            tokenizer with a recipe that places its own, none with one that needs it, or one that lacks a robot.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was written first.
     """
+    recipe = _of_tokenizer(recipe, tokenizer)
     corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths, recipe.action_sources, recipe.shares)
     trainer = (
-        resume_run(recipe, corpus, out, features) if resume else begin_run(recipe, corpus, out, data_paths, features)
+        resume_run(recipe, corpus, out, features, tokenizer)
+        if resume
+        else begin_run(recipe, corpus, out, data_paths, features, tokenizer)
     )
     trainer.run()
     return trainer.finish()
@@ -87,25 +94,35 @@ def begin_run(
     out: Path,
     data_paths: Sequence[Path] = (),
     features: FrameFeatures | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Trainer:
-    """Place priors and books, and write run.json.
+    """Place priors and books (or take those of `tokenizer`), and write run.json.
 
     Raises:
-        ValueError: `out` holds a run already, the corpus is too small, or the recipe needs features of its episodes.
+        ValueError: `out` holds a run already, the corpus is too small, the recipe needs features of its episodes, or
+            `tokenizer` lacks a robot.
     """
     if (out / "run.json").exists():
         raise ValueError(f"{out} holds a run; go on with it (--resume), or choose another folder")
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of a beginning that was cut short
     torch.manual_seed(recipe.seed)
-    codec = Codec(recipe.codec)
-    initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations, own=recipe.own_details)
-    if recipe.half:
-        round_to_half(codec)
+    if tokenizer is None:
+        codec = Codec(recipe.codec)
+        initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations, own=recipe.own_details)
+        if recipe.half:
+            round_to_half(codec)
+    else:
+        codec = tokenizer.codec
+        if unknown := corpus.statistics.keys() - codec.statistics.keys():
+            raise ValueError(
+                f"the tokenizer lacks {', '.join(sorted(unknown))}; `xtok adapt DATA` gives it one more robot: give "
+                "what it writes with --tokenizer"
+            )
     Tokenizer(codec).save_pretrained(out / "start")
     trainer = Trainer(recipe, corpus, codec, out, features)
     trainer.save()
     about = {
-        **_identity(recipe, corpus, features),
+        **_identity(recipe, corpus, features, tokenizer),
         "data": [str(path) for path in data_paths],
         "git_revision": provenance.git_revision(),
         "versions": provenance.versions(),
@@ -115,16 +132,22 @@ def begin_run(
     return trainer
 
 
-def resume_run(recipe: Recipe, corpus: Corpus, out: Path, features: FrameFeatures | None = None) -> Trainer:
+def resume_run(
+    recipe: Recipe,
+    corpus: Corpus,
+    out: Path,
+    features: FrameFeatures | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> Trainer:
     """The run in `out` as its newest checkpoint left it.
 
     Raises:
-        ValueError: there is none, or it is of another recipe, other data or other features.
+        ValueError: there is none, or it is of another recipe, other data, other features or another tokenizer.
     """
     if not (out / "run.json").exists():
         raise ValueError(f"no run to go on with in {out}; start without --resume")
     recorded = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    now = _identity(recipe, corpus, features)
+    now = _identity(recipe, corpus, features, tokenizer)
     if different := [key for key, value in now.items() if recorded.get(key) != value]:
         raise ValueError(f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with")
     trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(out / "start").codec, out, features)
@@ -132,9 +155,20 @@ def resume_run(recipe: Recipe, corpus: Corpus, out: Path, features: FrameFeature
     return trainer
 
 
-def _identity(recipe: Recipe, corpus: Corpus, features: FrameFeatures | None) -> dict[str, Any]:
+def _of_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> Recipe:
+    """A recipe for heads is for whatever codec it is given."""
+    if (recipe.learns == "heads") is (tokenizer is None):
+        wants = "needs --tokenizer, the one that stays as it is" if tokenizer is None else "places a tokenizer itself"
+        raise ValueError(f"recipe {recipe.name!r} {wants}; --tokenizer goes with a recipe of heads alone (`heads`)")
+    return recipe if tokenizer is None else replace(recipe, codec=tokenizer.codec.config)
+
+
+def _identity(
+    recipe: Recipe, corpus: Corpus, features: FrameFeatures | None, tokenizer: Tokenizer | None
+) -> dict[str, Any]:
     """What a resumed run must share with its beginning, as JSON gives it back."""
     return {
+        **({} if tokenizer is None else {"tokenizer_digest": tokenizer.digest}),
         "recipe": json.loads(json.dumps(recipe.to_dict())),
         "data_digest": corpus.digest,
         "features_digest": None if features is None else features.digest,
@@ -158,8 +192,9 @@ class Trainer:
         self.known = known_episodes(corpus, features)
         heads = {**_heads(recipe, codec), **semantic_heads(recipe, self.codec, corpus, features)}
         self.heads = nn.ModuleDict(heads).to(self.device)
-        self.codec.encoder.requires_grad_(recipe.learns != "decoder")
-        self.codec.decoder.requires_grad_(recipe.learns != "extra")
+        self.codec.requires_grad_(recipe.learns != "heads")
+        if recipe.learns in ("decoder", "extra"):
+            (self.codec.encoder if recipe.learns == "decoder" else self.codec.decoder).requires_grad_(False)
         self.parameters = [p for p in (*self.codec.parameters(), *self.heads.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.average = WeightAverage(self.codec, recipe.average_decay)
@@ -176,7 +211,7 @@ class Trainer:
     def run(self, until: int | None = None) -> None:
         """Train up to step `until` (default: the recipe's last), with a checkpoint there."""
         last = self.recipe.steps if until is None else until
-        self.codec.train()
+        self.codec.train(self.recipe.learns != "heads")
         self.heads.train()
         seen: dict[str, list[float]] = defaultdict(list)
         shown: dict[str, str] = {}
@@ -209,14 +244,23 @@ class Trainer:
         low, high = recipe.horizons
         horizon = int(torch.randint(low, high + 1, (), generator=self.generator))
         # A chunk that is played backwards teaches nothing of what was seen and said.
-        backwards = 0.0 if recipe.learns == "extra" else REVERSED
-        drawn = self.corpus.draw(horizon, recipe.batch_size, self.generator, apart=self.known, backwards=backwards)
+        backwards = 0.0 if recipe.learns in ("extra", "heads") else REVERSED
+        drawn = self.corpus.draw(
+            horizon,
+            recipe.batch_size,
+            self.generator,
+            apart=self.known,
+            backwards=backwards,
+            cells=recipe.cells if self.step % 2 else None,
+        )
         setting = self.codec.setting(drawn.chunks.context)
         motion_BTK = self.codec.motion(drawn.chunks, setting)
         setting = replace(setting, given=drop_conditions(setting.given, recipe, self.generator))
         losses: dict[str, Tensor] = {}
         if recipe.learns == "extra":
             output = intents(self.codec, motion_BTK, setting)
+        elif recipe.learns == "heads":
+            output = frozen(self.codec, motion_BTK, setting)
         else:
             with still_books(self.codec) if recipe.learns == "decoder" else nullcontext():
                 output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
@@ -247,7 +291,7 @@ class Trainer:
         self.average.copy_to_module()
         self.heads_average.copy_to_module()
         recipe = self.recipe
-        if recipe.learns != "decoder" and recipe.steps:
+        if recipe.learns in ("all", "extra") and recipe.steps:
             vectors, iterations = recipe.book_vectors, recipe.book_iterations
             refit_books(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.own_details)
         if recipe.half:

@@ -29,6 +29,7 @@ WEIGHTS: Mapping[str, float] = {
     "mam_actions": 0.1,
     "align_global": 0.125,  # L_align counts .5, and is .25 global + .25 local
     "align_local": 0.125,
+    "align_cosine": 0.125,  # ours, decision 0013: as much as either of the two
     "predict": 0.2,
     "words_global": 0.125,  # ours, decision 0009: as L_align, beside words alone
     "words_local": 0.125,

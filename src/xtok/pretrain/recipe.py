@@ -13,7 +13,7 @@ from xtok.data.episode import ActionSource
 from xtok.pretrain.losses import WEIGHTS
 from xtok.semantics.align import SameText
 
-Learns = Literal["all", "decoder", "extra"]
+Learns = Literal["all", "decoder", "extra", "heads"]
 Mam = Literal["none", "codes", "actions", "both"]
 Reach = Literal["extra", "latents", "nothing"]
 _OF_MOTION = ("actions", "both")  # forms that reconstruct motion
@@ -22,6 +22,7 @@ _SEMANTIC = {
     "predict": ("predict",),
     "words": ("words_global", "words_local"),
     "quiet": ("quiet",),
+    "cosine": ("align_cosine",),
 }
 _SEMANTIC_KEYS = frozenset(key for keys in _SEMANTIC.values() for key in keys)
 
@@ -32,11 +33,16 @@ class Recipe:
 
     steps, warmup_steps, *_every: optimiser steps. learning_rate: at the end of the warm-up; then a cosine to 0.
     learns: "decoder" leaves encoder and books as `initialise` placed them, so that codes do not move; "extra" teaches
-    the encoder what q0's dimensions without motion should say, and nothing else: a third of the time, no decoder.
+    the encoder what q0's dimensions without motion should say, and nothing else: a third of the time, no decoder;
+    "heads" leaves a whole frozen tokenizer, which `train` is given, as it is: its codes and its digest stay.
     mam: forms of masked action modelling; mam_start: share of the steps before it begins (METHOD 4: 10 of 100 epochs).
     align, predict: the heads that look at a teacher's features (--features). semantics_start: share of the steps before
     they begin; semantics_ramp: share over which their weights then grow.
     words: one more alignment, of q0's dimensions without motion alone with the words alone (not METHOD's).
+    cosine: the alignment also draws pairs together by themselves: contrast alone ranks well at a low temperature, with
+    cosines that say little (not METHOD's).
+    cells: every second batch comes from so many pairs of robot and task, so that negatives are of the same task and
+    arm: else naming the robot is enough to tell most of them apart. None: never.
     quiet: q0's dimensions without motion are drawn to zero in chunks that no teacher has seen: else what the encoder
     happens to say of them would cost codes and tell nothing.
     reach: how far the gradient of align and predict goes: q0's dimensions without motion ("extra"), all of h
@@ -74,6 +80,8 @@ class Recipe:
     predict: bool = False
     words: bool = False
     quiet: bool = False
+    cosine: bool = False
+    cells: int | None = None
     semantics_start: float = 0.0
     semantics_ramp: float = 0.1
     reach: Reach = "extra"
@@ -102,8 +110,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.mam not in ("none", "codes", "actions", "both"):
             raise ValueError(f"mam is {self.mam!r}; expected 'none', 'codes', 'actions' or 'both'")
-        if self.learns not in ("all", "decoder", "extra"):
-            raise ValueError(f"learns is {self.learns!r}; expected 'all', 'decoder' or 'extra'")
+        if self.learns not in ("all", "decoder", "extra", "heads"):
+            raise ValueError(f"learns is {self.learns!r}; expected 'all', 'decoder', 'extra' or 'heads'")
         if (self.learns == "decoder" and self.mam != "none") or (self.learns == "extra" and self.mam in _OF_MOTION):
             raise ValueError(f"mam {self.mam!r} shapes more of the encoder than learns={self.learns!r} lets it")
         taught = self.words or self.mam == "codes" or (self.reach == "extra" and (self.align or self.predict))
@@ -112,6 +120,12 @@ class Recipe:
             raise ValueError(
                 "learns='extra' needs words, align or predict (reach='extra') or masked codes, from the first step"
             )
+        if self.learns == "heads" and (
+            self.reach != "nothing" or self.mam != "none" or self.words or self.quiet or not self.looks_at_features
+        ):
+            raise ValueError("learns='heads' needs align or predict, reach='nothing', mam='none'; no words, no quiet")
+        if self.cosine and not self.align:
+            raise ValueError("cosine is a part of the alignment: it needs align=True")
         for name, allowed in (
             ("reach", ("extra", "latents", "nothing")),
             ("head_sees", ("extra", "latents")),
@@ -145,11 +159,12 @@ class Recipe:
         on = self.mam_forms(step)
         on |= self.semantic_keys(step)
         taught = self.semantics_ramp * self.steps
+        reconstructs = self.learns in ("all", "decoder")
         grown = min(1.0, (step + 1 - self.semantics_start * self.steps) / taught) if taught else 1.0
         return {
             key: w * grown if key in _SEMANTIC_KEYS else w
             for key, w in self.loss_weights.items()
-            if key in on or (self.learns != "extra" and not key.startswith("mam_") and key not in _SEMANTIC_KEYS)
+            if key in on or (reconstructs and not key.startswith("mam_") and key not in _SEMANTIC_KEYS)
         }
 
     def semantic_keys(self, step: int) -> frozenset[str]:

@@ -18,12 +18,12 @@ from xtok.codec.setting import Setting
 from xtok.data.origins import EpisodeKey, Origins, word_key
 from xtok.pretrain.corpus import HORIZONS, Corpus
 from xtok.pretrain.recipe import Reach, Recipe
-from xtok.semantics.align import Alignment, alignment_losses
+from xtok.semantics.align import Alignment, alignment_losses, cosine_loss
 from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, look_up, present
 from xtok.semantics.predict import NextFrame, next_frame_loss
 
 SCALE_CHUNKS, SCALE_HORIZON = 256, 32  # that units of latents and features are taken from
-SUBSTITUTE_BATCHES = 40  # of 64 chunks; the last fifth of them chooses the ridge
+SUBSTITUTE_BATCHES = 320  # of 64 chunks; the last fifth of them chooses the ridge
 
 
 def known_episodes(corpus: Corpus, features: FrameFeatures | None) -> frozenset[EpisodeKey]:
@@ -75,7 +75,7 @@ def semantic_heads(
 def semantic_losses(
     recipe: Recipe, codec: Codec, heads: nn.ModuleDict, output: CodecOutput, origins: Origins, seen: CoTemporal
 ) -> dict[str, Tensor]:
-    """Those of `align_global`, `align_local`, `words_global`, `words_local`, `predict`, `quiet` that are wanted."""
+    """Those of `align_*` (global, local, cosine), `words_*` (global, local), `predict`, `quiet` that are wanted."""
     losses: dict[str, Tensor] = {}
     extra = codec.config.intent_extra
     horizon = output.motion_BTK.shape[1]
@@ -86,6 +86,8 @@ def semantic_losses(
             assert isinstance(head, Alignment)
             found = alignment_losses(head, reached(output.h_BMC, reach, extra), seen.slots, episode_B, recipe.same_text)
             losses |= {key.replace("align", name): loss for key, loss in found.items()}
+            if recipe.cosine and name == "align":
+                losses["align_cosine"] = cosine_loss(head, reached(output.h_BMC, reach, extra), seen.slots)
     if recipe.quiet:
         losses["quiet"] = quiet_loss(output.h_BMC, extra, codec.config.intent_extra_scale, seen.slots.valid_BM)
     if "predict" in heads:
@@ -102,6 +104,13 @@ def quiet_loss(
     unseen_B = ~valid_BM.any(dim=1)
     size_B = (h_BMC[..., -extra:] / scale).square().sum(dim=-1).mean(dim=1)
     return torch.where(unseen_B, size_B, 0.0).sum() / unseen_B.sum().clamp_min(1)
+
+
+@torch.no_grad()
+def frozen(codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> CodecOutput:
+    """`intents` of a codec that does not learn; its books must not either, so it is not in training."""
+    assert not codec.training
+    return intents(codec, motion_BTK, setting)
 
 
 def intents(codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> CodecOutput:

@@ -108,6 +108,35 @@ def small_arms26_semantic() -> Recipe:
     )
 
 
+def heads() -> Recipe:
+    """Heads for a tokenizer that is frozen already, beside the features of any teacher: yours, for one (decision 0013).
+
+    They look at all of h, since codes are safe from them. The heads that ship with `arms26` are of this recipe.
+
+    `xtok train heads --tokenizer arms26 --data DATA... --features STORE -o RUN_DIR`, one core, minutes.
+    """
+    return replace(
+        small_arms26(),
+        name="heads",
+        learns="heads",
+        mam="none",
+        align=True,
+        predict=True,
+        cosine=True,
+        cells=8,
+        reach="nothing",
+        head_sees="latents",
+        same_text="keep",
+        semantics_ramp=0.0,
+        state_dropout=0.0,
+        embodiment_dropout=0.0,
+        action_sources=("achieved",),
+        steps=600,
+        learning_rate=2e-3,
+        validate_every=600,
+    )
+
+
 def small_arms26_all_learn() -> Recipe:
     """`small_arms26_semantic` with everything learning, masked modelling and decoder too: about .8 s a step.
 
@@ -197,6 +226,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "small_joints_trained": small_joints_trained,
     **{f"small_arms26_mam_{form}": partial(small_arms26_mam, form) for form in _FORMS},
     "small_arms26_semantic": small_arms26_semantic,
+    "heads": heads,
     "small_arms26_all_learn": small_arms26_all_learn,
     "small_arms26_published": small_arms26_published,
     "small_arms26_grid": small_arms26_grid,

@@ -201,6 +201,13 @@ def alignment_losses(
     }
 
 
+def cosine_loss(heads: Alignment, h_BMC: Float[Tensor, "B M C"], seen: Seen) -> Float[Tensor, ""]:
+    """Mean of 1 - cosine of slot and moment where there is one; 0 where there is none. Of this rank alone."""
+    valid_BM = heads.fusion.valid(seen)
+    apart_BM = 1 - (heads.action(h_BMC) * heads.of(seen)).sum(dim=-1)
+    return torch.where(valid_BM, apart_BM, 0.0).sum() / valid_BM.sum().clamp_min(1)
+
+
 def info_nce(
     a_NE: Float[Tensor, "N E"],
     b_NE: Float[Tensor, "N E"],

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -45,17 +47,24 @@ class Substitute(nn.Module):
         held: int,
     ) -> float:
         """Least squares over valid slots. The last `held` batches choose the ridge; returns their share of variance."""
-        inputs = [self._inputs(u_)[v].double() for u_, v in zip(u, valid, strict=True)]
-        wanted = [h_[v].double() for h_, v in zip(h, valid, strict=True)]
-        x, y = torch.cat(inputs[:-held]), torch.cat(wanted[:-held])
-        x_held, y_held = torch.cat(inputs[-held:]), torch.cat(wanted[-held:])
-        if len(x) == 0 or len(x_held) == 0:
+        batches = list(zip(u, h, valid, strict=True))
+        size, latent_dim = self.weight.shape
+        zeros = partial(torch.zeros, dtype=torch.float64, device=self.weight.device)
+        gram, cross, sum_C, count = zeros(size, size), zeros(size, latent_dim), zeros(latent_dim), 0
+        for u_BMW, h_BMC, valid_BM in batches[:-held]:  # one after the other: all inputs at once are gigabytes
+            x, y = self._inputs(u_BMW)[valid_BM].double(), h_BMC[valid_BM].double()
+            gram += x.T @ x
+            cross += x.T @ y
+            sum_C += y.sum(dim=0)
+            count += len(y)
+        x_held = torch.cat([self._inputs(u_BMW)[v].double() for u_BMW, _, v in batches[-held:]])
+        y_held = torch.cat([h_BMC[v].double() for _, h_BMC, v in batches[-held:]])
+        if count == 0 or len(x_held) == 0:
             return 0.0
-        gram, cross = x.T @ x, x.T @ y
-        total = (y_held - y.mean(dim=0)).square().sum().clamp_min(1e-12)
+        total = (y_held - sum_C / count).square().sum().clamp_min(1e-12)
         best = -float("inf")
         for ridge in RIDGES:
-            least = ridge * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+            least = ridge * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
             weight = torch.linalg.solve(gram + least, cross)
             told = 1 - float((x_held @ weight - y_held).square().sum() / total)
             if told > best:
