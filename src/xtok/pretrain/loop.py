@@ -297,7 +297,7 @@ class Trainer:
         if recipe.half:
             round_to_half(self.codec)
         shown = self._log_validation("released_")
-        tqdm.write(f"{recipe.name}: averaged, books refitted: {shown}")
+        tqdm.write(f"{recipe.name}: released: {shown}")
         if recipe.align:
             align = self.heads["align"]
             assert isinstance(align, Alignment)
