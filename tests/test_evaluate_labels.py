@@ -73,6 +73,7 @@ def test_joined_sets_keep_their_own_held_out_episodes() -> None:
     assert len(both) == 13 and both.name == "waves+more" and len(both[7]) == 30 and len(both[-1]) == 30
     assert [len(e) for e in select(both, "heldout")] == [20, 30]  # the fifth of each, not every fifth of all
     assert len(select(both, "train")) == 11 and join([one]) is one
+    assert join([one] * 5).name == "+".join(["waves"] * 5) and join([one] * 7).name == "waves+waves+waves+waves+3 more"
     with pytest.raises(ValueError, match="no data set"):
         join([])
 

@@ -28,6 +28,7 @@ _FORMATS = (
     "with 'data', or the id of a LeRobot set on the Hugging Face hub (owner/name)"
 )
 _YAML = (".yaml", ".yml")
+_NAMED_MAX = 5  # sets that the name of a joined one spells out
 # Sets without names of channels, and what ships for them: name of the set or generation -> files in xtok/data/mappings.
 _SHIPPED = {
     "bridge_dataset": {"arms26": "bridge.yaml"},
@@ -263,8 +264,10 @@ def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
 
     robots = tuple(dict.fromkeys(robot for each in datasets for robot in each.embodiments))
     indices = tuple(index for each in datasets for index in each.episode_indices)
-    name = "+".join(each.name for each in datasets)
-    return EpisodeDataset(name, first.layout, robots, first.control_hz, indices, load, parts=tuple(datasets))
+    names = [each.name for each in datasets]
+    if len(names) > _NAMED_MAX:
+        names[_NAMED_MAX - 1 :] = [f"{len(names) - _NAMED_MAX + 1} more"]
+    return EpisodeDataset("+".join(names), first.layout, robots, first.control_hz, indices, load, parts=tuple(datasets))
 
 
 def sample_path() -> Path:
