@@ -92,7 +92,7 @@ def test_the_report_shows_meaning_and_what_did_not_come_true(
     monkeypatch.setattr(semantics_kit, "FRAMES", FRAMES)
     monkeypatch.setattr(store.FeatureStore, "open", lambda path: WavesStore(there))
     monkeypatch.setattr("xtok.semantics.align.load_heads", lambda path: heads)
-    found = meaning.measure_meaning(waves, {"xtok": tokenizer}, None, 16, Path("store"), str(tmp_path), chunks=(60, 40))
+    found = meaning.measure_meaning(waves, {"xtok": tokenizer}, None, 16, Path("store"), str(tmp_path), test_chunks=40)
     assert found is not None
     assert found["alignment"]["all"]["chunks"] < found["test_chunks"]  # episode 14 has no features
     assert set(found["alignment"]) == {"all", "task Lift", "task Stack"}

@@ -69,6 +69,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     meaning.add_argument(
         "--heads", metavar="RUN", help="the run that trained heads on them: a folder, a hub id, or shipped weights"
     )
+    meaning.add_argument(
+        "--meaning-chunks",
+        type=int,
+        default=6000,
+        metavar="N",
+        help="at most so many held-out chunks (default: 6000); retrieval wants a hundred candidates a task and arm",
+    )
     parser.add_argument("--corruption", action="store_true", help="also errors under growing corruption of the codes")
     parser.add_argument("--json", type=Path, metavar="F.json", help="write all figures")
     parser.add_argument(
@@ -95,13 +102,15 @@ def named(text: str) -> tuple[str, str]:
 def run(args: argparse.Namespace) -> None:
     from xtok.evaluate.dataset import Budget
 
-    if args.chunks < 1:
-        raise ValueError(f"--chunks is {args.chunks}; expected 1 or more")
+    for option, value in (("--chunks", args.chunks), ("--meaning-chunks", args.meaning_chunks)):
+        if value < 1:
+            raise ValueError(f"{option} is {value}; expected 1 or more")
     dataset = open_data(args)
     tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
     beside = {name: load_tokenizer(value, dataset, args.statistics) for name, value in args.beside}
     asked = args.meaning == "yes" or args.features is not None or args.heads is not None
-    meaning = Meaning(args.features, args.heads) if asked or (args.meaning == "auto" and _named(dataset)) else None
+    wanted = asked or (args.meaning == "auto" and _named(dataset))
+    meaning = Meaning(args.meaning_chunks, args.features, args.heads) if wanted else None
     measure(
         dataset,
         tokenizer,
@@ -119,8 +128,10 @@ def run(args: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class Meaning:
-    """Measures of meaning are wanted; with a teacher's features and the run that trained heads, those too."""
+    """Measures of meaning are wanted, on so many held-out chunks; with a teacher's features and the run that trained
+    heads, those too."""
 
+    chunks: int
     features: Path | None = None
     heads: str | None = None
 
@@ -179,6 +190,7 @@ def measure(
             horizon,
             meaning.features,
             meaning.heads,
+            test_chunks=meaning.chunks,
         )
         evaluation = replace(evaluation, result=evaluation.result | ({"semantics": found} if found else {}))
     print("\n".join(table(evaluation.result)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from xtok.semantics.cotemporal import Seen
     from xtok.semantics.store import FeatureStore
 
-CHUNKS = (4000, 6000)  # of train and held-out episodes, at most
+TRAIN_CHUNKS, TEST_CHUNKS = 4000, 6000  # at most
 FAST_CHUNKS = 8000
 TEACHER_CHUNKS = 1000  # of each side, for probes of the features themselves
 LONG_ENOUGH = 0.9  # share of held-out episodes that a chunk must fit into
@@ -44,7 +44,7 @@ def measure_meaning(
     features: Path | None = None,
     heads: str | None = None,
     seed: int = 0,
-    chunks: tuple[int, int] = CHUNKS,
+    test_chunks: int = TEST_CHUNKS,
 ) -> dict[str, Any] | None:
     """Probes and neighbour ranks of all tokenizers (FAST at `fast_scale` among them); with `features` and `heads` also
     alignment, retrieval and substitution of the first one. None, with a remark, where a split has no usable episode.
@@ -78,7 +78,8 @@ def measure_meaning(
             {name: partial(latents, each) for name, each in tokenizers.items()},
             arms,
             tasks,
-            *chunks,
+            TRAIN_CHUNKS,
+            test_chunks,
             say=say,
         )
     except ValueError as error:

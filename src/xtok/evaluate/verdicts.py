@@ -131,7 +131,8 @@ def _retrieval(meaning: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(claim, "no teacher's features were given", None)
         return
     found = ", ".join(
-        f"{way} {format_percent(row['r1']['value'])}, {format_figure(row['times_chance'])} times"
+        f"{way} {format_percent(row['r1']['value'])} among {row['candidates']:.0f}, "
+        f"{format_figure(row['times_chance'])} times"
         for way, row in ways.items()
     )
     yield Verdict(claim, found, all(row["times_chance"] >= TIMES_CHANCE_MIN for row in ways.values()))
