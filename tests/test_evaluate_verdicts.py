@@ -108,6 +108,16 @@ def test_what_has_no_figures_is_unmeasured_and_never_met() -> None:
     assert len(bare) >= 10
 
 
+def test_a_rival_that_was_not_evaluated_was_not_beaten() -> None:
+    found = result()
+    found["horizons"]["32"].pop("bins")
+    (verdict,) = [verdict for verdict in verdicts(found) if "token errors" in verdict.claim]
+    assert verdict.met is None and verdict.found == "than fast at every length and sigma; bins was not evaluated"
+    found["horizons"]["32"]["fast"]["wer"] = dict.fromkeys(("0.002", "0.004", "0.006", "0.008"), 0.0)
+    (verdict,) = [verdict for verdict in verdicts(found) if "token errors" in verdict.claim]
+    assert verdict.met is False
+
+
 def test_few_codes_cannot_condemn_a_book() -> None:
     few = result(chunks={"32": 20})  # 160 codes a level of a book of 512
     few["horizons"]["32"]["xtok"]["usage"] = [0.2, 0.05, 0.3, 0.3]

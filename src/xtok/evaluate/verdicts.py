@@ -170,7 +170,9 @@ def _noise(result: Mapping[str, Any]) -> Iterator[Verdict]:
         found = [
             said for rival in rivals if (said := _more_errors(result["horizons"].values(), subject, rival)) is not None
         ]
-        yield Verdict(claim, "; ".join(found) or "at every length and sigma", not found)
+        missing = [f"{name} was not evaluated" for name in (FAST, BINS) if name not in rivals]
+        told = found or [f"than {' and '.join(rivals)} at every length and sigma"]
+        yield Verdict(claim, "; ".join([*told, *missing]), False if found else (None if missing else True))
     else:
         yield Verdict(claim, "neither FAST nor bins was evaluated", None)
     claim = "q0 flips at most a third as often as the mean of the levels below it"
