@@ -23,6 +23,7 @@ DOUBT = 10  # uses: so many count half
 SURE = 0.4  # a sub-task with so much of a code's use is what the code means
 STILL_MM, TURN_DEG, GRIP_MOVES = 1.5, 3.0, 0.08  # less than this is not said
 SUGGESTED = 14  # words offered as buttons
+ARM_STYLES = 16  # of the style sheet
 _MINUS = "\N{MINUS SIGN}"
 # Axis and sign -> how it is said. Base frames of arms have z upwards; which way x and y point is each set's own.
 _WAYS = (("x +", f"x {_MINUS}"), ("y +", f"y {_MINUS}"), ("up ", "down "))
@@ -71,7 +72,7 @@ def render(dictionary: Dictionary, strips: Mapping[int, Sequence[Strip]], about:
             about=about,
             reach_mm=reach_mm,
             suggested=_suggested(dictionary.entries),
-            arm_style={arm: f"arm{i % 8}" for i, arm in enumerate(dictionary.arms)},
+            arm_style={arm: f"arm{i % ARM_STYLES}" for i, arm in enumerate(dictionary.arms)},
             evenness=float(
                 np.average([e.evenness for e in dictionary.entries], weights=[e.count for e in dictionary.entries])
             ),
