@@ -160,7 +160,9 @@ def test_real_joints_are_compared_with_fast_at_equal_bits(shared_data: Path) -> 
     train = [episode.absolute_ND for episode in select(robot, "train")]
     statistics = {"cr5": fit_statistics(robot.layout, "cr5", robot.control_hz, robot[0].mask_D, train)}
     tokenizer = BinTokenizer(statistics, bins=2)
-    evaluation = evaluate_dataset(robot, {"bins2": tokenizer}, statistics, {"bins2": None}, (8,), budget=SMALL)
+    evaluation = evaluate_dataset(
+        robot, {"bins2": tokenizer}, statistics, {"bins2": None}, (8,), budget=Budget(200, 60)
+    )
     entries = evaluation.result["horizons"]["8"]
     assert evaluation.result["joint_unit"] == "rad" and evaluation.result["episodes"] == 16
     assert entries["bins2"]["bits_mean"] == 8 * 7  # frames; six joints and a gripper; one bit

@@ -10,25 +10,25 @@ import hashlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from xtok.actions.delta import tangent_mask, to_delta, to_tangent
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics, fit_statistics
-from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, ChunkBatch, Context
+from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, Context
 from xtok.data import Episode, open_dataset, select
 from xtok.data.episode import ActionSource
-from xtok.data.origins import EpisodeKey, Origins, Words, joined, words_of
+from xtok.data.origins import EpisodeKey, Origins, joined, words_of
 from xtok.data.packed import stored_statistics, trainable
-from xtok.pretrain.motion import Motion, motion_of
+from xtok.pretrain.motion import motion_of
 from xtok.pretrain.shares import weigh_alike, weigh_by_share
+from xtok.pretrain.source import Source, draw_cells, draw_starts, starts_of
 
 VALIDATION_EVERY = 5  # of the train episodes, every fifth is kept from gradients and books
 # Motions are also played faster, slower and backwards: joint and hand paths stay ones that the robot can follow.
@@ -40,52 +40,6 @@ _HELD = int(np.ceil(HORIZON_MAX * RATES[1])) + 1  # frames for which a short epi
 # Places between frames are float32 numbers among all frames of a source, too coarse beyond this many. Smaller sources
 # keep them, so that a run goes on bit for bit.
 _FLOAT32_FRAMES = 2**20
-
-
-@dataclass(frozen=True)
-class Source:
-    """All episodes of one robot (and channel mask), with its statistics."""
-
-    episode_E: tuple[EpisodeKey, ...]
-    task_E: tuple[str, ...]  # the set's name of it, else the instruction
-    words_E: tuple[Words, ...]
-    statistics: Statistics
-    motion: Motion
-    recorded_E: Int[Tensor, " E"]  # frames of each episode
-    held_E: Int[Tensor, " E"]  # the same, longer where an episode too short for the longest chunk is held at its end
-    mask_D: Tensor
-    weight: float = 1.0  # of its frames
-
-    @cached_property
-    def first_E(self) -> Int[Tensor, " E"]:
-        """First frame of each episode among all, those included that only hold an end."""
-        return self.held_E.cumsum(0) - self.held_E
-
-    @cached_property
-    def frames(self) -> int:
-        return int(self.held_E.sum())
-
-
-@dataclass(frozen=True)
-class Starts:
-    """Frames that can be anchors: the first count_E of each episode."""
-
-    count_E: Int[Tensor, " E"]
-
-    def __len__(self) -> int:
-        return int(self.until_E[-1]) if len(self.count_E) else 0
-
-    @cached_property
-    def until_E(self) -> Int[Tensor, " E"]:
-        return self.count_E.cumsum(0)
-
-    def episode(self, start_n: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """The episode of some of them, by their numbers from 0."""
-        return torch.searchsorted(self.until_E, start_n, right=True)
-
-    def before(self, episode_n: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """How many come before an episode's own."""
-        return self.until_E[episode_n] - self.count_E[episode_n]
 
 
 @dataclass(frozen=True)
@@ -213,12 +167,12 @@ class Corpus:
 
     def validates(self, horizon: int) -> bool:
         """Whether `validate` has chunks of this length."""
-        return any(len(_starts(source, horizon, 1.0)) for source in self.validation or self.train)
+        return any(len(starts_of(source, horizon, 1.0)) for source in self.validation or self.train)
 
     def windows(self, name: str, count: int, generator: torch.Generator) -> Float[Tensor, "N S K"]:
         """Random 64-frame windows of a robot's valid tangent deltas, for its prior; none if no episode is so long."""
         sources = [s for s in self.train if s.statistics.embodiment == name and (s.mask_D == _full(s)).all()]
-        if not any(len(_starts(source, HORIZON_MAX, 1.0)) for source in sources):
+        if not any(len(starts_of(source, HORIZON_MAX, 1.0)) for source in sources):
             return torch.empty(0, HORIZON_MAX, 0)
         chunks = _sample(self.layout, sources, HORIZON_MAX, count, generator, True).chunks
         context = chunks.context
@@ -292,13 +246,6 @@ def _full(source: Source) -> Tensor:
     return torch.from_numpy(source.statistics.mask_D.copy())
 
 
-def _starts(source: Source, horizon: int, rate: float) -> Starts:
-    """Frames that can be the anchor of a chunk played at `rate`; if held at the end, with recorded motion to come."""
-    long_enough_E = source.held_E - int(np.ceil(horizon * rate))
-    moving_E = torch.where(source.held_E == source.recorded_E, source.held_E, source.recorded_E - HORIZON_MIN)
-    return Starts(torch.minimum(long_enough_E, moving_E).clamp_min(0))
-
-
 def _sample(
     layout: Layout,
     sources: Sequence[Source],
@@ -312,20 +259,20 @@ def _sample(
 ) -> Drawn:
     """Anchor and target are read from the recording at `rate` frames a step, backwards for a share of the chunks."""
     reach = RATES[1] if augment else 1.0
-    starts = [_starts(source, horizon, reach) for source in sources]
+    starts = [starts_of(source, horizon, reach) for source in sources]
     if not any(len(s) for s in starts):  # episodes only just longer than the chunk
-        starts = [_starts(source, horizon, 1.0) for source in sources]
+        starts = [starts_of(source, horizon, 1.0) for source in sources]
         augment = False
     weight = torch.tensor([len(s) * source.weight for s, source in zip(starts, sources, strict=True)]).double()
     if weight.sum() == 0:
         raise ValueError(f"no episode of the corpus is longer than {horizon} frames")
-    groups = [] if cells is None else _draw_cells(sources, starts, count, generator, apart, cells)
+    groups = [] if cells is None else draw_cells(sources, starts, count, generator, apart, cells)
     if not groups:
         choice = torch.multinomial(weight, count, replacement=True, generator=generator)
         groups = [(sources[i], starts[i], int((choice == i).sum())) for i in choice.unique().tolist()]
     targets, anchors, masks, rates, names, origins = [], [], [], [], [], []
     for source, allowed, n in groups:
-        drawn = _draw_starts(source, allowed, n, generator, apart)
+        drawn = draw_starts(source, allowed, n, generator, apart)
         episode = allowed.episode(drawn)
         anchor = drawn - allowed.before(episode)
         rate = torch.ones(n)
@@ -352,45 +299,6 @@ def _sample(
         origins.append(_origins(source, episode, anchor, rate, backwards))
     context = Context(layout, torch.cat(anchors), torch.cat(masks), torch.tensor(rates), tuple(names), horizon)
     return Drawn(ChunkBatch(torch.cat(targets), context), joined(origins))
-
-
-def _draw_cells(
-    sources: Sequence[Source],
-    starts: Sequence[Starts],
-    count: int,
-    generator: torch.Generator,
-    apart: Container[EpisodeKey],
-    cells: int,
-) -> list[tuple[Source, Starts, int]]:
-    """Some pairs of robot and task that have two episodes of `apart`, chances equal, with equal parts of `count`."""
-    found: list[tuple[Source, Starts]] = []
-    for source, allowed in zip(sources, starts, strict=True):
-        for task in sorted(set(source.task_E)):
-            of_task_E = [t == task and key in apart for t, key in zip(source.task_E, source.episode_E, strict=True)]
-            cell = Starts(allowed.count_E * torch.tensor(of_task_E))
-            if (cell.count_E > 0).sum() > 1:
-                found.append((source, cell))
-    chosen = torch.randperm(len(found), generator=generator)[:cells].tolist()
-    share = [count // len(chosen) + (i < count % len(chosen)) for i in range(len(chosen))]
-    return [(*found[c], n) for c, n in zip(chosen, share, strict=True) if n]
-
-
-def _draw_starts(
-    source: Source, starts: Starts, count: int, generator: torch.Generator, apart: Container[EpisodeKey]
-) -> Tensor:
-    """Any of `starts`, chances equal. If an episode is in `apart`: a second chunk of one only after all the others."""
-    episode_E = starts.count_E.nonzero().flatten()
-    if not any(source.episode_E[e] in apart for e in episode_E.tolist()):
-        return torch.randint(len(starts), (count,), generator=generator)
-    first_E, count_E = starts.before(episode_E), starts.count_E[episode_E]
-    out: list[Tensor] = []
-    while count > 0:
-        n = min(count, len(episode_E))
-        chosen = torch.multinomial(count_E.double(), n, replacement=False, generator=generator)
-        at = (torch.rand(n, generator=generator, dtype=torch.float64) * count_E[chosen]).long()
-        out.append(first_E[chosen] + at)
-        count -= n
-    return torch.cat(out)
 
 
 def _origins(source: Source, episode: Tensor, anchor: Tensor, rate: Tensor, backwards: Tensor) -> Origins:

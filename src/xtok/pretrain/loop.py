@@ -33,6 +33,7 @@ from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
 from xtok.pretrain.precision import bfloat16_networks, round_to_half
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.semantic import (
+    code_head,
     fit_substitute,
     frozen,
     intents,
@@ -190,7 +191,7 @@ class Trainer:
         self.codec = codec.to(self.device)
         torch.manual_seed(recipe.seed)
         self.known = known_episodes(corpus, features)
-        heads = {**_heads(recipe, codec), **semantic_heads(recipe, self.codec, corpus, features)}
+        heads = {**code_head(recipe, codec), **semantic_heads(recipe, self.codec, corpus, features)}
         self.heads = nn.ModuleDict(heads).to(self.device)
         self.codec.requires_grad_(recipe.learns != "heads")
         if recipe.learns in ("decoder", "extra"):
@@ -390,13 +391,3 @@ class Trainer:
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
             kept = [line for line in lines if json.loads(line)["step"] <= step]
             path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-
-
-def _heads(recipe: Recipe, codec: Codec) -> dict[str, nn.Module]:
-    if recipe.mam not in ("codes", "both"):
-        return {}
-    config = recipe.codec
-    head = CodeMasking(
-        codec.latent_dim, config.codebook_size, config.hidden, config.heads, recipe.mam_layers, config.dropout
-    )
-    return {"codes": head}

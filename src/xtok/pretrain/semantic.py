@@ -20,6 +20,7 @@ from xtok.pretrain.corpus import HORIZONS, Corpus
 from xtok.pretrain.recipe import Reach, Recipe
 from xtok.semantics.align import Alignment, alignment_losses, cosine_loss
 from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, look_up, present
+from xtok.semantics.masked import CodeMasking
 from xtok.semantics.predict import NextFrame, next_frame_loss
 
 SCALE_CHUNKS, SCALE_HORIZON = 256, 32  # that units of latents and features are taken from
@@ -31,6 +32,17 @@ def known_episodes(corpus: Corpus, features: FrameFeatures | None) -> frozenset[
     if features is None:
         return frozenset()
     return present(features, (key for source in (*corpus.train, *corpus.validation) for key in source.episode_E))
+
+
+def code_head(recipe: Recipe, codec: Codec) -> dict[str, nn.Module]:
+    """`codes`, if the recipe masks them."""
+    if recipe.mam not in ("codes", "both"):
+        return {}
+    config = recipe.codec
+    head = CodeMasking(
+        codec.latent_dim, config.codebook_size, config.hidden, config.heads, recipe.mam_layers, config.dropout
+    )
+    return {"codes": head}
 
 
 def semantic_heads(
