@@ -149,7 +149,7 @@ def small_arms26_all_learn() -> Recipe:
 def small_arms26_published() -> Recipe:
     """METHOD's arrangement on our codec: align and predict through all of h, pairs of equal words among the negatives.
 
-    For comparison with `small_arms26_semantic`. Not yet run.
+    For comparison with `small_arms26_semantic`. Run for 200 steps only (docs/log.md, 2026-11-28).
     """
     base = replace(small_arms26(), align=True, predict=True, reach="latents", head_sees="latents", same_text="keep")
     return replace(base, name="small_arms26_published")
