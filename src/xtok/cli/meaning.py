@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from xtok.semantics.cotemporal import Seen
     from xtok.semantics.store import FeatureStore
 
-TRAIN_CHUNKS, TEST_CHUNKS = 4000, 6000  # at most
 FAST_CHUNKS = 8000
 TEACHER_CHUNKS = 1000  # of each side, for probes of the features themselves
 LONG_ENOUGH = 0.9  # share of held-out episodes that a chunk must fit into
@@ -44,7 +43,7 @@ def measure_meaning(
     features: Path | None = None,
     heads: str | None = None,
     seed: int = 0,
-    test_chunks: int = TEST_CHUNKS,
+    test_chunks: int | None = None,
 ) -> dict[str, Any] | None:
     """Probes and neighbour ranks of all tokenizers (FAST at `fast_scale` among them); with `features` and `heads` also
     alignment, retrieval and substitution of the first one. None, with a remark, where a split has no usable episode.
@@ -55,7 +54,7 @@ def measure_meaning(
     from xtok.baselines.fast import FastTokenizer
     from xtok.data import iter_chunks, select
     from xtok.evaluate.fit import stride_within
-    from xtok.evaluate.gather import gather
+    from xtok.evaluate.gather import TEST_CHUNKS, gather
     from xtok.evaluate.rate import FAST
     from xtok.evaluate.semantics import motion_errors, neighbour_ranks, probe_codes
     from xtok.semantics.latents import latents
@@ -78,8 +77,7 @@ def measure_meaning(
             {name: partial(latents, each) for name, each in tokenizers.items()},
             arms,
             tasks,
-            TRAIN_CHUNKS,
-            test_chunks,
+            test_chunks=TEST_CHUNKS if test_chunks is None else test_chunks,
             say=say,
         )
     except ValueError as error:

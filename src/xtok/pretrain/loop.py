@@ -35,7 +35,6 @@ from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.semantic import (
     code_head,
     fit_substitute,
-    frozen,
     intents,
     known_episodes,
     semantic_heads,
@@ -212,7 +211,7 @@ class Trainer:
     def run(self, until: int | None = None) -> None:
         """Train up to step `until` (default: the recipe's last), with a checkpoint there."""
         last = self.recipe.steps if until is None else until
-        self.codec.train(self.recipe.learns != "heads")
+        self.codec.train(self.recipe.learns != "heads")  # in training its books would move
         self.heads.train()
         seen: dict[str, list[float]] = defaultdict(list)
         shown: dict[str, str] = {}
@@ -245,7 +244,7 @@ class Trainer:
         low, high = recipe.horizons
         horizon = int(torch.randint(low, high + 1, (), generator=self.generator))
         # A chunk that is played backwards teaches nothing of what was seen and said.
-        backwards = 0.0 if recipe.learns in ("extra", "heads") else REVERSED
+        backwards = REVERSED if recipe.reconstructs else 0.0
         drawn = self.corpus.draw(
             horizon,
             recipe.batch_size,
@@ -258,10 +257,8 @@ class Trainer:
         motion_BTK = self.codec.motion(drawn.chunks, setting)
         setting = replace(setting, given=drop_conditions(setting.given, recipe, self.generator))
         losses: dict[str, Tensor] = {}
-        if recipe.learns == "extra":
+        if not recipe.reconstructs:
             output = intents(self.codec, motion_BTK, setting)
-        elif recipe.learns == "heads":
-            output = frozen(self.codec, motion_BTK, setting)
         else:
             with still_books(self.codec) if recipe.learns == "decoder" else nullcontext():
                 output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))

@@ -159,12 +159,11 @@ class Recipe:
         on = self.mam_forms(step)
         on |= self.semantic_keys(step)
         taught = self.semantics_ramp * self.steps
-        reconstructs = self.learns in ("all", "decoder")
         grown = min(1.0, (step + 1 - self.semantics_start * self.steps) / taught) if taught else 1.0
         return {
             key: w * grown if key in _SEMANTIC_KEYS else w
             for key, w in self.loss_weights.items()
-            if key in on or (reconstructs and not key.startswith("mam_") and key not in _SEMANTIC_KEYS)
+            if key in on or (self.reconstructs and not key.startswith("mam_") and key not in _SEMANTIC_KEYS)
         }
 
     def semantic_keys(self, step: int) -> frozenset[str]:
@@ -172,6 +171,11 @@ class Recipe:
         if step < self.semantics_start * self.steps:
             return frozenset()
         return frozenset(key for head, keys in _SEMANTIC.items() if getattr(self, head) for key in keys)
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether steps decode motion; else they stop at q0."""
+        return self.learns in ("all", "decoder")
 
     @property
     def looks_at_features(self) -> bool:

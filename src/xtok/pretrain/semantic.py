@@ -18,7 +18,7 @@ from xtok.codec.setting import Setting
 from xtok.data.origins import EpisodeKey, Origins, word_key
 from xtok.pretrain.corpus import HORIZONS, Corpus
 from xtok.pretrain.recipe import Reach, Recipe
-from xtok.semantics.align import Alignment, alignment_losses, cosine_loss
+from xtok.semantics.align import Alignment, alignment_losses
 from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, look_up, present
 from xtok.semantics.masked import CodeMasking
 from xtok.semantics.predict import NextFrame, next_frame_loss
@@ -96,10 +96,10 @@ def semantic_losses(
         if name in heads:
             head = heads[name]
             assert isinstance(head, Alignment)
-            found = alignment_losses(head, reached(output.h_BMC, reach, extra), seen.slots, episode_B, recipe.same_text)
+            h_BMC = reached(output.h_BMC, reach, extra)
+            cosine = recipe.cosine and name == "align"
+            found = alignment_losses(head, h_BMC, seen.slots, episode_B, recipe.same_text, cosine)
             losses |= {key.replace("align", name): loss for key, loss in found.items()}
-            if recipe.cosine and name == "align":
-                losses["align_cosine"] = cosine_loss(head, reached(output.h_BMC, reach, extra), seen.slots)
     if recipe.quiet:
         losses["quiet"] = quiet_loss(output.h_BMC, extra, codec.config.intent_extra_scale, seen.slots.valid_BM)
     if "predict" in heads:
@@ -116,13 +116,6 @@ def quiet_loss(
     unseen_B = ~valid_BM.any(dim=1)
     size_B = (h_BMC[..., -extra:] / scale).square().sum(dim=-1).mean(dim=1)
     return torch.where(unseen_B, size_B, 0.0).sum() / unseen_B.sum().clamp_min(1)
-
-
-@torch.no_grad()
-def frozen(codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> CodecOutput:
-    """`intents` of a codec that does not learn; its books must not either, so it is not in training."""
-    assert not codec.training
-    return intents(codec, motion_BTK, setting)
 
 
 def intents(codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> CodecOutput:

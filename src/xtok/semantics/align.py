@@ -180,31 +180,40 @@ class Pairs:
 
 
 def alignment_losses(
-    heads: Alignment, h_BMC: Float[Tensor, "B M C"], seen: Seen, episode_B: Tensor, same_text: SameText = "mask"
+    heads: Alignment,
+    h_BMC: Float[Tensor, "B M C"],
+    seen: Seen,
+    episode_B: Tensor,
+    same_text: SameText = "mask",
+    cosine: bool = False,
 ) -> dict[str, Float[Tensor, ""]]:
     """`align_global`: mean-pooled chunk against chunk. `align_local`: slot i against the feature u_i beside it.
 
     Over the batches of all ranks (their chunks may differ in length). 0 where fewer than two pairs are there.
     same_text: "mask" takes pairs of equal words out of the negatives, "soft" makes them positives too, "keep" leaves
-    them in (METHOD 4 to the letter).
+    them in (METHOD 4 to the letter). cosine: also `align_cosine`, the mean of 1 - cosine of slot and moment, of this
+    rank alone.
     """
-    action, teacher, pairs = _together(heads.action(h_BMC), heads.of(seen), seen, heads.fusion.valid(seen), episode_B)
+    action, teacher, valid_BM = heads.action(h_BMC), heads.of(seen), heads.fusion.valid(seen)
+    losses = {"align_cosine": _cosine_loss(action, teacher, valid_BM)} if cosine else {}
+    action, teacher, pairs = _together(action, teacher, seen, valid_BM, episode_B)
     valid_BM, scale = pairs.valid_BM, 1 / heads.temperature
     share_BM1 = valid_BM[..., None] / valid_BM.sum(dim=1).clamp_min(1)[:, None, None]
     a_BE, t_BE = (F.normalize((x * share_BM1).sum(dim=1), dim=-1, eps=1e-6) for x in (action, teacher))
     soft_BB, soft_NN = pairs.further_positives() if same_text == "soft" else (None, None)
     valid_B, valid_N = valid_BM.any(dim=1), valid_BM.flatten()
     a_NE, t_NE = action.flatten(0, 1), teacher.flatten(0, 1)
-    return {
+    return losses | {
         "align_global": info_nce(a_BE, t_BE, scale, valid_B, pairs.global_negatives(same_text), soft_BB),
         "align_local": info_nce(a_NE, t_NE, scale, valid_N, pairs.local_negatives(same_text), soft_NN),
     }
 
 
-def cosine_loss(heads: Alignment, h_BMC: Float[Tensor, "B M C"], seen: Seen) -> Float[Tensor, ""]:
-    """Mean of 1 - cosine of slot and moment where there is one; 0 where there is none. Of this rank alone."""
-    valid_BM = heads.fusion.valid(seen)
-    apart_BM = 1 - (heads.action(h_BMC) * heads.of(seen)).sum(dim=-1)
+def _cosine_loss(
+    action_BME: Float[Tensor, "B M E"], teacher_BME: Float[Tensor, "B M E"], valid_BM: Bool[Tensor, "B M"]
+) -> Float[Tensor, ""]:
+    """0 where there is no pair."""
+    apart_BM = 1 - (action_BME * teacher_BME).sum(dim=-1)
     return torch.where(valid_BM, apart_BM, 0.0).sum() / valid_BM.sum().clamp_min(1)
 
 
