@@ -198,6 +198,20 @@ def test_slots_that_are_masked_change_nothing() -> None:
     assert [float(loss.detach()) for loss in nothing.values()] == [0, 0]
 
 
+def test_cosines_are_those_of_the_slots_that_have_a_moment() -> None:
+    align, given = heads(), seen()
+    valid = given.valid_BM.clone()
+    valid[1, 2:], valid[3] = False, False
+    given = replace(given, valid_BM=valid)
+    h = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(1))
+    losses = alignment_losses(align, h, given, torch.arange(4), cosine=True)
+    expected = 1 - F.cosine_similarity(align.action(h)[valid], align.of(given)[valid], dim=-1).mean()
+    torch.testing.assert_close(losses.pop("align_cosine"), expected)
+    assert losses == alignment_losses(align, h, given, torch.arange(4))
+    nothing = replace(given, valid_BM=torch.zeros_like(valid))
+    assert alignment_losses(align, h, nothing, torch.arange(4), cosine=True)["align_cosine"] == 0
+
+
 @pytest.mark.parametrize("same_text", ["mask", "keep", "soft"])
 def test_alignment_is_learned_and_the_temperature_too(same_text: str) -> None:
     align, given = heads(latent_dim=kit.WIDTH), seen(B=8)
