@@ -95,7 +95,8 @@ class MotionPrior:
 
     @cached_property
     def valid(self) -> Bool[Tensor, " Kfull"]:
-        return tangent_mask(self.layout, torch.from_numpy(self.statistics.mask_D.copy()))
+        """Tangent channels that move; constant ones are not coded."""
+        return tangent_mask(self.layout, torch.from_numpy(self.statistics.moving_D.copy()))
 
     @cached_property
     def scale_K(self) -> Float[Tensor, " K"]:
@@ -271,7 +272,7 @@ def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor,
             f"a motion prior needs two or more windows of {HORIZON_MAX} frames, there are {N} of {S}; "
             "give longer episodes, or encode with embodiment 'none'"
         )
-    valid = tangent_mask(layout, torch.from_numpy(statistics.mask_D.copy()))
+    valid = tangent_mask(layout, torch.from_numpy(statistics.moving_D.copy()))
     x_NP = (windows_NSK.double() / tangent_scale(layout, statistics)[valid]).reshape(N, S * K)
     mean_P = x_NP.mean(dim=0)
     centred = (x_NP - mean_P) / N**0.5
@@ -287,6 +288,24 @@ def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor,
     return MotionPrior(layout, statistics, mean_P.reshape(S, K).float(), factor.float(), noise, no_activity())
 
 
+def shrunk(prior: MotionPrior, towards: MotionPrior, share: float, rank: int) -> MotionPrior:
+    """The Gaussian of `prior`, with a `share` of its weight on that of `towards`, in at most `rank` directions.
+
+    Moments of the mixture of the two: a robot of which little was seen is not taken to move as that little did.
+    """
+    mean, other = prior.mean_SK.double(), towards.mean_SK.double()
+    parts = [
+        prior.factor_SKR.double() * (1 - share) ** 0.5,
+        towards.factor_SKR.double() * share**0.5,
+        ((mean - other) * (share * (1 - share)) ** 0.5)[..., None],
+    ]
+    together_PR = torch.cat(parts, dim=-1).flatten(0, 1)
+    torch.manual_seed(0)
+    direction_PR, value, _ = torch.svd_lowrank(together_PR, q=min(rank, *together_PR.shape), niter=6)
+    factor_SKR = (direction_PR * value).unflatten(0, mean.shape)
+    return replace(prior, mean_SK=((1 - share) * mean + share * other).float(), factor_SKR=factor_SKR.float())
+
+
 @dataclass(frozen=True, eq=False)
 class GenericPrior:
     """For a robot without a prior: each channel by itself, with the time course that its kind usually has."""
@@ -299,7 +318,7 @@ class GenericPrior:
 
     def for_robot(self, statistics: Statistics) -> MotionPrior:
         """A prior over the valid channels of `statistics`."""
-        valid = tangent_mask(self.layout, torch.from_numpy(statistics.mask_D.copy()))
+        valid = tangent_mask(self.layout, torch.from_numpy(statistics.moving_D.copy()))
         kinds = [kind for kind, keep in zip(tangent_kinds(self.layout), valid, strict=True) if keep]
         S, r = next(iter(self.temporal.values())).shape
         factor = torch.zeros(S, len(kinds), len(kinds) * r)

@@ -9,14 +9,14 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xtok.actions.delta import from_delta
+from xtok.actions.delta import from_delta, to_delta
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics, normalise_batch, saturation
@@ -26,8 +26,11 @@ from xtok.codec import storage
 from xtok.codec.arrays import ArrayInterface
 from xtok.codec.encoder import Encoder
 from xtok.codec.model import Codec
+from xtok.codec.robot_statistics import RobotStatistics
 from xtok.codec.sequence import Checked, OnInvalid, check_sequences
 from xtok.codec.setting import Setting
+
+KnownBy = Literal["own", "measured", "ranges"]
 
 
 class Tokenizer(ArrayInterface):
@@ -70,6 +73,11 @@ class Tokenizer(ArrayInterface):
         """Sixteen hex digits over weights, books, priors and configuration: what do these codes mean?"""
         return storage.digest(self.codec)
 
+    @cached_property
+    def foundation(self) -> str:
+        """Sixteen hex digits over what its robots share: statistics of a robot are measured for one of these."""
+        return storage.foundation(self.codec)
+
     # -- from and to disk -----------------------------------------------------------------------------------------
 
     @classmethod
@@ -87,14 +95,44 @@ class Tokenizer(ArrayInterface):
 
     # -- robots ---------------------------------------------------------------------------------------------------
 
-    def with_statistics(self, statistics: Statistics) -> Tokenizer:
-        """The same weights for one more robot, known by its ranges only: the generic motion prior serves it.
+    @property
+    def known_by(self) -> dict[str, KnownBy]:
+        """How each robot is known: by codebooks or details of its "own" (training or `xtok adapt` gave it those), as
+        "measured" on its episodes for the shared codebooks, or by its "ranges" alone."""
+        own: dict[str, KnownBy] = dict.fromkeys(self.codec.robots, "own")
+        return {**dict.fromkeys(self.codec.ranges, "ranges"), **own, **dict.fromkeys(self.codec.measured, "measured")}
 
-        `xtok.pretrain.adapt` measures the robot's own prior from its episodes, which codes it better.
+    def with_statistics(self, robot: RobotStatistics) -> Tokenizer:
+        """The same weights for one more robot, as `xtok.pretrain.measure` or `xtok stats` measured it for them.
 
         Raises:
-            ValueError: statistics of another layout, for shorter chunks than 64 frames, or of a robot that is not in
-                the registry.
+            ValueError: ranges alone (`with_ranges` takes those), statistics of another layout or for shorter chunks
+                than 64 frames, measured through other codebooks, or of a robot that is not in the registry.
+        """
+        if isinstance(robot, Statistics):
+            raise ValueError(
+                f"these statistics of {robot.embodiment!r} are ranges alone, which code a robot badly: measure it with "
+                "`xtok.tokenizer_for(dataset)` or `xtok stats DATA -o F.json`, or ask for it: with_ranges(statistics)"
+            )
+        get_embodiment(robot.embodiment)
+        robot.statistics.check(self.layout, robot.statistics.control_hz, HORIZON_MAX)
+        known = self.codec.measured.get(robot.embodiment)
+        if known is not None and known.digest == robot.digest:
+            return self
+        if robot.measured_for != self.foundation:
+            raise ValueError(
+                f"statistics of {robot.embodiment!r} were measured for codebooks {robot.measured_for}, these are "
+                f"{self.foundation}: measure them for this tokenizer, `xtok stats DATA --tokenizer X -o F.json`"
+            )
+        codec = self.shared_codec()
+        codec.add_measured(robot)
+        return Tokenizer(codec, self.name)
+
+    def with_ranges(self, statistics: Statistics) -> Tokenizer:
+        """The same weights for one more robot, known by its ranges only: the generic motion prior serves it, badly.
+
+        Raises:
+            ValueError: as `with_statistics`.
         """
         get_embodiment(statistics.embodiment)
         statistics.check(self.layout, statistics.control_hz, HORIZON_MAX)
@@ -222,8 +260,10 @@ class Tokenizer(ArrayInterface):
         """
         context = chunks.context
         _check_anchor(context)
-        setting = self._setting(context)
-        delta = self.codec.delta(self.codec.motion(chunks, setting), setting)
+        self._setting(context)
+        anchor_BD = context.anchor_BD
+        assert anchor_BD is not None
+        delta = to_delta(self.layout, chunks.target_BTD.double(), anchor_BD.double(), context.mask_BD)
         normalised = normalise_batch(self.statistics, context, delta)
         return {self.layout.channel_names[i]: share for i, share in saturation(normalised, context.mask_BD).items()}
 
