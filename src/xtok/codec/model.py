@@ -6,17 +6,20 @@ q0's latents: a slot's motion, then `intent_extra` dimensions that the encoder a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import Self
 
 from xtok.actions.delta import from_tangent, tangent_mask, tangent_width, to_delta, to_tangent
 from xtok.actions.embodiments import NONE, get_embodiment
 from xtok.actions.layout import get_layout
 from xtok.actions.statistics import Statistics
+from xtok.actions.steady import pinned
 from xtok.actions.types import FRAMES_PER_SLOT, ChunkBatch, Context, slots
 from xtok.codec.basis import ChunkBasis, frames_to_slots
 from xtok.codec.books import Books
@@ -24,6 +27,8 @@ from xtok.codec.config import CodecConfig
 from xtok.codec.decoder import Decoder
 from xtok.codec.encoder import Conditions, Encoder
 from xtok.codec.layers import bounded, idle
+from xtok.codec.output import CodecOutput as CodecOutput
+from xtok.codec.precision import KeepsPrecision
 from xtok.codec.prior import GenericPrior, MotionPrior, narrowed
 from xtok.codec.quantizer import Quantized, ResidualQuantizer
 from xtok.codec.setting import Robot, Setting
@@ -32,21 +37,7 @@ from xtok.codec.slotwise import choosing
 BASES_BYTES = 2 << 30  # memory for closed forms at the chunk lengths in use
 
 
-@dataclass(frozen=True)
-class CodecOutput:
-    """motion_BTK: decoded, normalised tangent. h_BMC: latents before quantisation, gradient to the encoder.
-    intent_BMC: q0's codes with straight-through gradient. z_BMX: z~, of which the decoder does not see the extra
-    dimensions, its last. commitment: SRQ loss."""
-
-    motion_BTK: Float[Tensor, "B T K"]
-    h_BMC: Float[Tensor, "B M C"]
-    intent_BMC: Float[Tensor, "B M C"]
-    z_BMX: Float[Tensor, "B M X"]
-    codes_BMQ: Int[Tensor, "B M Q"]
-    commitment: Float[Tensor, ""]
-
-
-class Codec(nn.Module):
+class Codec(KeepsPrecision):
     """Networks, books and priors. `robots` and `generic` are data, saved beside the weights."""
 
     def __init__(
@@ -71,6 +62,7 @@ class Codec(nn.Module):
             self.detail = Books(config.code_dim, config.codebook_size, config.levels - 1, config.book_decay)
         else:
             self.books = Books(config.code_dim, config.codebook_size, config.levels, config.book_decay)
+        self.in_float32()
 
     @property
     def all_books(self) -> list[Books]:
@@ -125,6 +117,10 @@ class Codec(nn.Module):
         self.ranges[statistics.embodiment] = statistics
         self._bases.clear()
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._bases.clear()  # they may be on another device
+        return super()._apply(fn, recurse)
+
     @property
     def device(self) -> torch.device:
         return self.encoder.queries.device
@@ -147,6 +143,7 @@ class Codec(nn.Module):
 
     # -- borders --------------------------------------------------------------------------------------------------
 
+    @pinned
     def setting(self, context: Context) -> Setting:
         """Look up the robots of a batch.
 
@@ -172,7 +169,7 @@ class Codec(nn.Module):
                     prior.statistics.check(self.layout, control_hz, context.horizon)
             slot_B[index] = get_embodiment(name).slot
             robots.append(Robot(name, index, prior, basis, prior.valid.nonzero().flatten().to(device)))
-        nothing_BD = torch.zeros(len(context), self.layout.width)
+        nothing_BD = torch.zeros(len(context), self.layout.width, dtype=torch.float32)
         anchor_BD = nothing_BD if context.anchor_BD is None else context.anchor_BD
         given = Conditions(
             torch.where(context.mask_BD, anchor_BD, 0.0).float().to(device),
