@@ -136,7 +136,7 @@ def number_of(value: Any, name: str, expected: str = "a number") -> float:
 def caller() -> int:
     """The stack level, for a warning, of the first caller outside this package: each place is then warned of once."""
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "xtok":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("xtok", "torch"):
         level, frame = level + 1, frame.f_back
     return level
 

@@ -41,11 +41,15 @@ def eager(function: Callable[P, R]) -> Callable[P, R]:
     `torch.compiler.disable` would do, but it imports the compiler (two seconds) where nobody compiles.
     """
 
+    held: list[Callable[P, R]] = []
+
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if "torch._dynamo" in sys.modules:
-            return torch.compiler.disable(function)(*args, **kwargs)
-        return function(*args, **kwargs)
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if not held:
+            held.append(torch.compiler.disable(function))
+        return held[0](*args, **kwargs)
 
     return call
 

@@ -302,14 +302,17 @@ class ChannelCodec:
 
 def _rows(sequences: Any, expected: int) -> list[np.ndarray]:
     """One array of ids a chunk."""
-    what = f"of {expected} integers for each chunk"
     if isinstance(sequences, (str, bytes, dict, set)) or not hasattr(sequences, "__len__"):
-        raise ValueError(f"sequences are a {type(sequences).__name__}; expected a list {what}")
+        kind = type(sequences).__name__
+        raise ValueError(f"sequences to decode are a {kind}; expected a list of {expected} integers for each chunk")
     if getattr(sequences, "ndim", 2) == 0 or len(sequences) == 0:
-        raise ValueError(f"there are no sequences to decode; expected one or more, {what}")
+        raise ValueError(f"there are no sequences to decode; expected one or more of {expected} integers")
+    what = f"in one row, {expected} for each chunk"
     empty = np.zeros(0, dtype=np.int64)
     return [
-        empty if hasattr(each, "__len__") and len(each) == 0 else integers_of(each, f"sequence {row}", what).cpu().numpy()
+        empty
+        if hasattr(each, "__len__") and len(each) == 0
+        else integers_of(each, f"ids of sequence {row}", what, 1).cpu().numpy()
         for row, each in enumerate(sequences)
     ]
 

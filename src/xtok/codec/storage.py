@@ -148,6 +148,7 @@ def _empty(config: dict[str, Any], tensors: dict[str, Tensor]) -> Codec:
 
 def tensors_of(codec: Codec) -> dict[str, Tensor]:
     """Everything that is released: weights, books, priors; no training state, no heads."""
+    codec = getattr(codec, "_orig_mod", codec)  # torch.compile wraps it, and names every tensor anew
     out = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items() if not _is_training_state(k)}
     for name, prior in codec.robots.items():
         out |= {f"robot.{name}.{k}": v.contiguous() for k, v in prior.tensors().items()}
