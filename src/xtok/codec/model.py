@@ -6,17 +6,20 @@ q0's latents: a slot's motion, then `intent_extra` dimensions that the encoder a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import Self
 
 from xtok.actions.delta import tangent_width, to_delta
 from xtok.actions.embodiments import NONE, get_embodiment
 from xtok.actions.layout import get_layout
 from xtok.actions.statistics import Statistics
+from xtok.actions.steady import pinned
 from xtok.actions.types import FRAMES_PER_SLOT, ChunkBatch, Context, slots
 from xtok.codec.basis import ChunkBasis, frames_to_slots
 from xtok.codec.books import Books
@@ -24,6 +27,8 @@ from xtok.codec.config import CodecConfig
 from xtok.codec.decoder import Decoder
 from xtok.codec.encoder import Conditions, Encoder
 from xtok.codec.layers import bounded, idle
+from xtok.codec.output import CodecOutput as CodecOutput
+from xtok.codec.precision import KeepsPrecision
 from xtok.codec.prior import GenericPrior, MotionPrior, narrowed
 from xtok.codec.quantizer import Quantized, ResidualQuantizer
 from xtok.codec.robot_statistics import RobotStatistics
@@ -34,21 +39,7 @@ from xtok.codec.units import from_units, to_units
 BASES_BYTES = 2 << 30  # memory for closed forms at the chunk lengths in use
 
 
-@dataclass(frozen=True)
-class CodecOutput:
-    """motion_BTK: decoded, normalised tangent. h_BMC: latents before quantisation, gradient to the encoder.
-    intent_BMC: q0's codes with straight-through gradient. z_BMX: z~, of which the decoder does not see the extra
-    dimensions, its last. commitment: SRQ loss."""
-
-    motion_BTK: Float[Tensor, "B T K"]
-    h_BMC: Float[Tensor, "B M C"]
-    intent_BMC: Float[Tensor, "B M C"]
-    z_BMX: Float[Tensor, "B M X"]
-    codes_BMQ: Int[Tensor, "B M Q"]
-    commitment: Float[Tensor, ""]
-
-
-class Codec(nn.Module):
+class Codec(KeepsPrecision):
     """Networks, books and priors. `robots` and `generic` are data, saved beside the weights."""
 
     def __init__(
@@ -74,6 +65,7 @@ class Codec(nn.Module):
             self.detail = Books(config.code_dim, config.codebook_size, config.levels - 1, config.book_decay)
         else:
             self.books = Books(config.code_dim, config.codebook_size, config.levels, config.book_decay)
+        self.in_float32()
 
     @property
     def all_books(self) -> list[Books]:
@@ -140,6 +132,10 @@ class Codec(nn.Module):
             book.restart_from_books()
         self.robots[name], self.measured[name] = robot.prior, robot
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._bases.clear()  # they may be on another device
+        return super()._apply(fn, recurse)
+
     @property
     def device(self) -> torch.device:
         return self.encoder.queries.device
@@ -166,6 +162,7 @@ class Codec(nn.Module):
 
     # -- borders --------------------------------------------------------------------------------------------------
 
+    @pinned
     def setting(self, context: Context) -> Setting:
         """Look up the robots of a batch.
 
@@ -193,7 +190,7 @@ class Codec(nn.Module):
             slot_B[index] = get_embodiment(name).slot
             moving_BK[index] = prior.valid.to(device)
             robots.append(Robot(name, index, prior, basis, prior.valid.nonzero().flatten().to(device)))
-        nothing_BD = torch.zeros(len(context), self.layout.width)
+        nothing_BD = torch.zeros(len(context), self.layout.width, dtype=torch.float32)
         anchor_BD = nothing_BD if context.anchor_BD is None else context.anchor_BD
         given = Conditions(
             torch.where(context.mask_BD, anchor_BD, 0.0).float().to(device),

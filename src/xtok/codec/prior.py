@@ -284,7 +284,7 @@ def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor,
         _, value, direction_RP = torch.linalg.svd(centred, full_matrices=False)
         value, direction_PR = value[:rank], direction_RP[:rank].T
     factor = (direction_PR * value).reshape(S, K, rank)
-    noise = torch.full((slots(S), K), 0.01)
+    noise = torch.full((slots(S), K), 0.01, dtype=torch.float32)
     return MotionPrior(layout, statistics, mean_P.reshape(S, K).float(), factor.float(), noise, no_activity())
 
 
@@ -321,15 +321,14 @@ class GenericPrior:
         valid = tangent_mask(self.layout, torch.from_numpy(statistics.moving_D.copy()))
         kinds = [kind for kind, keep in zip(tangent_kinds(self.layout), valid, strict=True) if keep]
         S, r = next(iter(self.temporal.values())).shape
-        factor = torch.zeros(S, len(kinds), len(kinds) * r)
+        factor = torch.zeros(S, len(kinds), len(kinds) * r, dtype=torch.float32)
         for k, kind in enumerate(kinds):
             # Equal channels would leave the directions undetermined: each a little smaller than the one before.
             factor[:, k, k * r : (k + 1) * r] = self.temporal[kind] * (1 - 0.004 * k)
         noise = torch.stack([self.noise[kind] for kind in kinds], dim=1)
         slotwise = None if self.slotwise is None else self.slotwise.for_channels(len(kinds))
-        return MotionPrior(
-            self.layout, statistics, torch.zeros(S, len(kinds)), factor, noise, self.activity_A, slotwise
-        )
+        mean = factor.new_zeros(S, len(kinds))
+        return MotionPrior(self.layout, statistics, mean, factor, noise, self.activity_A, slotwise)
 
     def tensors(self) -> dict[str, Tensor]:
         named = {f"temporal.{kind}": factor for kind, factor in self.temporal.items()}
@@ -364,4 +363,4 @@ def fit_generic(layout: Layout, priors: list[MotionPrior], rank: int = 24) -> Ge
 
 def no_activity() -> Float[Tensor, " A"]:
     """Details as large as the Gaussian expects, however much the chunk moves."""
-    return torch.ones(len(ACTIVITY_EDGES) + 1)
+    return torch.ones(len(ACTIVITY_EDGES) + 1, dtype=torch.float32)

@@ -20,8 +20,10 @@ from torch import Tensor
 
 from xtok.actions.layout import LAYOUTS, get_layout
 from xtok.actions.statistics import Statistics
+from xtok.actions.steady import exact
 from xtok.codec.config import CodecConfig
 from xtok.codec.model import Codec
+from xtok.codec.precision import check_exact, fill
 from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior, tangent_kinds
 from xtok.codec.quantizer import is_training_state
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
@@ -89,8 +91,9 @@ def save(codec: Codec, folder: Path) -> None:
     write_whole(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
+@exact
 def load(folder: Path) -> Codec:
-    """Read what `save` wrote.
+    """Read what `save` wrote, the same under any default dtype, device or mode of torch.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -112,11 +115,11 @@ def load(folder: Path) -> Codec:
 def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Codec:
     """The codec that a configuration and its tensors (which are used up) describe."""
     with torch.device("meta"):  # shapes only: whatever the configuration claims costs no memory
-        expected = {k: v.shape for k, v in _empty(config, tensors).state_dict().items() if not is_training_state(k)}
+        codec = _empty(config, tensors)
+    expected = {k: v.shape for k, v in codec.state_dict().items() if not is_training_state(k)}
     given = {k: v.shape for k, v in tensors.items() if not k.startswith(("robot.", "generic."))}
     if wrong := sorted(k for k in expected.keys() | given.keys() if expected.get(k) != given.get(k)):
         raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG}: see {wrong[0]} ({len(wrong)} such tensors)")
-    codec = _empty(config, tensors)
     if config["layout_digest"] != codec.layout.digest:
         raise ValueError(f"{folder}: layout {codec.layout.name!r} has changed since these weights were saved")
     codec.ranges = {name: Statistics.from_dict(part) for name, part in config["ranges"].items()}
@@ -131,8 +134,7 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
         raise ValueError(f"{folder / CONFIG} says that {sorted(unknown)} were measured, but has no such robots")
     if any(name.startswith("generic.") for name in tensors):
         codec.generic = _generic(codec.config.layout, _pop(tensors, "generic.", folder))
-    fresh = {name: value for name, value in codec.state_dict().items() if is_training_state(name)}
-    codec.load_state_dict({**fresh, **tensors})
+    fill(codec, tensors)
     for books in codec.all_books:
         for quantizer in (books.shared, *map(books.of, books.own)):
             quantizer.restart_from_books()
@@ -151,6 +153,7 @@ def _empty(config: dict[str, Any], tensors: dict[str, Tensor]) -> Codec:
 
 def tensors_of(codec: Codec) -> dict[str, Tensor]:
     """Everything that is released: weights, books, priors; no training state, no heads."""
+    codec = getattr(codec, "_orig_mod", codec)  # torch.compile wraps it, and names every tensor anew
     out = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items() if not is_training_state(k)}
     for name, prior in codec.robots.items():
         out |= {f"robot.{name}.{k}": v.contiguous() for k, v in prior.tensors().items()}
@@ -160,7 +163,12 @@ def tensors_of(codec: Codec) -> dict[str, Tensor]:
 
 
 def digest(codec: Codec, tensors: dict[str, Tensor] | None = None) -> str:
-    """Sixteen hex digits over all that decides what codes mean."""
+    """Sixteen hex digits over all that decides what codes mean.
+
+    Raises:
+        ValueError: weights or books that something rounded or emptied.
+    """
+    check_exact(codec)
     found = hashlib.sha256(json.dumps(codec.config.to_dict(), sort_keys=True).encode())
     for name, tensor in sorted((tensors_of(codec) if tensors is None else tensors).items()):
         found.update(f"{name}{tuple(tensor.shape)}".encode())
