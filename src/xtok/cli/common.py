@@ -70,8 +70,12 @@ def add_statistics_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def say(message: str) -> None:
-    """A remark to the person at the terminal; results alone go to stdout."""
-    print(f"xtok: {message}", file=sys.stderr)
+    """A remark to the person at the terminal, above a progress bar if there is one; results alone go to stdout."""
+    shown = sys.modules.get("tqdm")
+    if shown is None:
+        print(f"xtok: {message}", file=sys.stderr)
+    else:
+        shown.tqdm.write(f"xtok: {message}", file=sys.stderr)
 
 
 def train_statistics(dataset: EpisodeDataset, robots: Sequence[str]) -> dict[str, Statistics]:

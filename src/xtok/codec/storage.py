@@ -20,9 +20,10 @@ from torch import Tensor
 
 from xtok.actions.layout import LAYOUTS, get_layout
 from xtok.actions.statistics import Statistics
+from xtok.actions.tangent import tangent_kinds
 from xtok.codec.config import CodecConfig
 from xtok.codec.model import Codec
-from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior, tangent_kinds
+from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior
 from xtok.codec.quantizer import ResidualQuantizer
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
 from xtok.whole import file_whole, write_whole

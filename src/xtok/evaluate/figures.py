@@ -15,10 +15,10 @@ from markupsafe import Markup
 from xtok.evaluate import charts
 from xtok.evaluate.charts import Cell, Change, Series
 from xtok.evaluate.codebook import perplexity, usage
+from xtok.evaluate.compare import FAST
 from xtok.evaluate.fit import BINS
 from xtok.evaluate.formatting import format_figure, format_percent
 from xtok.evaluate.illustrate import Curve, HandPath, Illustration, TokenStrip, Trajectory
-from xtok.evaluate.rate import FAST
 from xtok.evaluate.robustness import changed_tokens
 
 STRIP_TOKENS_MAX = 128  # longer sequences are not drawn as strips

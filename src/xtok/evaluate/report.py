@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from xtok.evaluate import corruption_figures, figures, meaning_figures
+from xtok.evaluate.compare import FAST
 from xtok.evaluate.dataset import Evaluation
 from xtok.evaluate.pages import environment
-from xtok.evaluate.rate import FAST
 from xtok.evaluate.robustness import sigma_key
 from xtok.evaluate.verdicts import verdicts
 

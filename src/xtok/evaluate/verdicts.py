@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xtok.evaluate.compare import FAST
 from xtok.evaluate.fit import BINS
 from xtok.evaluate.formatting import format_figure, format_percent
-from xtok.evaluate.rate import FAST
 from xtok.evaluate.substitution import FLOOR
 
 # Names that other modules give to what is compared.
