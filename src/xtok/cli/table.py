@@ -39,30 +39,13 @@ def judgements(result: Mapping[str, Any]) -> list[str]:
     return [f"  {words[verdict.met]:<10} {verdict.claim}: {verdict.found}" for verdict in verdicts(result)]
 
 
-def rivals_of(result: Mapping[str, Any]) -> list[str]:
-    """Those that others are held against, in any length."""
-    found = {
-        rival: None
-        for entries in result["horizons"].values()
-        for entry in entries.values()
-        for rival in entry["at_equal_bits"]
-    }
-    return list(found)
-
-
-def form_of(result: Mapping[str, Any], horizon: str) -> str | None:
-    """How FAST codes rotations at a length, in words; None without rotations or without FAST."""
-    fit = result["fast_fit"].get(horizon)
-    if fit is None or fit["form"] is None:
-        return None
-    return {"tangent": "rotation vectors", "columns": "6D columns"}[fit["form"]]
-
-
 def _entries(result: Mapping[str, Any]) -> Iterator[str]:
     robots = ", ".join(result["embodiments"])
     yield f"{result['dataset']} ({robots}), {result['split']} episodes, layout {result['layout']}"
     every = [entry for entries in result["horizons"].values() for entry in entries.values()]
     used = [column for column in COLUMNS if any(entry[column[1]] is not None for entry in every)]
+    from xtok.evaluate.comparison import rivals_of
+
     over = [
         (f"{heading}/{SHORT[rival]}", rival, figure)
         for rival in rivals_of(result)
@@ -82,29 +65,22 @@ def _entries(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _curve(result: Mapping[str, Any]) -> Iterator[str]:
     """The subject over each rival at the same number of tokens."""
+    from xtok.evaluate.comparison import curve_reasons, curves, rivals_of
+
     subject, rivals = result["subject"], rivals_of(result)
     if not rivals:
         return
     yield f"  {subject} at M, 2M, 3M, 4M tokens (M = T / 4) over a rival at as many tokens; under 1 is better"
-    reasons: dict[str, None] = {}
-    for horizon, entries in result["horizons"].items():
-        points = entries[subject]["curve"]
-        for rival in rivals:
-            rows = [point["over"].get(rival) for point in points]
-            if any(row is None for row in rows):
-                continue
-            form = form_of(result, horizon)
+    for horizon, rows in curves(result, rivals):
+        for row in rows:
             cells = [
-                f"{heading} " + " ".join(f"{_ratio(row[figure]):>5}" for row in rows)
+                f"{heading} " + " ".join(f"{_ratio(point[figure]):>5}" for point in row.points)
                 for heading, figure in RATIOS
-                if any(row[figure] is not None for row in rows)
+                if any(point[figure] is not None for point in row.points)
             ]
-            named = rival if form is None else f"{rival} ({form})"
-            yield f"  {horizon:>3} {named:<32}" + "   ".join(cells)
-            for point, row in zip(points, rows, strict=True):
-                if row["reason"] is not None:
-                    reasons[f"T {horizon}, {point['tokens']} tokens: {row['reason']}"] = None
-    yield from (f"      {reason}" for reason in reasons)
+            named = row.rival if row.form is None else f"{row.rival} ({row.form})"
+            yield f"  {horizon:>3} {named:<36}" + "   ".join(cells)
+    yield from (f"      - : {reason}" for reason in curve_reasons(result, rivals))
 
 
 def _ratio(value: float | None) -> str:
