@@ -100,7 +100,7 @@ def stride_of(each: PoolMember, how: dict[str, object]) -> int:
 
 
 def test_motion_within_the_robots_ranges_never_saturates_it() -> None:
-    """Other robots that hardly move: their own coefficients stay small, the alphabet still covers the evaluated one's."""
+    """Other robots that hardly move: their coefficients stay small, the alphabet covers the evaluated one's."""
     statistics = kit.statistics(JOINTS)
     subject = Coded(kit.StepTokenizer(statistics), kit.chunks(JOINTS, T))
     fast = fit_fast(train(JOINTS), subject, statistics, 200)
@@ -169,7 +169,7 @@ def evaluated(layout: Layout, members: list[PoolMember], baselines: tuple[str, .
 
 def test_a_pool_that_cannot_be_fair_is_refused() -> None:
     own = member(ARMS26, kit.ROBOT["arms26"], range(20, 22))
-    with pytest.raises(ValueError, match="the pool holds 'Franka' .* give sets of other robots"):
+    with pytest.raises(ValueError, match=r"the pool holds 'Franka' .* give sets of other robots"):
         evaluated(ARMS26, [*pool(ARMS26), own])
     with pytest.raises(ValueError, match="is pooled as 'joints', the data are 'arms26'"):
         evaluated(ARMS26, pool(JOINTS))
@@ -183,7 +183,7 @@ def test_the_command_leaves_evaluated_robots_out_of_the_pool(capsys: pytest.Capt
     (found,) = open_pool([sample_path()], waves, silent)
     assert found.robot == "panda" and found.dataset == sample.name
     assert {episode.index for episode in found.episodes}.isdisjoint({4})  # held out
-    with pytest.raises(ValueError, match="no train episode of another robot than panda.* or leave --pool out"):
+    with pytest.raises(ValueError, match=r"no train episode of another robot than panda.* or leave --pool out"):
         open_pool([sample_path()], sample, silent)
     assert "panda left out" in capsys.readouterr().err
 

@@ -17,6 +17,10 @@ KNOWN_WORDS = {
     "measured": "known by closed forms, without books of its own",
     "ranges": "known by its ranges alone",
 }
+FOUND_WORDS = {
+    "measured": "It is coded by closed forms measured on its train episodes, with the codes of other robots.",
+    "ranges": "It is coded by the range of each channel and by how other robots move on average.",
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,5 @@ def remedy(result: Mapping[str, Any]) -> Remedy | None:
     known = result["robots_known_by"] or {}
     for how, words in KNOWN_WORDS.items():
         if robots := [robot for robot, by in known.items() if by == how]:
-            rest = "closed forms measured on its train episodes, and the codes of robots that were trained on."
-            ranges = "the range of each channel, and how robots move on average."
-            return Remedy(robots, words, f"The figures below are those of {rest if how == 'measured' else ranges}")
+            return Remedy(robots, words, FOUND_WORDS[how])
     return None
