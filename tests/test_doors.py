@@ -42,7 +42,7 @@ def test_every_room_imports_only_through_its_doors() -> None:
         room = path.relative_to(SOURCE).parts[0]
         if room == "__init__.py":
             assert imported_rooms(path) <= {"actions", "codec"}
-        elif room in ("provenance.py", "whole.py"):  # the porch: no rooms of their own, open to all
+        elif room in ("lock.py", "provenance.py", "whole.py", "write_errors.py"):  # the porch: no rooms, open to all
             assert imported_rooms(path) == set()
         else:
             assert room in DOORS, f"{path}: no such room in DESIGN"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.common import add_dataset_arguments, add_tokenizer_argument, open_data, say
+from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
     from xtok.data.episode import ActionSource
@@ -32,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="achieved",
         help="of recordings that have both: the measured motion (default), the goals, or both",
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(shipped=True, folder="out", touches=("model.safetensors", "config.json"))
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:

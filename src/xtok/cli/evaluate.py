@@ -17,6 +17,7 @@ from xtok.cli.common import (
     open_data,
     say,
 )
+from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
@@ -81,7 +82,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--report", type=Path, metavar="F.html", help="write a report to look at, one self-contained file"
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(
+        shipped=True,
+        files=("json", "report"),
+        data=("data", "mapping", "statistics", "features"),
+        tokenizers=("tokenizer", "beside", "heads"),
+    )
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def integers(text: str) -> list[int]:

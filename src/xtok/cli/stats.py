@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.common import add_dataset_arguments, open_data, train_statistics
+from xtok.cli.outputs import Writes
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.actions.layout import Layout
@@ -19,7 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-o", "--out", type=Path, metavar="F.json", help="save them (several robots: F.ROBOT.json, one file a robot)"
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(files=("out",), tokenizers=())
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -29,8 +32,8 @@ def run(args: argparse.Namespace) -> None:
         print("\n".join(table(statistics, dataset.layout)))
         if args.out is not None:
             path = args.out if len(fitted) == 1 else args.out.with_suffix(f".{robot}{args.out.suffix}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            statistics.save(path)
+            with file_whole(path) as draft:
+                statistics.save(draft)
             print(f"saved {path}")
 
 

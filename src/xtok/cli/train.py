@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from xtok.cli.outputs import Writes
+
+TOUCHED = ("start", "checkpoints", "run.json", "metrics.jsonl", "model.safetensors", "config.json", "heads.safetensors")
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("train", help="a codec on your data", description=__doc__)
@@ -25,7 +29,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN_DIR", help="checkpoints and weights")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN_DIR")
-    parser.set_defaults(run=run, resume_hint="Give the same command with --resume to go on from the last checkpoint.")
+    writes = Writes(folder="out", touches=TOUCHED, data=("data", "features"))
+    parser.set_defaults(run=run, resume_hint=resume_hint, writes=writes)
+
+
+def resume_hint(args: argparse.Namespace) -> str:
+    """What to do after a stop, which depends on how far the run had come."""
+    if (args.out / "run.json").is_file():
+        return "Give the same command with --resume to go on from the last checkpoint."
+    return "That was before the first checkpoint, so there is no run to go on with: the same command begins anew."
 
 
 def run(args: argparse.Namespace) -> None:
