@@ -15,7 +15,8 @@ import cli_kit
 from xtok.cli.main import EXIT_USER_ERROR, main
 from xtok.lock import lock_path
 
-SLOW = [cli_kit.XTOK[0], cli_kit.TINY]
+LONG = pytest.mark.slow
+SMALL = [cli_kit.XTOK[0], cli_kit.TINY]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_second_is_refused_at_once_and_the_first_goes_on(
 ) -> None:
     command, is_folder = COMMANDS[name]
     out = tmp_path / "out"
-    first = cli_kit.start(command(sets[0], codes, out), SLOW)
+    first = cli_kit.start(command(sets[0], codes, out), SMALL)
     cli_kit.wait_until(lambda: lock_path(out, is_folder).exists(), first)
     os.kill(first.pid, signal.SIGSTOP)  # it stays in the middle of its work, however fast it is
     try:
@@ -66,10 +67,11 @@ def test_the_second_is_refused_at_once_and_the_first_goes_on(
         first.communicate()
 
 
+@pytest.mark.slow
 def test_of_two_that_begin_together_one_ends_well(sets: tuple[Path, Path], tmp_path: Path) -> None:
     out = tmp_path / "c.parquet"
     arguments = [["encode", data, "-o", out, "--horizon", "8", "--stride", "2"] for data in sets]
-    processes = [cli_kit.start(each, SLOW) for each in arguments]
+    processes = [cli_kit.start(each, SMALL) for each in arguments]
     said = [process.communicate() for process in processes]
     status = [process.returncode for process in processes]
     assert sorted(status) in ([0, EXIT_USER_ERROR], [0, 0]), said  # or one was done before the other began
@@ -81,19 +83,21 @@ def test_of_two_that_begin_together_one_ends_well(sets: tuple[Path, Path], tmp_p
         assert pq.read_table(out)["codes"].equals(pq.read_table(straight)["codes"])
 
 
-@pytest.mark.parametrize("name", ["encode", "decode", "pack", "adapt"])
+@pytest.mark.parametrize(
+    "name", ["encode", pytest.param("decode", marks=LONG), "pack", pytest.param("adapt", marks=LONG)]
+)
 def test_after_kill_9_the_next_one_takes_over_and_says_so(
     name: str, sets: tuple[Path, Path], codes: Path, tmp_path: Path
 ) -> None:
     command, is_folder = COMMANDS[name]
     out = tmp_path / "out"
     arguments = command(sets[0], codes, out)
-    first = cli_kit.start(arguments, SLOW)
+    first = cli_kit.start(arguments, SMALL)
     cli_kit.wait_until(lambda: has_record(lock_path(out, is_folder)), first)
     first.kill()
     first.communicate()
     (tmp_path / f".out.{first.pid}.tmp").write_text("a draft that the kill left")
-    status, said = cli_kit.run(arguments, SLOW)
+    status, said = cli_kit.run(arguments, SMALL)
     assert status == 0, said
     assert f"taking over from process {first.pid}" in said
     assert "killed before it had finished" in said

@@ -80,7 +80,12 @@ def typed_errors(what: str) -> Iterator[None]:
     """Files are a stranger's: whatever a library makes of a damaged one becomes the one error that we promise."""
     try:
         yield
-    except (ValueError, ImportError, WriteError):
+    except (ImportError, WriteError):
+        raise
+    except ValueError as error:
+        # A reader has told it as damage; what it found may be something else.
+        if error.__cause__ is not None and (number := errno_of(error.__cause__)) in _NOT_THE_DATA:
+            raise ValueError(f"cannot read {what}: {error.__cause__}; {_NOT_THE_DATA[number]}") from error.__cause__
         raise
     except Exception as error:
         if (number := errno_of(error)) in _NOT_THE_DATA:
