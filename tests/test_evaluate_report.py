@@ -14,7 +14,7 @@ import torch
 
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS, Layout
-from xtok.actions.statistics import fit_statistics
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import Actions, Codes, Context
 from xtok.baselines.bins import BinTokenizer
 from xtok.data.open import open_dataset

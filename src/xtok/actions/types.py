@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from xtok.actions.entrance import integers_of
 from xtok.actions.layout import Layout
 
 HORIZON_MIN, HORIZON_MAX = 8, 64  # METHOD 2: T is drawn from [8, 64]
@@ -73,7 +74,13 @@ class ChunkBatch:
     context: Context
 
     def __post_init__(self) -> None:
-        B, T, D = self.target_BTD.shape
+        shape = tuple(getattr(self.target_BTD, "shape", ()))
+        if len(shape) != 3 or not isinstance(self.context, Context):
+            raise ValueError(
+                f"target_BTD is a {type(self.target_BTD).__name__} of shape {list(shape)}, context a "
+                f"{type(self.context).__name__}; expected a tensor [B, T, D] and a Context"
+            )
+        B, T, D = shape
         if D != self.context.layout.width:
             raise ValueError(
                 f"actions have {D} channels; layout {self.context.layout.name!r} has {self.context.layout.width}"
@@ -107,6 +114,7 @@ class Codes:
     @classmethod
     def from_grid(cls, grid_BMQ: Int[Tensor, "B M Q"], vocab_size: int) -> Codes:
         """Codes in position-major raster order: all Q levels of slot i before slot i + 1 (METHOD 2)."""
+        grid_BMQ = integers_of(grid_BMQ, "codes", "[B, M, Q]", 3)
         flat = grid_BMQ.flatten(1).cpu().numpy()
         return cls(tuple(flat), vocab_size, grid_BMQ)
 

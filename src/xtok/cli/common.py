@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xtok.messages import say as say
+
 if TYPE_CHECKING:
-    from xtok.actions.statistics import Statistics
     from xtok.codec import Tokenizer
     from xtok.data import EpisodeDataset
     from xtok.data.episode import ActionSource
@@ -65,58 +65,19 @@ def add_statistics_argument(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="F.json",
-        help="of `xtok stats -o` (default: those of the tokenizer, or of the train episodes for a robot it lacks)",
+        help="of `xtok stats -o` (default: the tokenizer's own; a robot that it lacks is measured on train episodes)",
+    )
+    parser.add_argument(
+        "--ranges-only",
+        action="store_true",
+        help="code a robot that the tokenizer lacks by its ranges alone, which is worse; for comparison",
     )
 
 
-def say(message: str) -> None:
-    """A remark to the person at the terminal; results alone go to stdout."""
-    print(f"xtok: {message}", file=sys.stderr)
+def load_tokenizer(
+    name: str | None, dataset: EpisodeDataset, statistics: Sequence[Path] = (), ranges_only: bool = False
+) -> Tokenizer:
+    """`xtok.tokenizer_for`, with its defaults: the shipped tokenizer, and every robot that it lacks measured."""
+    from xtok.pretrain.measurement import tokenizer_for
 
-
-def train_statistics(dataset: EpisodeDataset, robots: Sequence[str]) -> dict[str, Statistics]:
-    """Statistics of each robot over its train episodes (position mod 5 != 4), for chunks of up to 64 frames."""
-    from xtok.data.splits import select
-    from xtok.pretrain.corpus import fit_statistics_of
-
-    out = {}
-    episodes = select(dataset, "train")
-    for robot in robots:
-        mine = [episode for episode in episodes if episode.embodiment == robot]
-        if not mine:
-            raise ValueError(f"{dataset.name} has no train episode of {robot!r}, so no statistics can be fitted for it")
-        out[robot] = fit_statistics_of(dataset.layout, mine)
-    return out
-
-
-def load_tokenizer(name: str | None, dataset: EpisodeDataset, statistics_paths: Sequence[Path] = ()) -> Tokenizer:
-    """The tokenizer called `name` (None: the shipped one of the set's layout), with statistics for every robot there.
-
-    Raises:
-        ValueError: if the tokenizer is of another layout than the data, or a statistics file cannot serve.
-    """
-    from xtok.actions.statistics import Statistics
-    from xtok.codec import Tokenizer
-
-    tokenizer = Tokenizer.from_pretrained(name or dataset.layout.name)
-    if tokenizer.layout.digest != dataset.layout.digest:
-        raise ValueError(
-            f"tokenizer {tokenizer.name!r} is of layout {tokenizer.layout.name!r}, {dataset.name} was read as "
-            f"{dataset.layout.name!r}; give --layout {tokenizer.layout.name}, or another --tokenizer"
-        )
-    for path in statistics_paths:
-        statistics = Statistics.load(path)
-        if statistics.embodiment not in dataset.embodiments:
-            raise ValueError(
-                f"{path} is of {statistics.embodiment!r}, {dataset.name} holds {list(dataset.embodiments)}"
-            )
-        tokenizer = tokenizer.with_statistics(statistics)
-    unknown = [robot for robot in dataset.embodiments if robot not in tokenizer.statistics]
-    fitted = train_statistics(dataset, unknown) if unknown else {}
-    for robot, statistics in fitted.items():
-        say(
-            f"the tokenizer does not know {robot!r}; using ranges from the train episodes of {dataset.name} "
-            "(`xtok adapt` measures the robot itself, which codes it better)"
-        )
-        tokenizer = tokenizer.with_statistics(statistics)
-    return tokenizer
+    return tokenizer_for(dataset, name, statistics, ranges_only)

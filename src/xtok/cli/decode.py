@@ -73,13 +73,17 @@ def tokenizer_of(header: Header, name: str | None, path: Path) -> Tokenizer:
     Raises:
         ValueError: if `name` (None: the shipped one of the file's layout) is another tokenizer.
     """
-    from xtok.actions.statistics import Statistics
     from xtok.codec import Tokenizer
+    from xtok.codec.robot_statistics import RobotStatistics, statistics_from_dict
 
     tokenizer = Tokenizer.from_pretrained(name or header.layout)
     if tokenizer.layout.digest == header.layout_digest:
         for fields in header.statistics.values():
-            tokenizer = tokenizer.with_statistics(Statistics.from_dict(fields))
+            robot = statistics_from_dict(fields)
+            if not isinstance(robot, RobotStatistics):
+                tokenizer = tokenizer.with_ranges(robot)
+            elif robot.measured_for == tokenizer.foundation:
+                tokenizer = tokenizer.with_statistics(robot)
     if tokenizer.digest != header.tokenizer:
         raise ValueError(
             f"{path} was written with tokenizer {header.tokenizer}, {name or header.layout!r} is {tokenizer.digest}; "

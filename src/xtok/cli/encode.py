@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     from xtok.data.splits import split_positions
 
     dataset = open_data(args)
-    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
+    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics, args.ranges_only)
     header = Header(
         tokenizer=tokenizer.digest,
         layout=dataset.layout.name,
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         stride=args.horizon if args.stride is None else args.stride,
         split=args.split,
         dataset=dataset.name,
-        statistics={robot: tokenizer.statistics[robot].to_dict() for robot in sorted(dataset.embodiments)},
+        statistics={robot: robot_fields(tokenizer, robot) for robot in sorted(dataset.embodiments)},
     )
     folder = open_parts(args.out, settings_of(args, header))
     positions = split_positions(dataset, args.split)
@@ -91,6 +91,12 @@ def run(args: argparse.Namespace) -> None:
     report = join(parts, args.out, header)
     shutil.rmtree(folder)
     print_report(report, dataset, header, args.out)
+
+
+def robot_fields(tokenizer: Tokenizer, robot: str) -> dict[str, Any]:
+    """What a decoder has to know of a robot: as it was measured, or the ranges of one that the tokenizer knows."""
+    measured = tokenizer.codec.measured.get(robot)
+    return (tokenizer.statistics[robot] if measured is None else measured).to_dict()
 
 
 @dataclass

@@ -113,8 +113,8 @@ def run(args: argparse.Namespace) -> None:
         if value < 1:
             raise ValueError(f"{option} is {value}; expected 1 or more")
     dataset = open_data(args)
-    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
-    beside = {name: load_tokenizer(value, dataset, args.statistics) for name, value in args.beside}
+    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics, args.ranges_only)
+    beside = {name: load_tokenizer(value, dataset, args.statistics, args.ranges_only) for name, value in args.beside}
     asked = args.meaning == "yes" or args.features is not None or args.heads is not None
     wanted = asked or (args.meaning == "auto" and _named(dataset))
     meaning = Meaning(args.meaning_chunks, args.features, args.heads) if wanted else None

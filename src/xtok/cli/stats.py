@@ -1,4 +1,7 @@
-"""Fit the normalisation of each robot in a data set on its train episodes, and print the range of every channel."""
+"""Measure each robot of a data set on its train episodes: the range of every channel, and how it moves.
+
+The file serves every command that takes --statistics, for the tokenizer that it was measured for.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtok.cli.common import add_dataset_arguments, open_data, train_statistics
+from xtok.cli.common import add_dataset_arguments, add_tokenizer_argument, open_data
 from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
@@ -18,23 +21,31 @@ if TYPE_CHECKING:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("stats", help="ranges of every channel, by robot", description=__doc__)
     add_dataset_arguments(parser)
+    add_tokenizer_argument(parser)
     parser.add_argument(
         "-o", "--out", type=Path, metavar="F.json", help="save them (several robots: F.ROBOT.json, one file a robot)"
     )
-    writes = Writes(files=("out",), tokenizers=())
+    writes = Writes(files=("out",), shipped=True)
     parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from xtok.codec import Tokenizer
+    from xtok.pretrain.measurement import measure_robots, train_episodes
+
     dataset = open_data(args)
-    fitted = train_statistics(dataset, dataset.embodiments)
-    for robot, statistics in fitted.items():
-        print("\n".join(table(statistics, dataset.layout)))
+    tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)
+    for robot in tqdm(dataset.embodiments, unit="robot", desc="measure", disable=None):
+        (found,) = measure_robots(tokenizer, train_episodes(dataset, robot))
+        print("\n".join(table(found.statistics, dataset.layout)))
         if args.out is not None:
-            path = args.out if len(fitted) == 1 else args.out.with_suffix(f".{robot}{args.out.suffix}")
+            alone = len(dataset.embodiments) == 1
+            path = args.out if alone else args.out.with_suffix(f".{robot}{args.out.suffix}")
             with file_whole(path) as draft:
-                statistics.save(draft)
-            print(f"saved {path}")
+                found.save(draft)
+            print(f"saved {path}: ranges and motion prior ({found.windows:g} windows of 64 frames), {found.digest}")
 
 
 def table(statistics: Statistics, layout: Layout) -> list[str]:
@@ -47,5 +58,6 @@ def table(statistics: Statistics, layout: Layout) -> list[str]:
     columns = (layout.channel_names, statistics.mask_D, statistics.low_D, statistics.high_D, layout.channel_units)
     for name, valid, low, high, unit in zip(*columns, strict=True):
         if valid:
-            lines.append(f"  {name:<20} {low:>10.4f} {high:>10.4f}  {unit}")
+            constant = "" if low < high else "  never moved: not coded"
+            lines.append(f"  {name:<20} {low:>10.4f} {high:>10.4f}  {unit}{constant}")
     return lines

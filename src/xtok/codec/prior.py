@@ -95,7 +95,8 @@ class MotionPrior:
 
     @cached_property
     def valid(self) -> Bool[Tensor, " Kfull"]:
-        return tangent_mask(self.layout, torch.from_numpy(self.statistics.mask_D.copy()))
+        """Tangent channels that move; constant ones are not coded."""
+        return tangent_mask(self.layout, torch.from_numpy(self.statistics.moving_D.copy()))
 
     @cached_property
     def scale_K(self) -> Float[Tensor, " K"]:
@@ -271,7 +272,7 @@ def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor,
             f"a motion prior needs two or more windows of {HORIZON_MAX} frames, there are {N} of {S}; "
             "give longer episodes, or encode with embodiment 'none'"
         )
-    valid = tangent_mask(layout, torch.from_numpy(statistics.mask_D.copy()))
+    valid = tangent_mask(layout, torch.from_numpy(statistics.moving_D.copy()))
     x_NP = (windows_NSK.double() / tangent_scale(layout, statistics)[valid]).reshape(N, S * K)
     mean_P = x_NP.mean(dim=0)
     centred = (x_NP - mean_P) / N**0.5
@@ -283,8 +284,26 @@ def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor,
         _, value, direction_RP = torch.linalg.svd(centred, full_matrices=False)
         value, direction_PR = value[:rank], direction_RP[:rank].T
     factor = (direction_PR * value).reshape(S, K, rank)
-    noise = torch.full((slots(S), K), 0.01)
+    noise = torch.full((slots(S), K), 0.01, dtype=torch.float32)
     return MotionPrior(layout, statistics, mean_P.reshape(S, K).float(), factor.float(), noise, no_activity())
+
+
+def shrunk(prior: MotionPrior, towards: MotionPrior, share: float, rank: int) -> MotionPrior:
+    """The Gaussian of `prior`, with a `share` of its weight on that of `towards`, in at most `rank` directions.
+
+    Moments of the mixture of the two: a robot of which little was seen is not taken to move as that little did.
+    """
+    mean, other = prior.mean_SK.double(), towards.mean_SK.double()
+    parts = [
+        prior.factor_SKR.double() * (1 - share) ** 0.5,
+        towards.factor_SKR.double() * share**0.5,
+        ((mean - other) * (share * (1 - share)) ** 0.5)[..., None],
+    ]
+    together_PR = torch.cat(parts, dim=-1).flatten(0, 1)
+    torch.manual_seed(0)
+    direction_PR, value, _ = torch.svd_lowrank(together_PR, q=min(rank, *together_PR.shape), niter=6)
+    factor_SKR = (direction_PR * value).unflatten(0, mean.shape)
+    return replace(prior, mean_SK=((1 - share) * mean + share * other).float(), factor_SKR=factor_SKR.float())
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,18 +318,17 @@ class GenericPrior:
 
     def for_robot(self, statistics: Statistics) -> MotionPrior:
         """A prior over the valid channels of `statistics`."""
-        valid = tangent_mask(self.layout, torch.from_numpy(statistics.mask_D.copy()))
+        valid = tangent_mask(self.layout, torch.from_numpy(statistics.moving_D.copy()))
         kinds = [kind for kind, keep in zip(tangent_kinds(self.layout), valid, strict=True) if keep]
         S, r = next(iter(self.temporal.values())).shape
-        factor = torch.zeros(S, len(kinds), len(kinds) * r)
+        factor = torch.zeros(S, len(kinds), len(kinds) * r, dtype=torch.float32)
         for k, kind in enumerate(kinds):
             # Equal channels would leave the directions undetermined: each a little smaller than the one before.
             factor[:, k, k * r : (k + 1) * r] = self.temporal[kind] * (1 - 0.004 * k)
         noise = torch.stack([self.noise[kind] for kind in kinds], dim=1)
         slotwise = None if self.slotwise is None else self.slotwise.for_channels(len(kinds))
-        return MotionPrior(
-            self.layout, statistics, torch.zeros(S, len(kinds)), factor, noise, self.activity_A, slotwise
-        )
+        mean = factor.new_zeros(S, len(kinds))
+        return MotionPrior(self.layout, statistics, mean, factor, noise, self.activity_A, slotwise)
 
     def tensors(self) -> dict[str, Tensor]:
         named = {f"temporal.{kind}": factor for kind, factor in self.temporal.items()}
@@ -345,4 +363,4 @@ def fit_generic(layout: Layout, priors: list[MotionPrior], rank: int = 24) -> Ge
 
 def no_activity() -> Float[Tensor, " A"]:
     """Details as large as the Gaussian expects, however much the chunk moves."""
-    return torch.ones(len(ACTIVITY_EDGES) + 1)
+    return torch.ones(len(ACTIVITY_EDGES) + 1, dtype=torch.float32)

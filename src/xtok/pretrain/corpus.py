@@ -20,7 +20,8 @@ from torch import Tensor
 
 from xtok.actions.delta import tangent_mask, to_delta, to_tangent
 from xtok.actions.layout import Layout, get_layout
-from xtok.actions.statistics import Statistics, fit_statistics
+from xtok.actions.statistics import Statistics
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, Context
 from xtok.data import Episode, open_dataset, select
 from xtok.data.episode import ActionSource
@@ -59,8 +60,15 @@ class Corpus:
     Validation episodes come out of the train split, so that nothing is ever chosen by held-out figures.
     """
 
-    def __init__(self, layout: Layout, episodes: Sequence[Episode], shares: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        episodes: Sequence[Episode],
+        shares: Mapping[str, float] | None = None,
+        validation: bool = True,
+    ) -> None:
         """shares: of the chunks, by robot, in place of that rule (any positive numbers; every robot needs one).
+        validation: False keeps no episode back, where nothing is chosen.
 
         Raises:
             ValueError: no episodes, several rates for one robot, or shares of other robots.
@@ -77,7 +85,8 @@ class Corpus:
         for name, group in sorted(robots.items()):
             statistics = fit_statistics_of(layout, group)
             for part, sources in ((False, self.train), (True, self.validation)):
-                chosen = [e for i, e in enumerate(group) if (i % VALIDATION_EVERY == VALIDATION_EVERY - 1) is part]
+                kept = [validation and i % VALIDATION_EVERY == VALIDATION_EVERY - 1 for i in range(len(group))]
+                chosen = [episode for episode, keep in zip(group, kept, strict=True) if keep is part]
                 sources += _sources(name, chosen, statistics)
         self.train, self.validation = (_shared_out(part, shares) for part in (self.train, self.validation))
         for source in (*self.train, *self.validation):
@@ -178,7 +187,8 @@ class Corpus:
         context = chunks.context
         assert context.anchor_BD is not None
         delta = to_delta(self.layout, chunks.target_BTD.double(), context.anchor_BD.double(), context.mask_BD)
-        return to_tangent(self.layout, delta)[..., tangent_mask(self.layout, context.mask_BD[0])]
+        moving_D = torch.from_numpy(sources[0].statistics.moving_D.copy())
+        return to_tangent(self.layout, delta)[..., tangent_mask(self.layout, moving_D)]
 
 
 def fit_statistics_of(layout: Layout, episodes: Sequence[Episode]) -> Statistics:

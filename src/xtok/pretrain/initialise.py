@@ -17,7 +17,7 @@ from xtok.codec.model import Codec
 from xtok.codec.prior import ACTIVITY_EDGES, fit_generic, fit_prior, no_activity
 from xtok.codec.setting import Setting
 from xtok.pretrain.corpus import Corpus, draw_batches
-from xtok.pretrain.slotwise import place_shared, place_slotwise, samples_of
+from xtok.pretrain.slotwise import Sample, place_shared, place_slotwise, samples_of
 
 CALIBRATION = 40_000  # slots that q0 noise and activity are measured on
 VALIDATION_HORIZONS = (8, 32, 64)
@@ -152,7 +152,7 @@ def own_details(
     book.initialise(detail, iterations=iterations, seed=seed)
     by_chunk, l1_by_chunk, books = codec.robots[name], sum(validation_l1(codec, part)), book.books_QVC.clone()
 
-    samples = samples_of(codec, batches, codec.intent.of(name))
+    samples = samples_of(codec, batches)
     place_slotwise(codec, name, samples, generator, vectors, seed, iterations)
     l1_by_slot = sum(validation_l1(codec, part))
     if l1_by_slot > l1_by_chunk:
@@ -206,27 +206,25 @@ def calibrate_all(codec: Codec, corpus: Corpus, generator: torch.Generator) -> N
 
 
 @torch.no_grad()
-def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> None:
+def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> list[Sample]:
     """Measure on chunks of one robot, of all lengths, what its prior cannot know: what q0's book leaves open.
 
     First how far q0's code is from the motion by slot and channel, then, under that, how large details are by activity.
+    Returns the chunks as q0 sees them.
     """
     prior = codec.robots[name]
     error, count = (
         torch.zeros(slots(HORIZON_MAX), len(prior.scale_K), dtype=torch.float64),
         torch.zeros(slots(HORIZON_MAX)),
     )
-    for chunks in batches:
-        setting = codec.setting(chunks.context)
-        (robot,) = setting.robots
-        motion = codec.motion(chunks, setting)
-        h = codec.latents(motion, setting)
-        found = codec.quantize_intent(h, setting).latents_NC.view_as(h)
-        seen = codec.seen(found, setting, robot).unflatten(1, (-1, len(robot.channels)))[:, : setting.horizon]
-        squared = (seen - motion[..., robot.channels]).square().sum(dim=0)
-        slot = torch.arange(setting.horizon) // FRAMES_PER_SLOT
+    samples = samples_of(codec, batches)
+    for sample in samples:
+        horizon = sample.motion_BTK.shape[1]
+        seen_BTK = sample.seen_BMX.flatten(1).unflatten(1, (-1, len(prior.scale_K)))[:, :horizon]
+        squared = (seen_BTK - sample.motion_BTK).square().sum(dim=0)
+        slot = torch.arange(horizon) // FRAMES_PER_SLOT
         error.index_add_(0, slot, squared)
-        count.index_add_(0, slot, torch.full((setting.horizon,), float(len(chunks))))
+        count.index_add_(0, slot, torch.full((horizon,), float(len(sample.motion_BTK))))
     noise_MK = (error / count.clamp_min(1)[:, None]).float()
     last = int(count.nonzero().max())
     noise_MK[last + 1 :] = noise_MK[last]  # slots that no chunk reached
@@ -234,21 +232,25 @@ def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> None:
 
     bins = len(ACTIVITY_EDGES) + 1
     size, hits = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
-    for chunks in batches:
-        moved_B, detail_BMC = codec.activity(codec.motion(chunks, setting := codec.setting(chunks.context)), setting)
+    for sample in samples:
+        measured, basis = codec.basis(name, sample.mask_D, sample.motion_BTK.shape[1])
+        seen = sample.seen_BMX.flatten(1)
+        moved_B = measured.activity(basis, seen)
+        detail_BMC = basis.analyse(sample.motion_BTK.flatten(1) - basis.predict(seen))
         size.index_add_(0, moved_B, detail_BMC.square().mean(dim=(1, 2)))
         hits.index_add_(0, moved_B, torch.ones(len(moved_B), dtype=torch.float64))
     # A few pseudo-counts of the average keep rare bins sane.
     mean = size.sum() / hits.sum()
     activity_A = ((size + 8 * mean) / (hits + 8)).sqrt().clamp_min(1e-3).float()
     codec.add_robot(replace(codec.robots[name], activity_A=activity_A))
+    return samples
 
 
 def pooled_statistics(parts: list[Statistics]) -> Statistics:
-    """Statistics of "none": in each channel the widest range of any robot; a channel that none has gets [-1, 1]."""
-    low_D = np.min([np.where(s.mask_D, s.low_D, np.inf) for s in parts], axis=0)
-    high_D = np.max([np.where(s.mask_D, s.high_D, -np.inf) for s in parts], axis=0)
-    unknown = ~np.any([s.mask_D for s in parts], axis=0)
+    """Statistics of "none": in each channel the widest range of any robot; one that moves in none gets [-1, 1]."""
+    low_D = np.min([np.where(s.moving_D, s.low_D, np.inf) for s in parts], axis=0)
+    high_D = np.max([np.where(s.moving_D, s.high_D, -np.inf) for s in parts], axis=0)
+    unknown = ~np.any([s.moving_D for s in parts], axis=0)
     first = parts[0]
     return Statistics(
         layout=first.layout,
