@@ -22,7 +22,7 @@ DOORS: dict[str, set[str]] = {
 }
 DOORS["recipes"] = set(DOORS)
 DOORS["cli"] = set(DOORS)
-PORCH = ("lock.py", "messages.py", "provenance.py", "whole.py", "write_errors.py")
+PORCH = ("lock.py", "messages.py", "progress.py", "provenance.py", "whole.py", "write_errors.py")
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
     tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)
     episodes = [episode for each in datasets for episode in select(each, "train")]
     say(f"measuring {', '.join(dataset.embodiments)} on {len(episodes)} train episodes of {dataset.name}")
-    adapted = (adapt if args.books == "own" else measure)(tokenizer, episodes)
+    own = args.books == "own"
+    adapted = adapt(tokenizer, episodes, progress=True) if own else measure(tokenizer, episodes)
     adapted.save_pretrained(args.out)
     print(f"{args.out}: tokenizer {adapted.digest} with {', '.join(sorted(adapted.statistics))}")

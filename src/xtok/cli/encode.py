@@ -61,7 +61,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from xtok.data.splits import split_positions
+    from xtok.data.splits import empty_split, split_positions
 
     dataset = open_data(args)
     tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics, args.ranges_only)
@@ -77,8 +77,10 @@ def run(args: argparse.Namespace) -> None:
         dataset=dataset.name,
         statistics={robot: robot_fields(tokenizer, robot) for robot in sorted(dataset.embodiments)},
     )
-    folder = open_parts(args.out, settings_of(args, header))
     positions = split_positions(dataset, args.split)
+    if not positions:
+        raise ValueError(empty_split(dataset, args.split))
+    folder = open_parts(args.out, settings_of(args, header))
     groups = [positions[i : i + EPISODES_PER_PART] for i in range(0, len(positions), EPISODES_PER_PART)]
     parts = [folder / f"part-{number:05d}.parquet" for number in range(len(groups))]
     with tqdm(total=len(positions), unit="episode", desc="encode", disable=None) as bar:

@@ -26,6 +26,7 @@ from xtok.cli import (
 )
 from xtok.cli.common import say
 from xtok.cli.outputs import guarded, outputs_of
+from xtok.progress import shown
 from xtok.write_errors import write_error
 
 COMMANDS = (demo, inspect, stats, pack, encode, decode, adapt, train, evaluate, dictionary, features, teacher, sim)
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
-            with guarded(args, say):
+            with shown(None), guarded(args, say):
                 args.run(args)
     except (ValueError, OSError, ImportError) as error:
         if args.debug:
