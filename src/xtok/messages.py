@@ -6,5 +6,9 @@ import sys
 
 
 def say(message: str) -> None:
-    """A remark on stderr."""
-    print(f"xtok: {message}", file=sys.stderr)
+    """A remark on stderr, above a progress bar if there is one."""
+    shown = sys.modules.get("tqdm")
+    if shown is None:
+        print(f"xtok: {message}", file=sys.stderr)
+    else:
+        shown.tqdm.write(f"xtok: {message}", file=sys.stderr)

@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> None:
     from xtok.evaluate.batches import encode
     from xtok.evaluate.dictionary import build
     from xtok.evaluate.dictionary_page import render
-    from xtok.evaluate.fit import stride_within
     from xtok.evaluate.labels import label_chunks
+    from xtok.evaluate.strides import stride_within
     from xtok.provenance import command, git_revision
 
     dataset = open_data(args)

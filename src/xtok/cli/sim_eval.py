@@ -264,25 +264,27 @@ def _prolonged(episode: Episode) -> Episode:
 def _baselines(
     tokenizer: Tokenizer, through: Sequence[str], train: Sequence[Episode], chunks: ChunkBatch
 ) -> tuple[dict[str, Coder], dict[str, Any]]:
-    """FAST and bins at the bits nearest to those of each level of ours, and 256 bins."""
+    """FAST (the better of its forms) and bins at the bits nearest to those of each level of ours, and 256 bins."""
     from xtok.baselines.bins import BinTokenizer
-    from xtok.evaluate.batches import encode
+    from xtok.evaluate.coded import Coded
     from xtok.evaluate.fit import fit_baselines
-    from xtok.evaluate.rate import bits_mean, rate_points
+    from xtok.evaluate.rate import bits_mean
     from xtok.sim.rollout import Coder
 
-    levels = [bits_mean(encode(point, chunks)) for point in tokenizer.rate_points()]
+    subject = Coded(tokenizer, chunks)
+    levels = [bits_mean(codes) for codes in subject.rate_codes]
     coders: dict[str, Coder] = {}
     about: dict[str, Any] = {"xtok_bits_on_held_out_chunks": [round(bits, 2) for bits in levels]}
     if "fast" in through:
         say(f"fitting FAST on {len(train)} train episodes")
-        fitted, how = fit_baselines(["fast"], train, chunks, tokenizer, tokenizer.statistics, FAST_CHUNKS)
-        points = {point: bits_mean(encode(point, chunks)) for point in rate_points(fitted["fast"])}
-        about["fast"] = how
+        fitted = fit_baselines(["fast"], train, subject, tokenizer.statistics, FAST_CHUNKS)
+        fast = fitted.coded["fast"]
+        points = {point: bits_mean(codes) for point, codes in zip(fast.points, fast.rate_codes, strict=True)}
+        about["fast"] = fitted.fast
         for level, bits in enumerate(levels, start=1):
             point = min(points, key=lambda point: abs(points[point] - bits))
             coders[f"fast~{level}"] = Coder(point, whole=True)
-            about[f"fast~{level}"] = {"bits_on_held_out_chunks": round(points[point], 2), **_scale(point)}
+            about[f"fast~{level}"] = {"bits_on_held_out_chunks": round(points[point], 2), **_kind(point)}
     if "bins" in through:
         mask_D = chunks.context.mask_BD[0]
         values = chunks.context.horizon * int(mask_D.sum())
@@ -292,5 +294,5 @@ def _baselines(
     return coders, about
 
 
-def _scale(point: ActionTokenizer) -> dict[str, float]:
-    return {"scale": float(getattr(point, "scale", float("nan")))}
+def _kind(point: ActionTokenizer) -> dict[str, Any]:
+    return {"scale": float(getattr(point, "scale", float("nan"))), "form": getattr(point, "form", None)}

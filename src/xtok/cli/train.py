@@ -58,11 +58,11 @@ def resume_hint(args: argparse.Namespace) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    say(f"looking at {', '.join(map(str, args.data))}")
     from xtok.pretrain import train
     from xtok.progress import shown
 
     recipe = chosen_recipe(args.recipe, args.data)
+    say(f"reading {', '.join(map(str, args.data))}")
     features = None
     if args.features is not None:
         from xtok.semantics.store import FeatureStore

@@ -24,6 +24,7 @@ from torch import Tensor
 from xtok.actions.delta import tangent_mask
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
+from xtok.actions.tangent import tangent_kinds, tangent_scale
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
 from xtok.codec.basis import ChunkBasis, compand, deal, emphasis_of, expand, fixed_sign, posterior, steps
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor, tensors_of
@@ -35,24 +36,6 @@ _JITTER = 1e-9
 SLOTWISE = "slotwise."  # before the names of a slot predictor's tensors
 BEND = 0.3  # units up to which q0's space is about linear: 3 cm, .15 rad; or .3 of a robot's usual motion
 ACTIVITY_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of a chunk's movement over the robot's usual
-
-
-def tangent_kinds(layout: Layout) -> tuple[str, ...]:
-    """Kind of each tangent channel: a rotation has 3."""
-    return tuple(group.kind for group in layout.groups for _ in range(3 if group.kind == "rotation6d" else group.size))
-
-
-def tangent_scale(layout: Layout, statistics: Statistics) -> Float[Tensor, " K"]:
-    """Half the range of every tangent channel, so that an error of 1 there is about 1 in normalised l1.
-
-    Rotations: near the identity the 6D channels are linear in the rotation vector (c1 = [1, z, -y], c2 = [-z, 1, x]).
-    """
-    half_D = torch.from_numpy((statistics.high_D - statistics.low_D) / 2)
-    parts = []
-    for group in layout.groups:
-        half = half_D[layout.slices[group.name]]
-        parts.append(half[[5, 2, 1]] if group.kind == "rotation6d" else half)
-    return torch.cat(parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,10 +21,11 @@ from torch import Tensor
 from xtok.actions.layout import LAYOUTS, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.steady import exact
+from xtok.actions.tangent import tangent_kinds
 from xtok.codec.config import CodecConfig
 from xtok.codec.model import Codec
 from xtok.codec.precision import check_exact, fill
-from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior, tangent_kinds
+from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior
 from xtok.codec.quantizer import is_training_state
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
 from xtok.whole import file_whole, write_whole

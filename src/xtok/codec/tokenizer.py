@@ -266,6 +266,17 @@ class Tokenizer(ArrayInterface):
         """This tokenizer at 1 .. Q levels, for rate-distortion curves."""
         return [Prefix(self, level) for level in range(1, self.levels + 1)]
 
+    @property
+    def own_rate(self) -> int:
+        """Which of `rate_points` is this tokenizer itself: the last."""
+        return self.levels - 1
+
+    def encode_rates(self, chunks: ChunkBatch) -> list[Codes]:
+        """Codes at each of `rate_points`, from one encoding: a prefix keeps the first levels of the same codes."""
+        grid = self.encode(chunks).grid_BMQ
+        assert grid is not None
+        return [Codes.from_grid(grid[..., :levels], self.vocab_size) for levels in range(1, self.levels + 1)]
+
     @exact
     def saturation(self, chunks: ChunkBatch) -> dict[str, float]:
         """Share of a channel's values outside the range of the robot's statistics, for channels where there are any.
