@@ -8,6 +8,7 @@ sees the model, because robot data sets almost never ship them.
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -174,6 +175,11 @@ def _import_mujoco() -> Any:
         import mujoco
     except ImportError as error:
         raise ImportError("forward kinematics needs mujoco: pip install 'xtok[kinematics]'") from error
+    except Exception as error:  # it looks at MUJOCO_GL when it is imported, and at drivers, though none is wanted here
+        raise ImportError(
+            f"forward kinematics cannot import mujoco: {error}; unset MUJOCO_GL (it is "
+            f"{os.environ.get('MUJOCO_GL')!r}), nothing is rendered here"
+        ) from error
     return mujoco
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xtok.cli.common import load_tokenizer
 from xtok.cli.evaluate import measure, write
+from xtok.cli.outputs import Writes
 from xtok.cli.progress import progress_bar
 
 HORIZON = 32
@@ -15,7 +16,8 @@ HORIZON = 32
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("demo", help="see it work in a minute", description=__doc__)
     parser.add_argument("-o", "--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: out/demo")
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(folder="out", touches=("report.json", "report.html"))
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from xtok.cli.common import (
     open_data,
     say,
 )
+from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--pictured", type=int, default=PICTURED, metavar="N", help=f"most used codes with frames (default: {PICTURED})"
     )
     parser.add_argument("--camera", metavar="NAME", help="part of its name (default: scene, front, top or the first)")
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(shipped=True, files=("out",))
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from xtok.cli.common import (
     load_tokenizer,
     open_data,
 )
+from xtok.cli.outputs import Writes
 from xtok.cli.pool import open_pool
 from xtok.cli.progress import progress_bar
 from xtok.cli.table import judgements, table
@@ -93,7 +94,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--report", type=Path, metavar="F.html", help="write a report to look at, one self-contained file"
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(
+        shipped=True,
+        files=("json", "report"),
+        data=("data", "pool", "mapping", "statistics", "features"),
+        tokenizers=("tokenizer", "beside", "heads"),
+    )
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def integers(text: str) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.common import say
+from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
     from xtok.data.packed import OpenedSource
@@ -40,7 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--no-statistics", action="store_true", help="do not gather ranges of every robot now; training will"
     )
-    parser.set_defaults(run=run, resume_hint="Give the same command again: whole shards are kept.")
+    writes = Writes(folder="out")
+    parser.set_defaults(run=run, resume_hint="Give the same command again: whole shards are kept.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xtok.cli.common import say
+from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
@@ -54,12 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="robots that the tokenizer does not know by closed forms (default), or all with books of their own",
     )
     add_worker_argument(parser)
-    parser.set_defaults(run=run, resume_hint="With --json, give the same command again with --resume.")
+    hint = "With --json, give the same command again with --resume."
+    writes = Writes(files=("json",), beside=(".partial.jsonl",), tokenizers=())
+    parser.set_defaults(run=run, resume_hint=hint, writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
     from xtok.cli.sim import LEVELS, chosen_cells, progress_bar
     from xtok.provenance import command, git_revision, versions
+    from xtok.sim.runtime import check_rendering
+
+    check_rendering(args.image_size is not None)
     from xtok.sim.rollout import Ledger, check_resume, compare, evaluate, evaluate_replay, plan, summarise
 
     name, _, tokenizer = args.policy.partition(":")
@@ -72,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         "episodes": args.episodes,
         "split": args.split,
         "image_size": args.image_size,
+        **_decides(args.policy, args.data),
     }
     partial = None if args.json is None else args.json.with_name(f"{args.json.name}.partial.jsonl")
     if partial is not None:
@@ -112,6 +119,26 @@ def run(args: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         partial.unlink()
         print(f"wrote {args.json}")
+
+
+def _decides(policy: str, data: Path | None) -> dict[str, Any]:
+    """What a name alone does not say: the code of a policy of one's own, the demonstrations, the simulator."""
+    import hashlib
+    from importlib.util import find_spec
+
+    from xtok.data.digests import folder_digest
+    from xtok.data.fingerprint import FILMS
+    from xtok.sim.staging import packages
+
+    decides: dict[str, Any] = {"simulator": packages()}
+    module, colon, _ = policy.partition(":")
+    if colon and module != REPLAY:
+        found = find_spec(module) if module.replace(".", "").isidentifier() else None
+        if found is not None and found.origin is not None and Path(found.origin).is_file():
+            decides["policy_code"] = hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:16]
+    if data is not None and data.is_dir():
+        decides["data"] = folder_digest(data, FILMS)
+    return decides
 
 
 def table(report: Mapping[str, Any]) -> list[str]:

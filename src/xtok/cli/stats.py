@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.common import add_dataset_arguments, add_tokenizer_argument, open_data
+from xtok.cli.outputs import Writes
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.actions.layout import Layout
@@ -23,7 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-o", "--out", type=Path, metavar="F.json", help="save them (several robots: F.ROBOT.json, one file a robot)"
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(files=("out",), shipped=True)
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -40,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
         if args.out is not None:
             alone = len(dataset.embodiments) == 1
             path = args.out if alone else args.out.with_suffix(f".{robot}{args.out.suffix}")
-            found.save(path)
+            with file_whole(path) as draft:
+                found.save(draft)
             print(f"saved {path}: ranges and motion prior ({found.windows:g} windows of 64 frames), {found.digest}")
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xtok.codec.precision import TRAINING_STATE, KeepsPrecision
+from xtok.progress import phase
 
 _ROWS = 1024  # vectors per distance matrix: 1024 x 2048 floats stay in the cache, which takes half the time
 
@@ -134,6 +135,7 @@ class ResidualQuantizer(KeepsPrecision):
         generator = torch.Generator().manual_seed(seed)
         valid = None if valid_NC is None else valid_NC.to(x_NC.dtype)
         residual = x_NC.clone() if valid is None else x_NC * valid
+        bar = phase(f"k-means of {len(residual)} vectors", self.levels * iterations)
         for level in range(self.levels):
             start = torch.randperm(len(residual), generator=generator)[: self.codebook_size]
             self.books_QVC[level] = residual[start]
@@ -144,10 +146,12 @@ class ResidualQuantizer(KeepsPrecision):
                 empty = (count == 0).nonzero().flatten()
                 spare = torch.randint(len(residual), (len(empty),), generator=generator)
                 self.books_QVC[level, empty] = residual[spare]
+                bar.update()
             index = self._nearest(level, residual, valid)
             self._restart_ema(level, residual, index, valid)
             code = self.books_QVC[level][index]
             residual = residual - (code if valid is None else code * valid)
+        bar.close()
 
     def health(self, reset: bool = True) -> list[Health]:
         """Use of each level over all training forwards since the last call."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,20 +13,19 @@ import numpy as np
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX, get_embodiment
 from xtok.actions.layout import LAYOUTS
-from xtok.data.digests import digest_of, folder_digest
+from xtok.data.digests import differences
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset
-from xtok.data.hub import is_snapshot
+from xtok.data.fingerprint import fingerprint
 from xtok.data.licences import find_licence
-from xtok.data.mapping_file import read_mapping
 from xtok.data.open import data_root, open_dataset
 from xtok.data.pack_format import FORMAT, MANIFEST, UNFINISHED, Manifest, PackedSource, check_folder, read_json
 from xtok.data.packed import members, open_sources
 from xtok.data.source import typed_errors
+from xtok.lock import entries
 from xtok.whole import write_whole
 
 SHARD_BYTES = 1 << 21  # about what a shard holds: what a kill costs, and what workers share out
 PER_SHARD_MIN, PER_SHARD_MAX = 8, 1024
-FILMS = (".mp4", ".avi", ".mkv", ".webm", ".mov")  # a corpus holds motion only
 Asked = Literal["achieved", "commanded", "both"]
 
 
@@ -123,7 +121,7 @@ def plan(
             units=(),
             licence=find_licence(root),
             origin=str(path),
-            fingerprint=_fingerprint(path, root, mapping),
+            fingerprint=fingerprint(path, mapping).digest,
         )
         sources.append(about)
         folders.append(folder)
@@ -184,20 +182,6 @@ def _folder_name(name: str, path: Path) -> str:
         raise ValueError(f"{path} is called {name!r}, which gives no name for a folder; rename it") from None
 
 
-def _fingerprint(path: Path, root: Path, mapping: str | Path | None) -> str:
-    """What lies in a folder, and the mapping that it is read by; of a hub's snapshot, whose files come one by one, its
-    revision."""
-    read_by = mapping or (path if path.suffix in (".yaml", ".yml") else None)
-    rules = ""
-    if read_by is not None:
-        spec = read_mapping(read_by)
-        urdf = None if spec.kinematics is None else spec.folder / spec.kinematics.urdf
-        texts = [Path(read_by).read_bytes(), urdf.read_bytes() if urdf is not None and urdf.is_file() else b""]
-        rules = hashlib.sha256(b"\0".join(texts)).hexdigest()
-    contents = root.name if is_snapshot(root) else folder_digest(root, FILMS)
-    return digest_of(contents=contents, rules=rules)
-
-
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Begin in an empty folder, or find the same settings there.
 
@@ -214,7 +198,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{out} holds something else ({inside}, ...); choose a new folder")
     else:
         out.mkdir(parents=True, exist_ok=True)
-        for left in out.iterdir():
+        for left in entries(out):
             left.unlink()
         write_whole(out / UNFINISHED, json.dumps(settings, indent=1) + "\n")
         return
@@ -223,18 +207,39 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     told = {s["folder"]: s for s in before.get("sources", [])}
     for source in settings["sources"]:
         old = told.get(source["folder"])
-        if old is not None and old["data"] == source["data"] and old["contents"] != source["contents"]:
+        read_alike = _how(before.get("units", [])) == _how(plain["units"])
+        if old is None or old["data"] != source["data"] or not read_alike:
+            continue
+        if old["contents"] != source["contents"]:
             raise ValueError(
-                f"{source['data']} has changed since {out} was begun (contents {old['contents']}, now "
-                f"{source['contents']}): put it back as it was, or remove {out} and pack anew"
+                f"{source['data']} has changed since {out} was begun, or the mapping that it is read by (contents "
+                f"{old['contents']}, now {source['contents']}): put it back as it was, or remove {out} and pack anew"
             )
-    names = [key for key in plain if before.get(key) != plain[key]]
-    raise ValueError(f"{out} was begun with other {' and '.join(names)}; give that command, or choose a new folder")
+    what = " and ".join(_different(before, plain))
+    raise ValueError(f"{out} was begun with other {what}; give that command, or choose a new folder")
+
+
+def _how(units: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """How sets are read: arguments, not contents."""
+    return [tuple(unit.get(key) for key in ("folder", "layout", "embodiment", "mapping", "asked")) for unit in units]
+
+
+def _different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs, in words. Lists of sets and units are compared one by one where they are of one length."""
+
+    def numbered(settings: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: dict(enumerate(value)) if isinstance(value, list) and len(value) == len(now[key]) else value
+            for key, value in settings.items()
+            if key in now
+        }
+
+    return differences(numbered(before), numbered(now)) or ["settings"]
 
 
 def _inside(out: Path) -> str:
     """Something in a folder that no killed `xtok pack` left, or ""."""
     if out.is_file():
         return "a file"
-    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    names = [path.name for path in entries(out)]
     return next((name for name in names if not re.fullmatch(rf"\.{UNFINISHED}\.\d+\.tmp", name)), "")

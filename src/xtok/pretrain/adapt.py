@@ -14,6 +14,7 @@ from xtok.codec.prior import fit_prior
 from xtok.data import Episode
 from xtok.pretrain.corpus import Corpus, draw_batches
 from xtok.pretrain.initialise import CALIBRATION, WINDOWS, calibrate, initialise, own_books, own_details_if_better
+from xtok.progress import is_shown, shown
 
 
 def adapt(
@@ -37,7 +38,7 @@ def adapt(
     codec = tokenizer.shared_codec()
     corpus = Corpus(codec.layout, episodes)
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), shown(progress):
         for name, statistics in corpus.statistics.items():
             with tqdm(desc=f"adapt {name}", unit="step", disable=not progress) as bar:
                 bar.set_postfix_str("motion prior")
@@ -63,5 +64,5 @@ def fit_rvq(
 ) -> Tokenizer:
     """The baseline "rvq": our design placed by k-means on these episodes; no network, no masked modelling."""
     codec = Codec(small(layout.name))
-    initialise(codec, Corpus(layout, episodes), seed, vectors, iterations, progress=False, strangers=False)
+    initialise(codec, Corpus(layout, episodes), seed, vectors, iterations, is_shown(), strangers=False)
     return Tokenizer(codec, "rvq")

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from xtok.actions.embodiments import NONE
 from xtok.actions.statistics import Statistics
@@ -18,6 +17,7 @@ from xtok.codec.prior import ACTIVITY_EDGES, fit_generic, fit_prior, no_activity
 from xtok.codec.setting import Setting
 from xtok.pretrain.corpus import Corpus, draw_batches
 from xtok.pretrain.slotwise import Sample, place_shared, place_slotwise, samples_of
+from xtok.progress import Shown, shown, track
 
 CALIBRATION = 40_000  # slots that q0 noise and activity are measured on
 VALIDATION_HORIZONS = (8, 32, 64)
@@ -32,7 +32,7 @@ def initialise(
     seed: int = 0,
     vectors: int = 150_000,
     iterations: int = 15,
-    progress: bool = True,
+    progress: Shown = True,
     own: Sequence[str] = (),
     strangers: bool = True,
 ) -> None:
@@ -44,10 +44,17 @@ def initialise(
     Raises:
         ValueError: a corpus too small for the books, or `own` names a robot that it lacks.
     """
+    with shown(progress):
+        _initialise(codec, corpus, seed, vectors, iterations, own, strangers)
+
+
+def _initialise(
+    codec: Codec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     codec.eval()
     fitted = []
-    for name, statistics in tqdm(corpus.statistics.items(), desc="motion priors", disable=not progress):
+    for name, statistics in track(corpus.statistics.items(), "motion priors", "robot", leave=True):
         windows = corpus.windows(name, WINDOWS, generator)
         if len(windows):
             fitted.append(fit_prior(codec.layout, statistics, windows, codec.config.prior_rank))
@@ -59,7 +66,7 @@ def initialise(
         if name not in codec.robots:
             codec.add_statistics(statistics)
     codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
-    refit_books(codec, corpus, seed, vectors, iterations, progress, own, strangers)
+    _refit_books(codec, corpus, seed, vectors, iterations, own, strangers)
 
 
 def refit_books(
@@ -68,11 +75,18 @@ def refit_books(
     seed: int = 0,
     vectors: int = 150_000,
     iterations: int = 15,
-    progress: bool = True,
+    progress: Shown = True,
     own: Sequence[str] = (),
     strangers: bool = True,
 ) -> None:
     """Place all books anew under the encoder as it is (needed after its weights were averaged)."""
+    with shown(progress):
+        _refit_books(codec, corpus, seed, vectors, iterations, own, strangers)
+
+
+def _refit_books(
+    codec: Codec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed + 1)
     codec.eval()
     if codec.config.front == "none":
@@ -80,7 +94,7 @@ def refit_books(
         codec.books.shared.initialise(torch.cat([h for h, _ in samples]), iterations=iterations, seed=seed)
         return
     if codec.config.own_books:
-        for name in tqdm(sorted(codec.robots), desc="books", disable=not progress):
+        for name in track(sorted(codec.robots), "books of each robot", "robot", leave=True):
             own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
         if not strangers and corpus.statistics.keys() <= set(codec.robots):
             return
@@ -92,10 +106,11 @@ def refit_books(
     codec.detail.own.clear()  # of a q0 that is no more
     _place_intent(codec, corpus, generator, vectors // 2, seed, iterations)
     calibrate_all(codec, corpus, generator)
-    detail = [codec.residual(*_motion(codec, chunks)) for chunks in draw_batches(others, vectors * 2, generator)]
+    drawn = track(draw_batches(others, vectors * 2, generator), "what q0 leaves open")
+    detail = [codec.residual(*_motion(codec, chunks)) for chunks in drawn]
     rows = torch.cat([part.flatten(0, 1).float() for part in detail])
     codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
-    for name in tqdm(own, desc="books of single robots", disable=not progress):
+    for name in track(own, "books of single robots", "robot", leave=True):
         part = corpus.of(name)
         batches = list(draw_batches(part, OWN_VECTORS, generator, longest=True))
         own_details(codec, part, batches, generator, OWN_VECTORS, seed, iterations)
@@ -148,7 +163,8 @@ def own_details(
     """
     (name,) = part.statistics
     book = codec.detail.add(name)
-    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
+    drawn = track(batches, "what q0 leaves open")
+    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in drawn])
     book.initialise(detail, iterations=iterations, seed=seed)
     by_chunk, l1_by_chunk, books = codec.robots[name], sum(validation_l1(codec, part)), book.books_QVC.clone()
 
@@ -186,7 +202,7 @@ def own_details_if_better(
 def validation_l1(codec: Codec, part: Corpus) -> list[float]:
     """Of one robot's validation chunks, at each length it has chunks of."""
     out = []
-    for horizon in VALIDATION_HORIZONS:
+    for horizon in track(VALIDATION_HORIZONS, "l1 on validation episodes"):
         if not part.validates(horizon):
             continue
         chunks = part.validate(horizon, 128)
@@ -199,7 +215,7 @@ def validation_l1(codec: Codec, part: Corpus) -> list[float]:
 @torch.no_grad()
 def calibrate_all(codec: Codec, corpus: Corpus, generator: torch.Generator) -> None:
     """Measure every robot's q0 noise and activity, then the generic prior's from theirs."""
-    for name in list(codec.robots):
+    for name in track(list(codec.robots), "calibration of each robot", "robot", leave=True):
         calibrate(codec, name, list(draw_batches(corpus.of(name), CALIBRATION, generator)))
     codec.generic = fit_generic(codec.layout, list(codec.robots.values()))
     codec.forget_bases()
@@ -269,7 +285,7 @@ def pooled_statistics(parts: list[Statistics]) -> Statistics:
 def _latents(
     codec: Codec, corpus: Corpus, vectors: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:
-    for chunks in draw_batches(corpus, vectors, generator):
+    for chunks in track(draw_batches(corpus, vectors, generator), "chunks as q0's space has them"):
         motion, setting = _motion(codec, chunks)
         h = codec.latents(motion, setting)
         yield h.flatten(0, 1).float(), codec.valid(setting).flatten(0, 1), setting.names

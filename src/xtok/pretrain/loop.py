@@ -25,9 +25,11 @@ from xtok.actions.types import ChunkBatch
 from xtok.codec import Tokenizer
 from xtok.codec.model import Codec, CodecOutput
 from xtok.codec.setting import Setting
+from xtok.data.digests import differences
 from xtok.pretrain import checkpoint
 from xtok.pretrain.average import WeightAverage
 from xtok.pretrain.corpus import REVERSED, Corpus
+from xtok.pretrain.identity import identity
 from xtok.pretrain.initialise import initialise, refit_books, refit_intent
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
 from xtok.pretrain.precision import bfloat16_networks, round_to_half
@@ -122,7 +124,7 @@ def begin_run(
     trainer = Trainer(recipe, corpus, codec, out, features)
     trainer.save()
     about = {
-        **_identity(recipe, corpus, features, tokenizer),
+        **identity(recipe, corpus, features, tokenizer),
         "data": [str(path) for path in data_paths],
         "git_revision": provenance.git_revision(),
         "versions": provenance.versions(),
@@ -147,8 +149,8 @@ def resume_run(
     if not (out / "run.json").exists():
         raise ValueError(f"no run to go on with in {out}; start without --resume")
     recorded = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    now = _identity(recipe, corpus, features, tokenizer)
-    if different := [key for key, value in now.items() if recorded.get(key) != value]:
+    now = identity(recipe, corpus, features, tokenizer)
+    if different := differences({key: recorded.get(key) for key in now}, now):
         raise ValueError(f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with")
     trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(out / "start").codec, out, features)
     trainer.load()
@@ -161,18 +163,6 @@ def _of_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> Recipe:
         wants = "needs --tokenizer, the one that stays as it is" if tokenizer is None else "places a tokenizer itself"
         raise ValueError(f"recipe {recipe.name!r} {wants}; --tokenizer goes with a recipe of heads alone (`heads`)")
     return recipe if tokenizer is None else replace(recipe, codec=tokenizer.codec.config)
-
-
-def _identity(
-    recipe: Recipe, corpus: Corpus, features: FrameFeatures | None, tokenizer: Tokenizer | None
-) -> dict[str, Any]:
-    """What a resumed run must share with its beginning, as JSON gives it back."""
-    return {
-        **({} if tokenizer is None else {"tokenizer_digest": tokenizer.digest}),
-        "recipe": json.loads(json.dumps(recipe.to_dict())),
-        "data_digest": corpus.digest,
-        "features_digest": None if features is None else features.digest,
-    }
 
 
 class Trainer:

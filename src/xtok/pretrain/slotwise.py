@@ -19,6 +19,7 @@ from xtok.codec.prior import MotionPrior
 from xtok.codec.quantizer import ResidualQuantizer
 from xtok.codec.slotwise import FEATURES, PAST, Choose, GenericSlotPredictor, SlotPredictor, Step, choosing
 from xtok.pretrain.corpus import Corpus, draw_batches
+from xtok.progress import track
 
 NOISE = 2e-3  # half ranges: what decoding is taken to err by before there are books
 BINS = 8  # of activity
@@ -55,7 +56,7 @@ class Fitted:
 def samples_of(codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuantizer | None = None) -> list[Sample]:
     """Chunks of one robot as q0 sees them. book: in place of the one that codes this robot."""
     out = []
-    for chunks in batches:
+    for chunks in track(batches, "chunks as q0 sees them"):
         setting = codec.setting(chunks.context)
         (robot,) = setting.robots
         motion = codec.motion(chunks, setting)
@@ -106,7 +107,7 @@ def refit_slotwise(
 
 def _trace(predictor: SlotPredictor, samples: Sequence[Sample], dim: int, choose: Choose) -> list[Step]:
     trace: list[Step] = []
-    for sample in samples:
+    for sample in track(samples, "slot predictor"):
         predictor.analyse(sample.motion_BTK, sample.seen_BMX, dim, choose, trace)
     return trace
 
@@ -257,16 +258,17 @@ def place_shared(
             narrowed(chunks, robot.mask_D)
             for chunks in draw_batches(corpus.of(robot.name), each, generator, longest=True)
         ]
-        for robot in robots
+        for robot in track(robots, "chunks of virtual robots", "robot")
     ]
     latents = torch.cat([_latents(codec, chunks) for batches in drawn for chunks in batches])
     chosen = torch.randperm(len(latents), generator=generator)[:vectors]
     codec.intent.shared.initialise(latents[chosen], iterations=iterations, seed=seed)
     samples = [samples_of(codec, batches, codec.intent.shared) for batches in drawn]
     dim, book = codec.config.code_dim, codec.detail.shared
-    fitted = [fit_slotwise(part, dim) for part in samples]
+    fitted = [fit_slotwise(part, dim) for part in track(samples, "predictors of virtual robots", "robot")]
     book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
-    fitted = [refit_slotwise(first, part, dim, book) for first, part in zip(fitted, samples, strict=True)]
+    pairs = list(zip(fitted, samples, strict=True))
+    fitted = [refit_slotwise(first, part, dim, book) for first, part in track(pairs, "the same as decoded", "robot")]
     book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
     spectrum_C = torch.stack([rms(part.detail_NC) for part in fitted]).square().mean(dim=0).sqrt()
     return _generic(samples, fitted, book, spectrum_C)
