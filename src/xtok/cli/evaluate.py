@@ -193,6 +193,9 @@ def measure(
             test_chunks=meaning.chunks,
         )
         evaluation = replace(evaluation, result=evaluation.result | ({"semantics": found} if found else {}))
+    if dataset.left_out:
+        told = {"left_out": [each.to_dict() for each in dataset.left_out]}
+        evaluation = replace(evaluation, result=evaluation.result | told)
     print("\n".join(table(evaluation.result)))
     if meaning is not None:
         print("\n".join(judgements(evaluation.result)))

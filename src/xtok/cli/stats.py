@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.common import add_dataset_arguments, open_data, train_statistics
+from xtok.whole import write_whole
 
 if TYPE_CHECKING:
     from xtok.actions.layout import Layout
     from xtok.actions.statistics import Statistics
+    from xtok.data.episode import LeftOut
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,7 +35,16 @@ def run(args: argparse.Namespace) -> None:
             path = args.out if len(fitted) == 1 else args.out.with_suffix(f".{robot}{args.out.suffix}")
             path.parent.mkdir(parents=True, exist_ok=True)
             statistics.save(path)
+            if dataset.left_out:
+                note_left_out(path, dataset.left_out)
             print(f"saved {path}")
+
+
+def note_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
+    """Add to saved statistics which episodes they are not of, and why."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["left_out"] = [each.to_dict() for each in left_out]
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def table(statistics: Statistics, layout: Layout) -> list[str]:

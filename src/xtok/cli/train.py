@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from xtok.cli.common import add_skip_bad_argument
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("train", help="a codec on your data", description=__doc__)
@@ -24,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="a folder, a hub id or shipped weights, for a recipe of heads alone (`heads`): its codes stay as they are",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN_DIR", help="checkpoints and weights")
+    add_skip_bad_argument(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN_DIR")
     parser.set_defaults(run=run, resume_hint="Give the same command with --resume to go on from the last checkpoint.")
 
@@ -42,5 +45,5 @@ def run(args: argparse.Namespace) -> None:
         from xtok.codec import Tokenizer
 
         tokenizer = Tokenizer.from_pretrained(args.tokenizer)
-    weights = train(get_recipe(args.recipe), args.data, args.out, args.resume, features, tokenizer)
+    weights = train(get_recipe(args.recipe), args.data, args.out, args.resume, features, tokenizer, args.skip_bad)
     print(f"{weights}: use it with --tokenizer {weights}, or xtok.Tokenizer.from_pretrained({str(weights)!r})")

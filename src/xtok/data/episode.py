@@ -16,7 +16,10 @@ import numpy as np
 from xtok.actions.layout import Layout
 
 ActionSource = Literal["achieved", "commanded"]
-SKIP_BAD = "to go on without episodes that cannot be read: --skip-bad, or open_dataset(..., skip_bad=True)"
+SKIP_BAD = (
+    "to go on without episodes that cannot be read: open_dataset(..., skip_bad=True), or --skip-bad of encode, eval, "
+    "stats, adapt, dictionary, pack and train"
+)
 
 
 @dataclass(frozen=True)

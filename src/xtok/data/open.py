@@ -216,6 +216,9 @@ def format_of(root: Path) -> str:
     for name, pattern in (("rlds", "*/*.tfrecord*"), ("npz", "*.npz")):
         if any(root.glob(pattern)):
             return name
+    deeper = sorted({str(path.parent) for path in root.glob("*/*/*.tfrecord*")})
+    if deeper:
+        raise ValueError(f"{root} holds data sets further down ({', '.join(deeper[:4])}); open one of them")
     inside = sorted(entry.name for entry in root.iterdir())[:8]
     raise ValueError(f"nothing to read in {root} (it holds {inside}); expected {_FORMATS}")
 

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -86,14 +87,15 @@ def robosuite_source(root: Path) -> Source:
     if not demos:
         raise ValueError(f"the demo.hdf5 files below {root} hold no demonstrations; copy them again")
 
-    def read(position: int, wanted: Sequence[str]) -> RawEpisode:
-        return _read_episode(demos[position], position)
-
     robots = "+".join(sorted({demo.robot for demo in demos}))
     names = ARMS26.channel_names
     features = {STATE: Feature(len(names), names), CHANNEL_VALID: Feature(len(names), names)}
     indices = tuple(range(len(demos)))
-    return Source(root.name, "robosuite HDF5", robots, CONTROL_HZ, features, indices, read)
+    return Source(root.name, "robosuite HDF5", robots, CONTROL_HZ, features, indices, partial(_read_at, demos))
+
+
+def _read_at(demos: Sequence[_Demo], position: int, wanted: Sequence[str]) -> RawEpisode:
+    return _read_episode(demos[position], position)
 
 
 def open_robosuite(root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
