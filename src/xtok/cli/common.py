@@ -65,7 +65,7 @@ def open_data(args: argparse.Namespace, action_source: ActionSource = "achieved"
 
 def say_left_out(left_out: Sequence[LeftOut], kept: int) -> None:
     if left_out:
-        lines = [f"  {each.dataset}, episode {each.index}: {each.why}" for each in left_out]
+        lines = [f"  {each.why}" for each in left_out]
         say("\n".join([f"left out {len(left_out)} of {kept + len(left_out)} episodes:", *lines]))
 
 

@@ -100,7 +100,7 @@ def source_lines(source: OpenedSource) -> Iterator[str]:
         f"{''.join(f', {each}' for each in kept)}; from {about.origin}, licence {about.licence or 'unknown'}"
     )
     for each in about.left_out:
-        yield f"    left out: episode {each.index}: {each.why}"
+        yield f"    left out: {each.why}"
     for unit in about.units:
         channels = len({channel for kind in unit.kinds for channel in kind.channels})
         yield (

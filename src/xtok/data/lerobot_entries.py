@@ -76,11 +76,15 @@ def contradictions(info: Info, entries: Sequence[EpisodeEntry]) -> tuple[Remark,
     missing = sorted(set(range(min(numbers), min(max(numbers), min(numbers) + 10**6) + 1)) - set(numbers))
     if missing:
         named = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        out.append(Remark("numbers", f"meta/ lists episodes {numbers[0]} to {numbers[-1]} without {len(missing)} ({named})"))
+        out.append(
+            Remark("numbers", f"meta/ lists episodes {numbers[0]} to {numbers[-1]} without {len(missing)} ({named})")
+        )
     spans = [(entry, entry.rows) for entry in entries if entry.rows is not None and not entry.fault]
     odd = [entry.index for entry, (start, end) in spans if end - start != entry.length]
     if odd:
-        out.append(Remark("lengths", f"dataset_from_index and dataset_to_index contradict length in episodes {odd[:5]}"))
+        out.append(
+            Remark("lengths", f"dataset_from_index and dataset_to_index contradict length in episodes {odd[:5]}")
+        )
     return tuple(out)
 
 
@@ -101,7 +105,9 @@ def read_tasks(root: Path, info: Info) -> dict[int, tuple[str, ...]]:
         number = fields.whole("task_index", "the number of a task")
         words = fields.texts("task", "a text", default=()) if "task" in fields else fields.raw("task", "a text") or ()
         if out.setdefault(number, words) != words:
-            raise ValueError(f"{where}: task_index {number} is {words}, and {out[number]} before; give each task a number")
+            raise ValueError(
+                f"{where}: task_index {number} is {words}, and {out[number]} before; give each task a number"
+            )
     return out
 
 
@@ -124,7 +130,7 @@ def fill_template(root: Path, template: str, fields: Mapping[str, Any]) -> Path:
     fields: some of chunk, episode, file, camera; a template may call them by any name that sets are known to use.
 
     Raises:
-        ValueError: a field that we do not have, anything but {name}, {name:d}, {name:03d}, or a path outside the folder.
+        ValueError: a field that we do not have, anything but {name}, {name:d}, {name:03d}, a path outside the folder.
     """
 
     def fill(match: re.Match[str]) -> str:
@@ -133,7 +139,8 @@ def fill_template(root: Path, template: str, fields: Mapping[str, Any]) -> Path:
         if field not in fields:
             known = sorted(spelt for spelt, field in _SPELLINGS.items() if field in fields)
             raise ValueError(
-                f"{root}/meta/info.json: path template {template!r} asks for {name!r}; expected one of {', '.join(known)}"
+                f"{root}/meta/info.json: path template {template!r} asks for {name!r}; expected one of "
+                f"{', '.join(known)}"
             )
         return str(fields[field]).zfill(int(digits or 0))
 

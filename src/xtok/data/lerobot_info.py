@@ -123,7 +123,9 @@ def _shape(declared: Fields) -> tuple[int, ...]:
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= _WIDTH_MAX and value % 1 == 0
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= _WIDTH_MAX and value % 1 == 0
+    )
 
 
 def channel_names(declared: Fields, feature: str, width: int) -> tuple[str, ...] | None:

@@ -140,8 +140,8 @@ class Unit:
 @dataclass(frozen=True)
 class PackedSource:
     """One data set of a corpus. joint_units: of robots outside the registry. origin, fingerprint: where it was packed
-    from and what lay there, "" where unknown; they are no part of the digest, nor is the licence. left_out: episodes that
-    could not be read, by place; they count in splits."""
+    from and what lay there, "" where unknown; they are no part of the digest, nor is the licence. left_out: episodes
+    that could not be read, by place; they count in splits."""
 
     name: str
     embodiments: tuple[str, ...]

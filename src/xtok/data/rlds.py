@@ -63,8 +63,8 @@ def rlds_source(root: Path) -> Source:
     name = _set_name(shards[0].parent) or root.name
     return Source(
         root.name, "RLDS TFRecord", name, None, dict(sorted(features.items())), tuple(range(len(records))),
-        partial(_read_at, records, root.name, features, cameras, broken), tuple(sorted(cameras)), tuple(broken.values()),
-        broken,
+        partial(_read_at, records, root.name, features, cameras, broken), tuple(sorted(cameras)),
+        tuple(dict.fromkeys(broken.values())), broken,
     )  # fmt: skip
 
 
@@ -87,9 +87,7 @@ def _records(shards: Sequence[Path]) -> tuple[list[Record | None], dict[int, str
     return records, broken
 
 
-def _first_readable(
-    records: Sequence[Record | None], broken: Mapping[int, str], dataset: str
-) -> dict[str, Value]:
+def _first_readable(records: Sequence[Record | None], broken: Mapping[int, str], dataset: str) -> dict[str, Value]:
     failure: ValueError | None = None
     for record in records:
         try:
@@ -178,7 +176,11 @@ def _flags_told(example: Mapping[str, Value], N: int) -> tuple[Remark, ...]:
     steps = np.flatnonzero(flags).tolist()
     if steps in ([0], []):
         return ()
-    return (Remark("order", f"is_first is set in steps {steps[:5]}, expected in step 0 alone; steps are taken as they stand"),)
+    return (
+        Remark(
+            "order", f"is_first is set in steps {steps[:5]}, expected in step 0 alone; steps are taken as they stand"
+        ),
+    )
 
 
 def _step_count(example: Mapping[str, Value], where: str) -> int:
@@ -216,7 +218,8 @@ def _shard_lengths(folder: Path) -> dict[str, int]:
     splits = fields.raw("splits", "", default=())
     for split in splits if isinstance(splits, list) else ():
         counts = split.get("shardLengths") if isinstance(split, dict) else None
-        for number, count in enumerate(counts if isinstance(counts, list) else ()):
+        counts = counts if isinstance(counts, list) else []
+        for number, count in enumerate(counts):
             if str(count).isdecimal() and int(count) <= _RECORDS_MAX:
                 name = f"{fields.raw('name', '', default='')}-{split.get('name')}"
                 out[f"{name}.tfrecord-{number:05d}-of-{len(counts):05d}"] = int(count)

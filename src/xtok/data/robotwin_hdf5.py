@@ -6,8 +6,9 @@ action/ with {left,right}_{arm_joint_states, ee_joint_states, ee_poses}, vision/
 additional_info/frequency.
 
 Three traps. Pictures are JPEGs that cv2.imencode made of RGB arrays, which it takes for BGR: an honest decoder gives
-red for blue, so they change places here, unless a JPEG is marked as true RGB, as later versions do (stills.py). HDF5 fills the JPEGs of a column up with zeros to one length. And the joint
-"states" are what the drives were told, not what the joints did; the end poses are measured.
+red for blue, so they change places here, unless a JPEG is marked as true RGB, as later versions do (stills.py). HDF5
+fills the JPEGs of a column up with zeros to one length. And the joint "states" are what the drives were told, not what
+the joints did; the end poses are measured.
 
 # N frames of the episode, W columns of one feature
 """

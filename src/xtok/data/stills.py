@@ -57,15 +57,18 @@ class Stills:
             raise ValueError(f"{self.where}, frame {index}: {error}") from error
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise ValueError(f"{self.where}, frame {index}: {picture.dtype} {picture.shape}; expected uint8 [H, W, 3]")
-        return picture[..., ::-1] if self.swapped and isinstance(stored, bytes) and not self._is_rgb(stored) else picture
+        return (
+            picture[..., ::-1] if self.swapped and isinstance(stored, bytes) and not self._is_rgb(stored) else picture
+        )
 
     def _is_rgb(self, stored: bytes) -> bool:
         """Whether a JPEG is marked as true RGB. A mark that is not known is told."""
         marks = [comment for comment in jpeg_comments(stored) if comment.upper().startswith(_MARK)]
         if unknown := [mark for mark in marks if mark != _TRUE_RGB]:
+            taken = "true RGB, as they are marked too" if _TRUE_RGB in marks else "red and blue swapped, as of old"
             warnings.warn(
-                f"{self.where}: pictures are marked {unknown[0][:40]!r}, which is not known (true RGB is {_TRUE_RGB!r}); "
-                f"taken as {'true RGB, as they are marked too' if _TRUE_RGB in marks else 'red and blue swapped, as of old'}",
+                f"{self.where}: pictures are marked {unknown[0][:40]!r}, which is not known (true RGB is "
+                f"{_TRUE_RGB!r}); taken as {taken}",
                 stacklevel=4,
             )
         return _TRUE_RGB in marks
