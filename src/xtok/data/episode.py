@@ -139,8 +139,8 @@ class EpisodeDataset(Sequence[Episode]):
     embodiments: the robots in it, by registry name. episode_indices: the set's own number of each episode. load: place
     in the set -> episode. left_out: episodes that the set lists and that are not here. places: the place of each
     episode among all that the set lists, () where none is left out; splits go by it, so leaving one out moves no other.
-    parts: the sets that this one joins, in order; splits then go by place within each. broken: place -> why what the set lists
-    there cannot be read. remarks: oddities of the set.
+    parts: the sets that this one joins, in order; splits then go by place within each. broken: place -> why what the
+    set lists there cannot be read. remarks: oddities of the set.
     """
 
     name: str

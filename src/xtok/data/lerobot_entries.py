@@ -68,9 +68,10 @@ def read_entries(root: Path, info: Info) -> tuple[EpisodeEntry, ...]:
 def contradictions(info: Info, entries: Sequence[EpisodeEntry]) -> tuple[Remark, ...]:
     """Where meta/ contradicts itself without harm to any episode."""
     out = []
-    frames = sum(entry.length for entry in entries if not entry.fault)
-    for key, found in (("total_episodes", len(entries)), ("total_frames", frames)):
-        if info.totals.get(key, found) != found:
+    sound = [entry for entry in entries if not entry.fault]
+    frames = sum(entry.length for entry in sound)
+    for key, found, as_well in (("total_episodes", len(entries), len(sound)), ("total_frames", frames, frames)):
+        if info.totals.get(key, found) not in (found, as_well):
             out.append(Remark("totals", f"meta/info.json claims {key} {info.totals[key]}; here are {found}"))
     numbers = [entry.index for entry in entries]
     missing = sorted(set(range(min(numbers), min(max(numbers), min(numbers) + 10**6) + 1)) - set(numbers))

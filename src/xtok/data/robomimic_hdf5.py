@@ -121,6 +121,11 @@ def robomimic_mapping(source: Source, layout: str | None) -> MappingSpec | None:
         )
     found = {side: keys for side, keys in arms.items() if keys}
     several = any(key.startswith("obs/robot1_") for key in features)  # which of two robots is the left one is not told
+    if several and layout == "arms26":
+        raise ValueError(
+            f"{source.name} has two robots, and which is the left one is not stored: write a mapping (`xtok inspect` "
+            "proposes one) that says so, or open it with layout 'joints'"
+        )
     lines = []
     if layout in (None, "arms26") and found and not several:
         lines = ["layout: arms26", "frame: world"]

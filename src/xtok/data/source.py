@@ -63,8 +63,11 @@ class Source:
         """One episode with these features.
 
         Raises:
-            ValueError: files that are missing, damaged or malformed, whatever the library below calls it.
+            ValueError: files that are missing, damaged or malformed, whatever the library below calls it; a feature
+                that the set has not.
         """
+        if unknown := [name for name in features if name not in self.features]:
+            raise ValueError(f"{self.name} has no feature {unknown[0]!r}; it has {', '.join(self.features)}")
         with typed_errors(f"{self.name}, episode {self.episode_indices[position]}"):
             return self.read(position, features)
 
