@@ -33,6 +33,7 @@ class Header:
 
     tokenizer: sixteen hex digits over the tokenizer's weights and settings. statistics: robot -> what the tokenizer was
     told of it, RobotStatistics.to_dict(), or the ranges of one that it knows by itself, Statistics.to_dict().
+    left_out: episodes that could not be read (--skip-bad): data set, number, place in the set, and why.
     """
 
     tokenizer: str
@@ -46,9 +47,13 @@ class Header:
     dataset: str
     statistics: dict[str, dict[str, Any]]
     format: int = FORMAT
+    left_out: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if not self.left_out:
+            del fields["left_out"]
+        return json.dumps(fields, sort_keys=True)
 
     def to_metadata(self) -> dict[bytes, bytes]:
         return {HEADER_KEY: self.to_json().encode()}
@@ -66,6 +71,7 @@ class Header:
         fields = json.loads(metadata[HEADER_KEY])
         if fields["format"] not in FORMATS:
             raise ValueError(f"{path} has code-file format {fields['format']}, this xtok reads {FORMATS}: update xtok")
+        fields["left_out"] = tuple(fields.get("left_out", ()))
         return cls(**fields)
 
 

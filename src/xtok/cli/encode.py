@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> None:
         split=args.split,
         dataset=dataset.name,
         statistics={robot: robot_fields(tokenizer, robot) for robot in sorted(dataset.embodiments)},
+        left_out=tuple(each.to_dict() for each in dataset.left_out),
     )
     positions = split_positions(dataset, args.split)
     if not positions:
@@ -269,6 +270,8 @@ def join(parts: Sequence[Path], out: Path, header: Header) -> Report:
 
 def print_report(report: Report, dataset: EpisodeDataset, header: Header, out: Path) -> None:
     print(f"{out}: {report.chunks} chunks of {header.horizon} frames from {report.episodes} episodes of {dataset.name}")
+    if header.left_out:
+        say(f"{len(header.left_out)} episodes could not be read and were left out; the file's header lists them")
     if report.too_short:
         say(f"{report.too_short} episodes have fewer than {header.horizon + 1} frames and gave no chunk")
     if uncoded := report.frames - report.frames_coded:

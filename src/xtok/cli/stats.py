@@ -6,16 +6,19 @@ The file serves every command that takes --statistics, for the tokenizer that it
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.common import add_dataset_arguments, add_tokenizer_argument, open_data
 from xtok.cli.outputs import Writes
-from xtok.whole import file_whole
+from xtok.whole import file_whole, write_whole
 
 if TYPE_CHECKING:
     from xtok.actions.layout import Layout
     from xtok.actions.statistics import Statistics
+    from xtok.data.episode import LeftOut
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,7 +48,16 @@ def run(args: argparse.Namespace) -> None:
             path = args.out if alone else args.out.with_suffix(f".{robot}{args.out.suffix}")
             with file_whole(path) as draft:
                 found.save(draft)
+            if dataset.left_out:
+                note_left_out(path, dataset.left_out)
             print(f"saved {path}: ranges and motion prior ({found.windows:g} windows of 64 frames), {found.digest}")
+
+
+def note_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
+    """Add to saved statistics which episodes they are not of, and why."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["left_out"] = [each.to_dict() for each in left_out]
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def table(statistics: Statistics, layout: Layout) -> list[str]:
