@@ -24,7 +24,7 @@ class CoarseInputWarning(UserWarning):
     """Numbers came in a half-precision dtype: they are coded as they are, and what they lost is lost."""
 
 
-def floats_of(value: Any, name: str, expected: str, ndim: int | None = None) -> Float[Tensor, "..."]:
+def floats_of(value: Any, name: str, expected: str, ndim: int | None = None) -> Float[Tensor, ...]:
     """Numbers as float32 (where they were, or where that holds them exactly by their dtype) or float64, detached.
 
     name, expected: for the message, as "actions" and "[B, T, 26]". The device stays.
@@ -55,7 +55,7 @@ def floats_of(value: Any, name: str, expected: str, ndim: int | None = None) -> 
     return tensor
 
 
-def integers_of(value: Any, name: str, expected: str, ndim: int | None = None) -> Int[Tensor, "..."]:
+def integers_of(value: Any, name: str, expected: str, ndim: int | None = None) -> Int[Tensor, ...]:
     """Ids as int64.
 
     Raises:
@@ -70,7 +70,7 @@ def integers_of(value: Any, name: str, expected: str, ndim: int | None = None) -
     return tensor
 
 
-def mask_of(value: Any, name: str, expected: str) -> Bool[Tensor, "..."]:
+def mask_of(value: Any, name: str, expected: str) -> Bool[Tensor, ...]:
     """Truth values; numbers 0 and 1 count as such.
 
     Raises:
@@ -84,7 +84,7 @@ def mask_of(value: Any, name: str, expected: str) -> Bool[Tensor, "..."]:
     return tensor != 0
 
 
-def array_of(value: Any, name: str, expected: str, ndim: int | None = None) -> Float[np.ndarray, "..."]:
+def array_of(value: Any, name: str, expected: str, ndim: int | None = None) -> Float[np.ndarray, ...]:
     """`floats_of` as a float64 array."""
     out: np.ndarray = floats_of(value, name, expected, ndim).cpu().double().numpy()
     return out
@@ -96,10 +96,7 @@ def whole_of(value: Any, name: str, low: int | None = None, high: int | None = N
     Raises:
         ValueError: a fraction, a float (whole ones too), a truth value, text, or a number outside the range.
     """
-    if low is None:
-        bounds = ""
-    else:
-        bounds = f" from {low} on" if high is None else f" from {low} to {high}"
+    bounds = "" if low is None else f" from {low} on" if high is None else f" from {low} to {high}"
     try:
         if isinstance(value, (bool, np.bool_)) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim):
             raise TypeError
@@ -107,7 +104,8 @@ def whole_of(value: Any, name: str, low: int | None = None, high: int | None = N
             raise TypeError
         if isinstance(value, np.ndarray) and value.dtype.kind not in "iu":
             raise TypeError
-        found = operator.index(value.item() if isinstance(value, Tensor) else value)
+        plain: Any = value.item() if isinstance(value, Tensor) else value
+        found = operator.index(plain)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} is {_short(value)}; expected a whole number{bounds}") from None
     if (low is not None and found < low) or (high is not None and found > high):
@@ -222,8 +220,8 @@ def _without_tensors(value: list[Any] | tuple[Any, ...], name: str, expected: st
 
 def _warn_coarse(name: str, dtype: torch.dtype) -> None:
     warnings.warn(
-        f"{name} came as {dtype}: values from 0.5 to 1 m stand {_COARSE[dtype]} apart there, so they were rounded before "
-        "they came here. They are coded as they are; keep float32 from the data to the tokenizer",
+        f"{name} came as {dtype}: values from 0.5 to 1 m stand {_COARSE[dtype]} apart there, so they were rounded "
+        "before they came here. They are coded as they are; keep float32 from the data to the tokenizer",
         CoarseInputWarning,
         stacklevel=caller(),
     )

@@ -74,7 +74,9 @@ class ChunkBatch:
     context: Context
 
     def __post_init__(self) -> None:
-        shape = tuple(getattr(self.target_BTD, "shape", ()))
+        target: object = self.target_BTD
+        plain = isinstance(target, (Tensor, np.ndarray)) and not getattr(target, "is_nested", False)
+        shape = tuple(self.target_BTD.shape) if plain else ()
         if len(shape) != 3 or not isinstance(self.context, Context):
             raise ValueError(
                 f"target_BTD is a {type(self.target_BTD).__name__} of shape {list(shape)}, context a "
