@@ -36,7 +36,7 @@ JUDGED_EVERY = 5  # one train episode in so many judges the forms, the others fi
 WIDER = 1.5  # a scale beyond the pilot's where evaluated chunks want one
 WIDENED = 4  # times, at most
 PILOT_MARGIN = 0.07  # pilots, fitted on few chunks, spend a few per cent more than the full fit
-# Byte pairs are learnt in time that grows with all coefficients together. Beyond so many, chunks overlap so much that they
+# Byte pairs are learnt in time that grows with all coefficients. Beyond so many, chunks overlap so much that they
 # teach nothing more: 4,000 chunks in place of 8,000 cost FAST .1 to .7 % of its tokens (poses of G1, T 64).
 COEFFICIENTS, CHUNKS_LEAST = 6_000_000, 4000
 GRID = 65  # bits at which two forms are held against each other
