@@ -27,6 +27,7 @@ from xtok.cli.common import (
     say,
 )
 from xtok.cli.outputs import Writes
+from xtok.progress import track
 from xtok.whole import file_whole, write_whole
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def write_part(
 
     rows: list[dict[str, Any]] = []
     report = Report()
-    for episode in episodes:
+    for episode in track(episodes, path.stem, "episode", delay_s=0.5):
         report.episodes += 1
         report.frames += len(episode)
         chunks_before = report.chunks
