@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Pictures, Segment
 from xtok.data.mapping import ChannelMapping, Feature
+from xtok.data.order import Remark, rate_remark
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class RawEpisode:
     videos: Mapping[str, Pictures] = field(default_factory=dict)
     task: str = ""
     embodiment: str | None = None  # where robots differ from episode to episode
+    wordings: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()  # what is odd in it and was read all the same
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class Source:
 
     format: for people. robot_type: what the set calls its robot. control_hz: None where the set states no rate.
     features: every numeric vector. read: position and names of features -> RawEpisode. cameras: those declared.
-    remarks: what the reader found odd, for `xtok inspect`.
+    remarks: what the reader found odd, for `xtok inspect`. broken: position -> why what the set lists there is no
+    episode. contradictions: those remarks that whoever opens the set is told. It can be pickled if `read` can.
     """
 
     name: str
@@ -48,6 +53,8 @@ class Source:
     read: Callable[[int, Sequence[str]], RawEpisode] = field(repr=False)
     cameras: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    broken: Mapping[int, str] = field(default_factory=dict)
+    contradictions: tuple[Remark, ...] = ()
 
     def __len__(self) -> int:
         return len(self.episode_indices)
@@ -94,12 +101,37 @@ def map_source(
             f"{source.name} states no control rate; give control_hz in a mapping (`xtok inspect` writes one)"
         )
 
-    def load(position: int) -> Episode:
+    robots = embodiments or (mapping.embodiment,)
+    return EpisodeDataset(
+        source.name,
+        mapping.layout,
+        robots,
+        hz,
+        source.episode_indices,
+        MappedEpisodes(source, mapping, hz, action_source),
+        broken=source.broken,
+        remarks=tuple(remark.text for remark in source.contradictions),
+        **of_the_set,
+    )
+
+
+class MappedEpisodes:
+    """Position -> episode of a source through a mapping. Oddities are told, each kind once."""
+
+    def __init__(self, source: Source, mapping: ChannelMapping, control_hz: float, action_source: ActionSource) -> None:
+        self.source, self.mapping, self.control_hz, self.action_source = source, mapping, control_hz, action_source
+        self._told: set[str] = set()
+
+    def __call__(self, position: int) -> Episode:
+        source, mapping, hz = self.source, self.mapping, self.control_hz
         raw = source.read_episode(position, mapping.features)
         try:
             absolute_ND, mask_D = mapping(raw.arrays)
         except ValueError as error:
             raise ValueError(f"{source.name}, episode {raw.index}: {error}") from error
+        off = None if raw.timestamps_s is None else rate_remark(raw.timestamps_s, hz)
+        for remark in (*raw.remarks, *([off] if off else [])):
+            self._tell(remark, raw.index)
         nominal_s = np.arange(len(absolute_ND)) / hz
         return Episode(
             absolute_ND=absolute_ND,
@@ -111,14 +143,19 @@ def map_source(
             dataset=source.name,
             index=raw.index,
             timestamps_s=nominal_s if raw.timestamps_s is None else raw.timestamps_s,
-            action_source=action_source,
+            action_source=self.action_source,
             subtasks=raw.subtasks,
             videos=raw.videos,
             task=raw.task,
+            wordings=raw.wordings,
         )
 
-    robots = embodiments or (mapping.embodiment,)
-    return EpisodeDataset(source.name, mapping.layout, robots, hz, source.episode_indices, load, **of_the_set)
+    def _tell(self, remark: Remark, index: int) -> None:
+        if remark.kind not in self._told:
+            self._told.add(remark.kind)
+            warnings.warn(
+                f"{self.source.name}, episode {index}: {remark.text} (told once; others may be alike)", stacklevel=4
+            )
 
 
 def check_finite(array_NW: np.ndarray, feature: str, where: str) -> np.ndarray:
