@@ -6,7 +6,7 @@ The header holds the tokenizer's hash and the robots' statistics, so that a file
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Header:
     """What all rows of a code file have in common.
 
     tokenizer: sixteen hex digits over the tokenizer's weights and settings. statistics: robot -> Statistics.to_dict().
+    joint_units: of robots whose joints are in another unit than the layout's rad.
     """
 
     tokenizer: str
@@ -45,9 +46,13 @@ class Header:
     dataset: str
     statistics: dict[str, dict[str, Any]]
     format: int = FORMAT
+    joint_units: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if not self.joint_units:
+            del fields["joint_units"]  # as older versions read it
+        return json.dumps(fields, sort_keys=True)
 
     def to_metadata(self) -> dict[bytes, bytes]:
         return {HEADER_KEY: self.to_json().encode()}

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
         split=args.split,
         dataset=dataset.name,
         statistics={robot: tokenizer.statistics[robot].to_dict() for robot in sorted(dataset.embodiments)},
+        joint_units=native_joints(dataset),
     )
     folder = open_parts(args.out, header)
     positions = split_positions(dataset, args.split)
@@ -85,6 +86,14 @@ def run(args: argparse.Namespace) -> None:
     report = join(parts, args.out, header)
     shutil.rmtree(folder)
     print_report(report, dataset, header, args.out)
+
+
+def native_joints(dataset: EpisodeDataset) -> dict[str, str]:
+    """Robots of a set whose joints are in no radians, with the unit that they are in."""
+    if not dataset.layout.of_kind("joint"):
+        return {}
+    units = {robot: dataset.joint_unit(robot) for robot in dataset.embodiments}
+    return {robot: unit for robot, unit in units.items() if unit != "rad"}
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """What the name of a column says: which arm it is of, what it measures, and which part of that.
 
-Only words decide, never positions: "left_hand_pos_x", "hands/xyz[3]" and "obs/arm_l/eef_pos" are taken apart into words, and
+Only words decide, never positions: "left_hand_pos_x", "hands/xyz[3]" and "obs/arm_l/eef_pos" are taken apart, and
 words that nobody knows are kept as such.
 """
 
@@ -32,49 +32,69 @@ Role = Literal[
     "other",
 ]
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _SIDES = {"left": "left", "right": "right", "l": "left", "r": "right", "lh": "left", "rh": "right"}
 _LETTERS = {"l", "r"}
 _GLUED = re.compile(r"^(left|right|l|r)(arm|hand|hands|gripper|grip|eef?|tcp|wrist|finger|fingers|jaw|pos|quat)$")
-_HAND = {  # words that say no more than "the hand" or "measured"
-    "eef", "ee", "eefs", "tcp", "tool", "flange", "hand", "hands", "arm", "arms", "end", "effector", "effectors", "endeffector",
-    "endpose", "robot", "robots", "obs", "observation", "observations", "state", "states", "action", "actions", "follow",
-    "follower", "measured", "actual", "achieved", "current", "base", "frame", "world", "abs", "absolute", "cartesian", "cart",
-    "proprio", "proprioception", "of", "in", "the", "main", "puppet", "tip",
-}  # fmt: skip
-_OF_A_HAND = {"eef", "ee", "eefs", "tcp", "tool", "flange", "hand", "hands", "effector", "endeffector", "endpose", "gripper"}
-_FOREIGN = {
-    "object", "objects", "obj", "goal", "goals", "image", "images", "depth", "embedding", "leader", "master", "teleop",
-    "camera", "cam", "reward", "done", "success", "annotation", "language", "marker", "cube", "human", "head_pose", "index_",
-    "timestamp", "time", "is", "terminated", "truncated",
-}  # fmt: skip
-_COMMANDS = {"target", "targets", "cmd", "command", "commanded", "desired", "des", "reference", "ref", "setpoint", "goal"}
-_VELOCITY = {
-    "vel", "vels", "velocity", "velocities", "speed", "qvel", "qd", "dq", "dot", "omega", "twist", "angvel", "linvel", "gyro",
-    "vx", "vy", "vz", "wx", "wy", "wz",
-}  # fmt: skip
-_EFFORT = {
-    "effort", "efforts", "torque", "torques", "tau", "force", "forces", "ft", "wrench", "currents", "temp", "temperature",
-    "load", "voltage", "pressure", "tactile", "touch", "fx", "fy", "fz", "acc", "accel", "acceleration", "accelerations", "qacc",
-}  # fmt: skip
-_DIFFERENCE = {
-    "delta", "deltas", "diff", "rel", "relative", "increment", "offset", "dx", "dy", "dz", "droll", "dpitch", "dyaw", "drx",
-    "dry", "drz", "dpos", "drot",
-}  # fmt: skip
-_ANATOMY = {
-    "shoulder", "elbow", "wrist", "forearm", "waist", "hip", "knee", "ankle", "neck", "head", "torso", "thumb", "index", "middle",
-    "ring", "pinky", "little", "spine", "finger", "upperarm", "lift", "pan", "flex", "clavicle", "chest",
-}  # fmt: skip
-_FINGERS = {"thumb", "index", "middle", "ring", "pinky", "little"}
-_JOINT = {"joint", "joints", "qpos", "servo", "dof", "joint_pos", "jnt", "encoder", "actuator"}
-_GENERIC = {
-    "motor", "motors", "dim", "dims", "feature", "value", "values", "ch", "channel", "col", "column", "element", "d", "data",
-    "state", "action", "observation", "s", "a",
-}  # fmt: skip
-_POSITION = {"pos", "position", "positions", "xyz", "trans", "translation", "p", "t", "loc", "location", "coord", "coords", "point"}
+_NUMBERED = re.compile(
+    r"(left|right|joint|motor|arm|robot|xyz|pos|quat|quaternion|rpy|euler|rotvec|j|q|dim|servo|eef|hand)(\d+)"
+)
+_HAND = _words(  # words that say no more than "the hand" or "measured"
+    """
+    eef ee eefs tcp tool flange hand hands arm arms end effector effectors endeffector endpose robot robots obs
+    observation observations state states action actions follow follower measured actual achieved current base
+    frame world abs absolute cartesian cart proprio proprioception of in the main puppet tip
+    """
+)
+_OF_A_HAND = _words("eef ee eefs tcp tool flange hand hands effector endeffector endpose gripper")
+_FOREIGN = _words(
+    """
+    object objects obj goal goals image images depth embedding leader master teleop camera cam reward done
+    success annotation language marker cube human head_pose index_ timestamp time is terminated truncated
+    """
+)
+_COMMANDS = _words("target targets cmd command commanded desired des reference ref setpoint goal")
+_VELOCITY = _words(
+    """
+    vel vels velocity velocities speed qvel qd dq dot omega twist angvel linvel gyro vx vy vz wx wy wz
+    """
+)
+_EFFORT = _words(
+    """
+    effort efforts torque torques tau force forces ft wrench currents temp temperature load voltage pressure
+    tactile touch fx fy fz acc accel acceleration accelerations qacc
+    """
+)
+_DIFFERENCE = _words(
+    """
+    delta deltas diff rel relative increment offset dx dy dz droll dpitch dyaw drx dry drz dpos drot
+    """
+)
+_ANATOMY = _words(
+    """
+    shoulder elbow wrist forearm waist hip knee ankle neck head torso thumb index middle ring pinky little spine
+    finger upperarm lift pan flex clavicle chest
+    """
+)
+_FINGERS = _words("thumb index middle ring pinky little")
+_JOINT = _words("joint joints qpos servo dof joint_pos jnt encoder actuator")
+_GENERIC = _words(
+    """
+    motor motors dim dims feature value values ch channel col column element d data state action observation s a
+    """
+)
+_POSITION = _words("pos position positions xyz trans translation p t loc location coord coords point")
 _UNITS = {
-    "m": "m", "meter": "m", "meters": "m", "metre": "m", "metres": "m", "cm": "cm", "mm": "mm", "millimeters": "mm", "rad": "rad",
-    "radian": "rad", "radians": "rad", "deg": "deg", "degree": "deg", "degrees": "deg",
-}  # fmt: skip
+    **dict.fromkeys(_words("m meter meters metre metres"), "m"),
+    **dict.fromkeys(_words("cm centimeters"), "cm"),
+    **dict.fromkeys(_words("mm millimeter millimeters millimetres"), "mm"),
+    **dict.fromkeys(_words("rad radian radians"), "rad"),
+    **dict.fromkeys(_words("deg degree degrees"), "deg"),
+}
 _FORMS: tuple[tuple[re.Pattern[str], Role], ...] = (  # of the words joined by "_", first match wins
     (re.compile(r"(^|_)((rot|rotation|ortho|orientation|ori|r)_?)?6_?d(_|$)|(^|_)(rot|ortho|r)6d?(_|$)"), "6d"),
     (re.compile(r"(^|_)(rot_?mat|rotation_matrix|rmat|rot_matrix|matrix|dcm|r[0-3][0-3])(_|$)"), "matrix"),
@@ -90,9 +110,9 @@ _NARROWER = re.compile(r"clos")
 
 @dataclass(frozen=True)
 class Name:
-    """side: "left", "right" or None. arm: its number where arms are numbered. part: "x", "w", "roll" or an index, None where
-    the name has none. unit: as the name says, or "". wider: of a gripper, whether its name says that larger is open.
-    rpy: Euler angles said to be roll, pitch and yaw.
+    """side: "left", "right" or None. arm: its number where arms are numbered. part: "x", "w", "roll" or an index, None
+    where the name has none. unit: as the name says, or "". wider: of a gripper, whether its name says that larger is
+    open. rpy: Euler angles said to be roll, pitch and yaw.
     """
 
     role: Role
@@ -112,7 +132,7 @@ def words_of(name: str) -> list[str]:
         glued = _GLUED.match(word)
         if glued:
             out += [glued[1], glued[2]]
-        elif number := re.fullmatch(r"(left|right|joint|motor|arm|robot|xyz|pos|quat|quaternion|rpy|euler|rotvec|j|q|dim)(\d+)", word):
+        elif number := _NUMBERED.fullmatch(word):
             out += [number[1], number[2]]
         else:
             out.append(word)
@@ -122,8 +142,8 @@ def words_of(name: str) -> list[str]:
 def read_names(features: Mapping[str, Sequence[str] | int], commanded: bool = False) -> dict[tuple[str, int], Name]:
     """(feature, column) -> what its name says, the feature's own name included.
 
-    features: the names of its columns, or how many it has where they have none. commanded: words like "target" say nothing
-    new of what was asked of a robot, and of a state that it is no state.
+    features: the names of its columns, or how many it has where they have none. commanded: words like "target" say
+    nothing new of what was asked of a robot, and of a state that it is no state.
     """
     words = {
         (feature, i): (words_of(feature), words_of(names[i]) if not isinstance(names, int) else [str(i)])
@@ -133,6 +153,11 @@ def read_names(features: Mapping[str, Sequence[str] | int], commanded: bool = Fa
     seen = {word for both in words.values() for part in both for word in part}
     letters = _LETTERS <= seen  # "r" alone is as likely a rotation as a side
     return {place: _read(feature + own, letters, commanded) for place, (feature, own) in words.items()}
+
+
+def bare(name: str) -> list[str]:
+    """A name without the words for place and speed, which a joint's position and its velocity share."""
+    return [word for word in words_of(name) if word not in _VELOCITY | _POSITION | {"qpos"}]
 
 
 def repeated(names: Iterable[str]) -> list[str]:
@@ -185,9 +210,9 @@ def _role(words: Sequence[str], commanded: bool) -> tuple[Role, str | int | None
     for pattern, form in _FORMS:
         if pattern.search(joined):
             return form, part, "rpy" in own
-    if own and part is not None and set(own) <= _POSITION | {"x", "y", "z"} | {str(part)} | {f"{p}{part}" for p in ("p", "pos", "t")}:
-        if any(word in _POSITION or word in ("x", "y", "z") or not word.isdigit() for word in own):
-            return "position", part, False
+    axis = _POSITION | {"x", "y", "z", str(part), *(f"{word}{part}" for word in ("p", "pos", "t"))}
+    if own and part is not None and set(own) <= axis and not all(word.isdigit() for word in own):
+        return "position", part, False
     if "pose" in own or "poses" in own or "endpose" in bag or "cartesian" in bag:
         return "pose", part, False
     if own and re.fullmatch(r"(q|j|axis)(_?\d+)", joined):

@@ -43,7 +43,7 @@ def rotation_order_by_velocity(
     scores = {}
     for form, order in orders:
         found: list[list[np.ndarray]] = [[], []]
-        for values, omega in zip(arrays, turning, strict=True):
+        for values in arrays:
             if len(values) < 3:
                 continue
             try:
@@ -54,7 +54,9 @@ def rotation_order_by_velocity(
             for k, step in enumerate((after @ before.transpose(0, 2, 1), before.transpose(0, 2, 1) @ after)):
                 skew = (step - step.transpose(0, 2, 1)) / 2
                 found[k].append(np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], axis=1) * hz)
-        told = np.concatenate([(w[1:] + w[:-1]) / 2 for w in turning if len(w) >= 3]) if any(found) else np.zeros((0, 3))
+        told = (
+            np.concatenate([(w[1:] + w[:-1]) / 2 for w in turning if len(w) >= 3]) if any(found) else np.zeros((0, 3))
+        )
         scores[form, order] = max((_follows(np.concatenate(each), told) for each in found if each), default=0.0)
     ranked = sorted(scores, key=lambda each: -scores[each])
     if not ranked or scores[ranked[0]] < _SURE or (len(ranked) > 1 and scores[ranked[1]] > _NOT):
@@ -70,9 +72,9 @@ def _follows(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def is_euler(angles: Arrays, half_turn: float) -> bool | None:
-    """Three numbers that are Euler angles (True) or a rotation vector (False) by how they go round; None: neither is seen.
+    """Whether three numbers go round as Euler angles do (True) or as a rotation vector does (False); None: as both.
 
-    A rotation vector is never longer than half a turn, and goes on at its opposite; an Euler angle alone jumps a whole turn.
+    A rotation vector is never longer than half a turn and goes on at its opposite; an Euler angle alone jumps a turn.
     """
     longest = max(float(np.linalg.norm(each, axis=1).max()) for each in angles)
     if longest > 1.03 * half_turn:
@@ -95,7 +97,8 @@ def speed_share(positions_m: Arrays, hz: float) -> float:
 
 
 def looks_like_differences(positions: Arrays) -> bool:
-    """Whether a path stays around zero on all axes: what was asked of a hand as changes does, where a hand stands does not."""
+    """Whether a path stays around zero on all axes: what was asked of a hand as changes does, where a hand stands "
+    "does not."""
     joined = np.concatenate(positions)
     return bool((np.abs(joined.mean(axis=0)) < 0.5 * joined.std(axis=0) + 1e-9).all())
 
@@ -145,7 +148,8 @@ def goes_with(changes: np.ndarray, velocity: np.ndarray) -> bool:
 
 
 def fingers(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> str:
-    """Two columns of one hand: "equal", "mirrored" (one is the other turned round about some value), or "" for neither."""
+    """Two columns of one hand: "equal", "mirrored" (one is the other turned round about some value), or "" for "
+    "neither."""
     one, two = np.concatenate(a), np.concatenate(b)
     span = max(float(np.ptp(one)), float(np.ptp(two)))
     if span < 1e-6:

@@ -24,15 +24,18 @@ _NO_MOTION = re.compile(r"annotation|next[./]|language")
 class Doubt:
     """What neither names nor numbers decide.
 
-    place: the line of the mapping that it is about ("right.gripper", "joints", "layout", "sides"). text: what was seen and
-    what has to be decided. others: the lines of the mapping in the other readings, one a reading or, for a whole mapping,
-    all of it. safe: the reading in use claims nothing and loses nothing, so that it may be used while nobody has decided.
+    place: the line of the mapping that it is about ("right.gripper", "joints", "layout", "sides"). text: what was seen
+    and what has to be decided. others: the lines of the mapping in the other readings, one a reading or, for a whole
+    mapping, all of it. safe: the reading in use claims nothing and loses nothing, so that it may be used while nobody
+    has decided. alike, subject: doubts that are alike are one question, of all their subjects.
     """
 
     place: str
     text: str
     others: tuple[str, ...] = ()
     safe: bool = False
+    alike: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,18 @@ class Looked:
         return [Column(f.name, i) for f in (self.commanded if commanded else self.measured) for i in range(f.width)]
 
 
+def questions_of(doubts: Sequence[Doubt]) -> list[tuple[str, tuple[Doubt, ...]]]:
+    """What has to be asked, each question with the doubts that it answers."""
+    out: list[tuple[str, tuple[Doubt, ...]]] = []
+    for doubt in (doubt for doubt in doubts if not doubt.safe):
+        same = tuple(d for d in doubts if not d.safe and d.alike == doubt.alike) if doubt.alike else (doubt,)
+        if same[0] is doubt:
+            more = " and ".join(d.subject for d in same[1:])
+            text = doubt.text if doubt.text[-1] in ".?" else f"{doubt.text}."
+            out.append((f"{text} The same of {more}." if more else text, same))
+    return out
+
+
 def guess(survey: Survey, layout: str | None) -> Guess:
     """Poses where names or numbers show them, else joints.
 
@@ -114,7 +129,17 @@ def guess(survey: Survey, layout: str | None) -> Guess:
         )
     jointed = any(looked.name(column).role == "joint" for columns, _ in found.joints for column in columns)
     broken = tuple(Doubt("layout", text, safe=jointed) for text in rejected)
-    return replace(found, reasons=(*looked.reasons, *found.reasons), doubts=(*looked.doubts, *broken, *found.doubts))
+    used = {column.feature for column in _columns(found)}
+    named = tuple(doubt for doubt in looked.doubts if doubt.subject in used)
+    return replace(found, reasons=(*looked.reasons, *found.reasons), doubts=(*named, *broken, *found.doubts))
+
+
+def _columns(found: Guess) -> list[Column]:
+    """Every column that a reading uses."""
+    groups = [columns for columns, _ in found.joints] + [gripper.columns for gripper in found.grippers]
+    for arm in found.arms.values():
+        groups += [arm.position, arm.rotation.columns, *([arm.gripper.columns] if arm.gripper else [])]
+    return [column for group in groups for column in group]
 
 
 def look(survey: Survey) -> Looked:
@@ -129,7 +154,9 @@ def look(survey: Survey) -> Looked:
         for action in (f for f in commanded if f.names is not None and f.width == feature.width):
             if follows_columns(survey.arrays(feature.name), survey.arrays(action.name)):
                 lent[feature.name] = action.names or ()
-                reasons.append(f"{feature.name} has no names and follows {action.name} column by column, so it has its names")
+                reasons.append(
+                    f"{feature.name} has no names and follows {action.name} column by column, so it has its names"
+                )
                 break
     names: dict[tuple[str, int], Name] = {}
     for some, asked in ((measured, False), (commanded, True)):
@@ -140,12 +167,19 @@ def look(survey: Survey) -> Looked:
 def _name_doubts(survey: Survey, feature: FeatureSurvey) -> list[Doubt]:
     declared = survey.source.features[feature.name]
     if declared.unreadable:
-        text = f"the names of {feature.name} are {declared.unreadable}, a form that xtok cannot read"
-        return [Doubt("names", f"{text}: say which column is which by number, or repair meta/info.json")]
+        text = f"which column of {feature.name} is which? Its names cannot be read: {declared.unreadable}"
+        return [Doubt("names", text, subject=feature.name)]
     twice = repeated(feature.names or ())
     if not twice:
         return []
     where = ", ".join(
-        f"{name!r} (columns {' and '.join(str(i) for i, each in enumerate(feature.names or ()) if each == name)})" for name in twice
+        f"{name!r} (columns {' and '.join(str(i) for i, each in enumerate(feature.names or ()) if each == name)})"
+        for name in twice
     )
-    return [Doubt("names", f"{feature.name} has several columns of one name: {where}; say by number which is which")]
+    return [
+        Doubt(
+            "names",
+            f"{feature.name} has several columns of one name: {where}; which is which? Say it by number",
+            subject=feature.name,
+        )
+    ]

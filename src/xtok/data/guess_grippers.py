@@ -20,6 +20,7 @@ from xtok.data.mapping_text import Opening, gripper_line, pick
 
 _SCALES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 100.0), (0.0, 255.0))  # in use everywhere
 _STILL = 1e-6
+GRIPPER_ENDS = "which end is open"
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def guess_gripper(looked: Looked, columns: Sequence[Column], place: str) -> Hand
     low, high = min(float(e.min()) for e in episodes), max(float(e.max()) for e in episodes)
     if high - low < _STILL:
         text = (
-            f"{label} never moves (it stays at {low:.4g}), so nothing tells its ends: give closed and open in its line, or leave "
-            "the gripper out"
+            f"{label} never moves (it stays at {low:.4g}), so nothing tells its ends: give closed and open in its "
+            "line, or leave the gripper out"
         )
         line = f"gripper: {{from: {pick(columns)}, closed: ?, open: ?}}"
         return Hand(None, False, reasons, (*doubts, Doubt(place, text, (line,))))
@@ -50,17 +51,23 @@ def guess_gripper(looked: Looked, columns: Sequence[Column], place: str) -> Hand
     if wider is not None:
         closed, opened = ends if wider else ends[::-1]
         how = "the ends of its scale" if known else "the ends that were seen"
-        why = f"{label}: its name says that larger is {'open' if wider else 'closed'}; {how} are {ends[0]:.4g} and {ends[1]:.4g}"
+        larger = "open" if wider else "closed"
+        why = f"{label}: its name says that larger is {larger}; {how} are {ends[0]:.4g} and {ends[1]:.4g}"
         return Hand(Opening(columns, closed, opened), not doubts, (*reasons, why), doubts)
     upward = Opening(columns, *ends)
     turned = Opening(columns, upward.open, upward.closed)
     moved = [e for e in episodes if np.ptp(e) > 0.3 * (high - low)]
     begins_low = sum(float(e[0]) < low + 0.3 * (high - low) for e in moved)
     text = (
-        f"which end of {label} is open? Its name does not say, and where a hand rests does not tell ({begins_low} of {len(moved)} "
-        f"demonstrations that move it begin at the low end; values {low:.4g} to {high:.4g})"
+        f"which end of {label} is open? Its name does not say, and where a hand rests does not tell ({begins_low} of "
+        f"{len(moved)} demonstrations that move it begin at the low end; values {low:.4g} to {high:.4g})"
     )
-    return Hand(upward, False, reasons, (*doubts, Doubt(place, text, (gripper_line(turned),))))
+    return Hand(
+        upward,
+        False,
+        reasons,
+        (*doubts, Doubt(place, text, (gripper_line(turned),), alike=GRIPPER_ENDS, subject=label)),
+    )
 
 
 def _wider(names: Sequence[Name]) -> bool | None:
@@ -94,5 +101,5 @@ def _fingers(
         if relation == "mirrored":
             return columns[:1], (f"{label} mirror each other, so one of them is the opening",), ()
     readings = tuple(f"gripper: {{from: {pick(some)}, closed: ?, open: ?}}" for some in (columns[1:2], columns))
-    text = f"{label} are {len(columns)} columns of one gripper that move apart: which of them, or their mean, is the opening?"
+    text = f"which of {label}, or their mean, is the opening? They are columns of one gripper and move apart"
     return columns[:1], (), (Doubt(place, text, readings),)

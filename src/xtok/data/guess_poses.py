@@ -1,8 +1,7 @@
-"""Where a set keeps the poses of its hands: found by the names of columns, tested on their numbers, asked where both are
-silent.
+"""Where a set keeps the poses of its hands: found by the names of columns, tested on their numbers, else asked.
 
-A position and a rotation make an arm. Words name the side; blocks that nobody names (`xyz[0..5]`, arm0 and arm1) give two
-arms and a question.
+A position and a rotation make an arm. Words name the side; blocks that nobody names (`xyz[0..5]`, arm0 and arm1) give
+two arms and a question.
 """
 
 from __future__ import annotations
@@ -45,8 +44,16 @@ def guess_poses(looked: Looked, rejected: list[str]) -> Guess | None:
             rejected.append(str(error))
             found = None
         found = found or guess_unnamed_poses(looked, commanded)
-        if found is not None:
-            return found
+        if found is None:
+            continue
+        changes = [
+            side for side, arm in found.arms.items() if evidence.looks_like_differences(looked.values(arm.position))
+        ]
+        if commanded and changes:
+            if any(looked.name(column).role == "joint" for column in looked.columns(commanded=False)):
+                continue  # the joints that are measured say more
+            found.doubts = (*found.doubts, *(_differences(looked, side, found.arms[side]) for side in changes))
+        return found
     return None
 
 
@@ -57,7 +64,9 @@ def find_arms(looked: Looked, commanded: bool) -> list[Arm]:
         name = looked.name(column)
         if name.role in ("joint", "velocity", "effort", "difference", "foreign", "number", "other"):
             continue
-        of_role = sorted_out.setdefault((name.side, name.arm if name.side is None else None), {}).setdefault(name.role, {})
+        of_role = sorted_out.setdefault((name.side, name.arm if name.side is None else None), {}).setdefault(
+            name.role, {}
+        )
         of_role.setdefault(column.feature, []).append((name.part, column))
     arms: list[Arm] = []
     for (side, number), parts in sorted(sorted_out.items(), key=lambda each: (str(each[0][0]), each[0][1] or 0)):
@@ -110,7 +119,11 @@ def _hypothesis(looked: Looked, arms: Sequence[Arm], commanded: bool) -> tuple[d
         if crossed is not None:
             pair = {"left": pair["right"], "right": pair["left"]} if crossed else pair
             told = "state" if commanded else "action"
-            return pair, True, [f"which arm is left: the one that goes with the left of the {told}, which names its sides"]
+            return (
+                pair,
+                True,
+                [f"which arm is left: the one that goes with the left of the {told}, which names its sides"],
+            )
     return pair, False, []
 
 
@@ -126,7 +139,9 @@ def _paths(looked: Looked, arms: dict[str, Arm]) -> tuple[list, list]:
 
 
 def _read(looked: Looked, arms: Sequence[Arm], commanded: bool) -> Guess | None:
-    if len(arms) > 2 or len({arm.side for arm in arms if arm.side}) + sum(arm.side is None for arm in arms) != len(arms):
+    if len(arms) > 2 or len({arm.side for arm in arms if arm.side}) + sum(arm.side is None for arm in arms) != len(
+        arms
+    ):
         return None
     pair, known, why = _hypothesis(looked, arms, commanded)
     doubts: list[Doubt] = []
@@ -146,7 +161,6 @@ def _read(looked: Looked, arms: Sequence[Arm], commanded: bool) -> Guess | None:
         doubts += _crossed(looked, pair, commanded)
     if commanded:
         why.append("no measured column is named as a pose, an action is: the poses are commanded ones")
-        doubts += _differences(looked, guessed)
     return Guess("arms26", dict(sorted(guessed.items())), commanded=commanded, reasons=tuple(why), doubts=tuple(doubts))
 
 
@@ -226,8 +240,8 @@ def _unit(looked: Looked, position: Sequence[Column], side: str, why: list[str],
     share = evidence.speed_share(paths_m, looked.hz)
     if share > 0.01:
         text = (
-            f"read in {unit} at {looked.hz:g} Hz, {side} moves faster than {evidence.SPEED_MAX_M_S:g} m/s in {share:.0%} of its "
-            "steps: are these columns a position, in this unit, at this rate?"
+            f"read in {unit} at {looked.hz:g} Hz, {side} moves faster than {evidence.SPEED_MAX_M_S:g} m/s in "
+            f"{share:.0%} of its steps: are these columns a position, in this unit, at this rate?"
         )
         doubts.append(Doubt(f"{side}.position", text))
     return unit
@@ -236,20 +250,20 @@ def _unit(looked: Looked, position: Sequence[Column], side: str, why: list[str],
 def _crossed(looked: Looked, pair: dict[str, Arm], commanded: bool) -> list[Doubt]:
     """Named sides whose left goes with the other feature's right."""
     other = {str(arm.side): arm for arm in find_arms(looked, not commanded) if arm.side}
-    if commanded or other.keys() != set(_SIDES) or evidence.swapped(_paths(looked, pair), _paths(looked, other)) is not True:
+    if (
+        commanded
+        or other.keys() != set(_SIDES)
+        or evidence.swapped(_paths(looked, pair), _paths(looked, other)) is not True
+    ):
         return []
-    text = "left of the state goes with right of the action, and right with left: one of the two has its names the wrong way round"
+    text = "which names are right? Left of the state goes with right of the action, and right with left"
     return [Doubt("sides", text)]
 
 
-def _differences(looked: Looked, arms: dict[str, GuessedArm]) -> list[Doubt]:
+def _differences(looked: Looked, side: str, arm: GuessedArm) -> Doubt:
     """Commanded poses that stay around zero are changes, as most controllers are given, and no places."""
-    out = []
-    for side, arm in arms.items():
-        if evidence.looks_like_differences(looked.values(arm.position)):
-            text = (
-                f"{_span(looked, arm)} stay around zero, as changes of a pose do and poses do not: are they where the hand "
-                "shall be, or how far it shall move? Changes cannot be read as poses; take joints (--layout joints) if there are"
-            )
-            out.append(Doubt(f"{side}.position", text))
-    return out
+    text = (
+        f"{_span(looked, arm)} stay around zero, as changes of a pose do and poses do not: are they where the hand "
+        "shall be, or how far it shall move? Changes cannot be read as poses"
+    )
+    return Doubt(f"{side}.position", text, alike="differences", subject=_span(looked, arm))

@@ -19,6 +19,7 @@ Part = str | int | None
 Turning = tuple[str, tuple[Column, ...], tuple[Part, ...]]  # role, columns and parts of a rotation
 Parts = dict[str, dict[str, list[tuple[Part, Column]]]]  # role -> feature -> its columns with the part each is
 
+ROWS_MIN = 0.98  # share of rows that must be a rotation; a damaged episode more or less decides nothing
 REACH_M = (0.03, evidence.REACH_MAX_M)  # how far from its robot a hand comes at most, at least and at most
 _LETTERS = {"quaternion": "wxyz", "rotation": "wxyz", "position": "xyz", "axis_angle": "xyz", "turn": "xyz"}
 _WIDTHS = {"position": 3, "quaternion": 4, "6d": 6, "matrix": 9, "euler": 3, "axis_angle": 3, "turn": 3}
@@ -44,17 +45,22 @@ def blocks_of(looked: Looked, parts: Parts) -> list[Parts]:
     `xyz` has six columns, or every name stands twice.
     """
     dealt: dict[str, dict[str, list[list[tuple[Part, Column]]]]] = {}
-    for role, by_feature in parts.items():
-        for feature, found in by_feature.items():
+    for role, features in parts.items():
+        for feature, found in features.items():
             for name, deal in _deal(role, found):
                 dealt.setdefault(name, {}).setdefault(feature, []).extend(deal)
-    count = max((len(d) for by_feature in dealt.values() for d in by_feature.values()), default=0)
-    if count == 0:
-        return [parts]
-    if {"position", "6"} <= dealt.keys():  # "cartesian_position" six wide: two places where a rotation stands beside, else a pose
+    if {
+        "position",
+        "6",
+    } <= dealt.keys():  # "cartesian_position" six wide: two places where a rotation stands beside, else a pose
         alone = not dealt.keys() & (_WIDTHS.keys() - {"position"})
         dealt = {role: each for role, each in dealt.items() if role != ("position" if alone else "6")}
-        count = max((len(d) for by_feature in dealt.values() for d in by_feature.values()), default=0)
+    places = [*dealt.get("position", {}).values(), *dealt.get("pose", {}).values(), *dealt.get("6", {}).values()]
+    count = max(map(len, places), default=0)
+    if count == 0:
+        return [parts]
+    if count == 1 and "gripper" in dealt:  # its fingers, though they have one name
+        dealt["gripper"] = {f: [[each for block in deal for each in block]] for f, deal in dealt["gripper"].items()}
     out: list[Parts] = [{} for _ in range(count)]
     for role, by_feature in dealt.items():
         for feature, deal in by_feature.items():
@@ -74,9 +80,8 @@ def _deal(role: str, found: list[tuple[Part, Column]]) -> list[tuple[str, list[l
     if role == "gripper":
         return [(role, [[each] for each in found])] if len(found) == 2 and len(set(parts)) < 2 else [(role, [found])]
     letters = [part for part in parts if isinstance(part, str)]
-    if role == "rotation":
-        if letters:
-            role = "quaternion" if "w" in letters else "turn"
+    if role == "rotation" and letters:
+        role = "quaternion" if "w" in letters else "turn"
     if letters and len(letters) == len(parts):
         wanted = _ANGLES if role == "euler" and set(letters) <= set(_ANGLES) else tuple(_LETTERS.get(role, "xyz"))
         by_letter = [[each for each in found if each[0] == letter] for letter in wanted]
@@ -143,10 +148,16 @@ def guess_rotation(looked: Looked, turning: Turning, side: str) -> Rotation | No
 def _quaternion(looked: Looked, columns: tuple[Column, ...], which: tuple[Part, ...], side: str) -> Rotation | None:
     share = evidence.unit_share(looked.values(columns))
     called = f"{looked.called(columns[0])} to {looked.called(columns[-1])}"
-    if share < 1.0:
-        raise NoRotation(f"{called} are named as a quaternion and have length 1 in {share:.0%} of rows only: which columns are it?")
+    if share < ROWS_MIN:
+        raise NoRotation(
+            f"{called} are named as a quaternion and have length 1 in {share:.0%} of rows only: which columns are it?"
+        )
     if all(isinstance(part, str) for part in which):
-        return Rotation(Turned(columns, "quaternion", "wxyz"), (f"{called}: of length 1 in every row, as a quaternion is",))
+        last = (*columns[1:], columns[0])  # as they stand, where w stands last
+        w_last = [column.index for column in last] == list(range(last[0].index, last[0].index + 4))
+        turned = Turned(last, "quaternion", "xyzw") if w_last else Turned(columns, "quaternion", "wxyz")
+        called = ", ".join(looked.called(column) for column in turned.columns)
+        return Rotation(turned, (f"{called}: of length 1, as a quaternion is",))
     ends = [float(np.abs(np.concatenate(looked.values([column]))).mean()) for column in (columns[0], columns[3])]
     order, other = ("wxyz", "xyzw") if ends[0] >= ends[1] else ("xyzw", "wxyz")
     both = [Turned(columns, "quaternion", each) for each in (order, other)]
@@ -155,10 +166,11 @@ def _quaternion(looked: Looked, columns: tuple[Column, ...], which: tuple[Part, 
         told = f"{called}: in order {spoken.order} it turns as the angular velocity beside it says"
         return Rotation(spoken, (told,))
     text = (
-        f"is {called} in order wxyz or xyzw? Both have length 1 and turn alike; its {'first' if order == 'wxyz' else 'last'} column is "
-        f"the larger on average ({ends[0]:.2f} and {ends[1]:.2f}), which is a hint and no more"
+        f"is {called} in order wxyz or xyzw? Both have length 1 and turn alike; its "
+        f"{'first' if order == 'wxyz' else 'last'} column is the larger on average ({ends[0]:.2f} and {ends[1]:.2f}), "
+        "which is a hint and no more"
     )
-    return Rotation(both[0], (), (Doubt(f"{side}.rotation", text, (rotation_line(both[1]),)),))
+    return Rotation(both[0], (), (_asked(side, text, both[1:], f"quaternion {order}", called),))
 
 
 def _by_velocity(looked: Looked, readings: Sequence[Turned], side: str) -> Turned | None:
@@ -166,7 +178,9 @@ def _by_velocity(looked: Looked, readings: Sequence[Turned], side: str) -> Turne
     spoken = [
         column
         for column in looked.columns(commanded=False)
-        if looked.name(column).role == "velocity" and looked.name(column).side in (side, None) and _of_turning(looked.called(column))
+        if looked.name(column).role == "velocity"
+        and looked.name(column).side in (side, None)
+        and _of_turning(looked.called(column))
     ]
     by_axis = {str(looked.name(column).part): column for column in spoken}
     three = [by_axis.get(axis) or by_axis.get(str(i)) for i, axis in enumerate("xyz")]
@@ -190,29 +204,33 @@ def _six(looked: Looked, columns: tuple[Column, ...], side: str) -> Rotation:
     called = f"{looked.called(columns[0])} to {looked.called(columns[-1])}"
     in_halves = evidence.orthonormal_share(looked.values(columns[:3]), looked.values(columns[3:]))
     in_turn = evidence.orthonormal_share(looked.values(columns[::2]), looked.values(columns[1::2]))
-    if in_halves == 1.0:
+    if in_halves >= ROWS_MIN:
         readings = [Turned(columns, "6d", order) for order in ("columns", "rows")]
         spoken = _by_velocity(looked, readings, side)
         if spoken is not None:
             return Rotation(spoken, (f"{called}: as {spoken.order} of a matrix it turns as the angular velocity says",))
-        text = f"does {called} hold two columns of the matrix, or two rows? Both halves have length 1 and stand at right angles"
-        return Rotation(readings[0], (), (Doubt(f"{side}.rotation", text, (rotation_line(readings[1]),)),))
-    if in_turn == 1.0:
+        text = f"does {called} hold two columns of the matrix, or two rows? Both halves are of length 1 and upright"
+        return Rotation(readings[0], (), (_asked(side, text, readings[1:], "6d", called),))
+    if in_turn >= ROWS_MIN:
         why = f"{called}: every second number makes vectors of length 1 at right angles, so columns are read row by row"
         return Rotation(Turned(columns, "6d", "interleaved"), (why,))
     share = max(in_halves, in_turn)
-    raise NoRotation(f"{called} are named as a 6D rotation and are one in {share:.0%} of rows only: which columns are it?")
+    raise NoRotation(
+        f"{called} are named as a 6D rotation and are one in {share:.0%} of rows only: which columns are it?"
+    )
 
 
 def _matrix(looked: Looked, columns: tuple[Column, ...], side: str) -> Rotation:
     called = f"{looked.called(columns[0])} to {looked.called(columns[-1])}"
     rowwise = Turned(columns, "matrix")
     share = evidence.orthonormal_share(looked.values(columns[:3]), looked.values(columns[3:6]))
-    if share < 1.0:
-        raise NoRotation(f"{called} are named as a rotation matrix and are one in {share:.0%} of rows only: which columns are it?")
+    if share < ROWS_MIN:
+        raise NoRotation(
+            f"{called} are named as a rotation matrix and are one in {share:.0%} of rows only: which columns are it?"
+        )
     other = Turned(columns[:6], "6d", "columns")
     text = f"is {called} a matrix row by row, or column by column?"
-    return Rotation(rowwise, (), (Doubt(f"{side}.rotation", text, (rotation_line(other),)),))
+    return Rotation(rowwise, (), (_asked(side, text, [other], "matrix", called),))
 
 
 def _euler(looked: Looked, columns: tuple[Column, ...], which: tuple[Part, ...], side: str) -> Rotation:
@@ -220,11 +238,11 @@ def _euler(looked: Looked, columns: tuple[Column, ...], which: tuple[Part, ...],
     called = ", ".join(looked.called(column) for column in columns)
     _within_a_turn(looked, turned)
     if looked.name(columns[0]).rpy or set(which) <= set(_ANGLES):
-        why = f"{called}: roll, pitch and yaw, which are angles about fixed axes x, y, z; ask the maker of the set if unsure"
+        why = f"{called}: roll, pitch and yaw, taken as angles about fixed axes x, y, z, as they usually are"
         return Rotation(turned, (why,))
-    others = tuple(rotation_line(Turned(columns, "euler", order, turned.unit)) for order in ("XYZ", "zyx", "ZYX"))
+    others = [Turned(columns, "euler", order, turned.unit) for order in ("XYZ", "zyx", "ZYX")]
     text = f"about which axes, and in which order, are the Euler angles {called}?"
-    return Rotation(turned, (), (Doubt(f"{side}.rotation", text, others),))
+    return Rotation(turned, (), (_asked(side, text, others, "euler", called),))
 
 
 def _axis_angle(looked: Looked, columns: tuple[Column, ...], side: str) -> Rotation:
@@ -243,15 +261,24 @@ def _turn(looked: Looked, columns: tuple[Column, ...], side: str) -> Rotation:
     called = ", ".join(looked.called(column) for column in columns)
     euler = evidence.is_euler(looked.values(columns), 180.0 if unit == "deg" else np.pi)
     if euler is False:
-        return Rotation(vector, (f"{called}: they go on at the opposite at half a turn, so they are a rotation vector",))
+        return Rotation(
+            vector, (f"{called}: they go on at the opposite at half a turn, so they are a rotation vector",)
+        )
     spoken = _by_velocity(looked, [vector, *angles], side)
     if spoken is not None:
-        return Rotation(spoken, (f"{called}: as {spoken.form} {spoken.order} they turn as the angular velocity says".replace("  ", " "),))
+        return Rotation(
+            spoken,
+            (f"{called}: as {spoken.form} {spoken.order} they turn as the angular velocity says".replace("  ", " "),),
+        )
     if euler:
         text = f"{called} are Euler angles (longer than a rotation vector can be, or jumping alone): in which order?"
-        return Rotation(angles[0], (), (Doubt(f"{side}.rotation", text, tuple(map(rotation_line, angles[1:]))),))
+        return Rotation(angles[0], (), (_asked(side, text, angles[1:], "turn, euler", called),))
     text = f"is {called} a rotation vector or three Euler angles? Robots use both, and these numbers can be either"
-    return Rotation(vector, (), (Doubt(f"{side}.rotation", text, tuple(map(rotation_line, angles))),))
+    return Rotation(vector, (), (_asked(side, text, angles, "turn", called),))
+
+
+def _asked(side: str, text: str, others: Sequence[Turned], alike: str, subject: str) -> Doubt:
+    return Doubt(f"{side}.rotation", text, tuple(map(rotation_line, others)), alike=alike, subject=subject)
 
 
 def angle_unit(looked: Looked, columns: Sequence[Column]) -> str:
@@ -266,4 +293,6 @@ def _within_a_turn(looked: Looked, turned: Turned) -> None:
     largest = looked.largest(turned.columns)
     if largest > (2 * np.pi + 0.1 if turned.unit == "rad" else 366):
         called = ", ".join(looked.called(column) for column in turned.columns)
-        raise NoRotation(f"{called} reach {largest:.4g}, which is no angle in {turned.unit}: what are they, and in which unit?")
+        raise NoRotation(
+            f"{called} reach {largest:.4g}, which is no angle in {turned.unit}: what are they, and in which unit?"
+        )

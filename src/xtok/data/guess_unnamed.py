@@ -10,7 +10,7 @@ import numpy as np
 from xtok.data import evidence
 from xtok.data.guess import Doubt, Guess, GuessedArm, Looked
 from xtok.data.guess_grippers import guess_gripper
-from xtok.data.guess_rotations import REACH_M, angle_unit
+from xtok.data.guess_rotations import REACH_M, ROWS_MIN, angle_unit
 from xtok.data.mapping import Column
 from xtok.data.mapping_text import Turned, rotation_line
 from xtok.data.survey import FeatureSurvey
@@ -49,12 +49,16 @@ def _turned(looked: Looked, feature: FeatureSurvey) -> Guess | None:
         orders = ("wxyz", "xyzw") if width == 4 else ("columns", "rows")
         if width == 4 and _mean(looked, columns[start]) < _mean(looked, columns[start + 3]):
             orders = orders[::-1]
-        turned = [Turned(columns[start : start + width], "quaternion" if width == 4 else "6d", order) for order in orders]
+        turned = [
+            Turned(columns[start : start + width], "quaternion" if width == 4 else "6d", order) for order in orders
+        ]
         text = (
-            f"{feature.name} names no columns. {where} can be {what} in every frame; is it {orders[0]} or {orders[1]}, and are the "
-            "three before it the position?"
+            f"{feature.name} names no columns. {where} can be {what} in every frame; is it {orders[0]} or "
+            f"{orders[1]}, and are the three before it the position?"
         )
-        doubts.append(Doubt(f"{side}.rotation", text, (rotation_line(turned[1]),)))
+        doubts.append(
+            Doubt(f"{side}.rotation", text, (rotation_line(turned[1]),), alike=f"unnamed {orders[0]}", subject=where)
+        )
         position = columns[start - 3 : start]
         reach = looked.largest(position)
         unit = "m" if reach <= REACH_M[1] else "cm" if reach < 30 else "mm"
@@ -68,7 +72,9 @@ def _turned(looked: Looked, feature: FeatureSurvey) -> Guess | None:
             gripper, doubts = hand.opening, [*doubts, *hand.doubts]
         arms[side] = GuessedArm(position, unit, turned[0], gripper)
     if len(arms) == 2:
-        doubts.insert(0, Doubt("sides", f"which arm of {feature.name} is left? The first is read as left, and no name says so"))
+        doubts.insert(
+            0, Doubt("sides", f"which arm of {feature.name} is left? The first is read as left, and no name says so")
+        )
     else:
         reasons.append("a lone arm takes the right side")
     return Guess("arms26", arms, reasons=tuple(reasons), doubts=tuple(doubts))
@@ -79,7 +85,8 @@ def _six(arrays: list[np.ndarray]) -> list[int]:
     out = []
     for start in range(joined.shape[1] - 5):
         six = joined[:, start : start + 6]
-        if (np.ptp(six, axis=0) > 1e-4).sum() >= 4 and evidence.orthonormal_share([six[:, :3]], [six[:, 3:]]) == 1.0:
+        moves = (np.ptp(six, axis=0) > 1e-4).sum() >= 4
+        if moves and evidence.orthonormal_share([six[:, :3]], [six[:, 3:]]) >= ROWS_MIN:
             out.append(start)
     return out
 
@@ -94,10 +101,12 @@ def _rlds(looked: Looked, feature: FeatureSurvey) -> Guess | None:
     fits = feature.names is None and looked.survey.source.format.startswith("RLDS") and feature.width in (7, 8)
     if not fits or np.abs(np.r_[feature.low_W[3:6], feature.high_W[3:6]]).max() > np.pi + 0.1:
         return None
-    readings = [Turned(columns[3:6], "euler", order, angle_unit(looked, columns[3:6])) for order in ("xyz", "XYZ", "ZYX")]
+    readings = [
+        Turned(columns[3:6], "euler", order, angle_unit(looked, columns[3:6])) for order in ("xyz", "XYZ", "ZYX")
+    ]
     text = (
-        f"{feature.name} names no columns. Most RLDS sets hold x, y, z, roll, pitch, yaw and a gripper last, and these numbers can be "
-        "that: are they, and in which order are the angles?"
+        f"{feature.name} names no columns. Most RLDS sets hold x, y, z, roll, pitch, yaw and a gripper last, and "
+        "these numbers can be that: are they, and in which order are the angles?"
     )
     hand = guess_gripper(looked, columns[-1:], "right.gripper")
     doubts = (Doubt("right.rotation", text, tuple(map(rotation_line, readings[1:]))), *hand.doubts)

@@ -17,7 +17,6 @@ from xtok.actions.embodiments import (
     UNREGISTERED_PREFIX,
     Embodiment,
     find_robot_type,
-    register,
     unregistered_name,
 )
 from xtok.actions.kinematics import ForwardKinematics, bundled_urdf
@@ -33,16 +32,31 @@ JOINT_MAX_RAD = 40.0  # six turns; degrees read as radians are beyond
 OPENING_MIN, OPENING_MAX = -0.6, 1.6  # fingers overshoot their convention somewhat, a wrong convention does grossly
 
 
-def open_mapped(source: Source, spec: MappingSpec, **of_the_set: Any) -> EpisodeDataset:
-    """Episodes of a source through a mapping file.
+def open_mapped(source: Source, spec: MappingSpec, undecided: bool = False, **of_the_set: Any) -> EpisodeDataset:
+    """Episodes of a source through a mapping file. undecided: even while questions of a proposal stand in it, to look.
 
     Raises:
-        ValueError: the mapping names what the set does not have, by line; no rate, in neither.
+        ValueError: the mapping names what the set does not have, by line; no rate, in neither; questions that are open.
     """
+    if spec.undecided and not undecided:
+        asked = "\n".join(f"  {question}" for question in spec.undecided)
+        raise ValueError(
+            f"{spec.undecided_where}: not decided yet:\n{asked}\nChoose between the readings in the file, then delete "
+            "the questions there"
+        )
     mapping = MappedChannels(spec, bind(spec, source), robot_of(spec, source))
     if spec.control_hz is None and source.control_hz is None:
         raise ValueError(f"{spec.where}: {source.name} states no control rate; add 'control_hz: ...'")
-    return map_source(source, mapping, spec.control_hz, spec.pose, action_sources=(spec.pose,), **of_the_set)
+    units = {mapping.embodiment: unit} if (unit := joint_unit(spec)) else {}
+    return map_source(
+        source, mapping, spec.control_hz, spec.pose, action_sources=(spec.pose,), joint_units=units, **of_the_set
+    )
+
+
+def joint_unit(spec: MappingSpec) -> str:
+    """What the joints are in, once read: "rad", or "native" where any of them is; "" in a layout without joints."""
+    units = {each.unit for each in spec.joints}
+    return "" if not units else "native" if "native" in units else "rad"
 
 
 def robot_of(spec: MappingSpec, source: Source) -> str:
@@ -52,10 +66,7 @@ def robot_of(spec: MappingSpec, source: Source) -> str:
     known = find_robot_type(called)
     if known is not None and (spec.embodiment or _has_channels(known, spec)):
         return known.name
-    name = called if called.startswith(UNREGISTERED_PREFIX) else unregistered_name(called)
-    if any(each.unit == "native" for each in spec.joints):
-        register(Embodiment(name, joint_unit="native"))  # so that no report calls its joints radians
-    return name
+    return called if called.startswith(UNREGISTERED_PREFIX) else unregistered_name(called)
 
 
 def _has_channels(robot: Embodiment, spec: MappingSpec) -> bool:
@@ -118,6 +129,12 @@ def find_columns(picked: Picked, features: Mapping[str, Feature]) -> tuple[Colum
             if feature.names is None or column not in feature.names:
                 names = f"its columns are {', '.join(feature.names)}" if feature.names else "its columns have no names"
                 raise ValueError(f"{picked.where}: {picked.feature!r} has no column {column!r}; {names}")
+            if feature.names.count(column) > 1:
+                which = " and ".join(str(i) for i, name in enumerate(feature.names) if name == column)
+                raise ValueError(
+                    f"{picked.where}: {picked.feature!r} has several columns called {column!r} ({which}); say "
+                    "which by number"
+                )
             out.append(feature.names.index(column))
         else:
             found = column if isinstance(column, range) else range(column, column + 1)

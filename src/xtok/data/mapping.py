@@ -46,7 +46,7 @@ POSE_FEATURES: dict[str, str] = {
 class Feature:
     """A numeric column group of a data set: its width and, where the set names them, its channels.
 
-    unreadable: names that are there, in a form that no reader knows, as the set has them; "" where all is well.
+    unreadable: what is wrong with names that are there and cannot be read; "" where all is well.
     """
 
     width: int
@@ -206,7 +206,7 @@ def known_mapping(
     if wanted in (None, "joints"):
         candidates.append(_registered_joints(features, robot))
     found = next((candidate for candidate in candidates if candidate is not None), None)
-    if found is None and embodiment not in (None, NONE):
+    if found is None and embodiment is not None and embodiment.split(":")[0] != NONE:
         raise ValueError(_does_not_fit(features, robot, wanted))
     return found
 
@@ -279,14 +279,13 @@ def _find_columns(
     Raises:
         ValueError: names in a form that cannot be read, or one of `names` that several columns have.
     """
+    if not names:
+        return ()
     found: dict[str, Column] = {}
     for source in reversed(sources):
         feature = features.get(source, Feature(0))
         if feature.unreadable:
-            raise ValueError(
-                f"the names of {source!r} are {feature.unreadable}, a form that xtok cannot read; repair meta/info.json, or give a "
-                "mapping that picks columns by number (docs/data.md)"
-            )
+            raise ValueError(f"{feature.unreadable}; or give a mapping that picks columns by number (docs/data.md)")
         if feature.names is not None:  # LeRobot's robots append ".pos" to what they measure
             plain = [name.removesuffix(".pos") for name in feature.names]
             for name in set(names) & set(repeated(plain)):
@@ -315,8 +314,9 @@ def _does_not_fit(features: Mapping[str, Feature], robot: Embodiment, layout: st
     hint = f" (close to names of it: {', '.join(close)})" if close else ""
     target = f" in layout {layout!r}" if layout else ""
     return (
-        f"embodiment {robot.name!r} does not fit the columns{target}: it wants {_short(wanted)}, the set has {found}{hint}. Leave "
-        "'embodiment' out, or run `xtok inspect` on the folder and give the mapping that it writes"
+        f"embodiment {robot.name!r} does not fit the columns{target}: it wants {_short(wanted)}, the set has "
+        f"{found}{hint}. Leave 'embodiment' out, or run `xtok inspect` on the folder and give the mapping that it "
+        "writes"
     )
 
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from xtok.actions.embodiments import Embodiment, get_embodiment, register
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Segment
@@ -196,6 +195,7 @@ class PackedEpisode(Episode):
             "subtasks": tuple(Segment(start, end, text) for start, end, text in words["subtasks"]),
             "videos": {},
             "task": words["task"],
+            "joint_unit": unit.source.joint_units.get(kind.embodiment, ""),
             "_unit": unit,
             "_position": position,
             "_frames": unit.place(position)[2],
@@ -273,9 +273,6 @@ class OpenedSource:
                 f"{self.root} was packed as {there}; asked for is {layout} {action_source}: choose one that is there, "
                 "or pack it again (`xtok pack --layout`, `--action-source`)"
             )
-        for robot, joint_unit in source.joint_units.items():
-            if get_embodiment(robot).joint_unit != joint_unit:
-                register(Embodiment(robot, joint_unit=joint_unit))
         unit = PackedUnit(self.root, source, about, self.statistics)
         kinds: tuple[ActionSource, ...] = tuple(dict.fromkeys(u.action_source for u in source.units))
         return EpisodeDataset(
@@ -288,6 +285,7 @@ class OpenedSource:
             held_out_tasks=frozenset(source.held_out_tasks),
             held_out_robot=source.held_out_robot,
             action_sources=kinds,
+            joint_units=dict(source.joint_units),
         )
 
 

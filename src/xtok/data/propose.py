@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from xtok.data.guess import Doubt, guess
-from xtok.data.mapped import bind
+from xtok.data.guess import Doubt, guess, questions_of
+from xtok.data.mapped import MappedChannels, bind
 from xtok.data.mapping import (
     ACTION,
     CHANNEL_VALID,
@@ -41,7 +41,7 @@ class Proposal:
     @property
     def questions(self) -> tuple[str, ...]:
         """What has to be answered before the mapping may be used."""
-        return tuple(doubt.text for doubt in self.doubts if not doubt.safe)
+        return tuple(text for text, _ in questions_of(self.doubts))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -77,7 +77,26 @@ def propose(looked: Survey, layout: str | None = None) -> Proposal:
         hz = looked.measured_hz or 10.0
         told = f"time stamps say {hz:.4g}" if looked.measured_hz else "nothing says it, 10 stands in its place"
         doubts.append(Doubt("control_hz", f"at how many Hz was this recorded? The files state no rate ({told})"))
-    return Proposal(guessed_text(replace(found, doubts=tuple(doubts)), hz), found.reasons, True, tuple(doubts))
+    text = guessed_text(replace(found, doubts=tuple(doubts)), hz)
+    if failure := _cannot_read(text, looked):
+        doubts.insert(0, Doubt("layout", f"which columns are it? Read as proposed, {failure}"))
+        text = guessed_text(replace(found, doubts=tuple(doubts)), hz)
+    return Proposal(text, found.reasons, True, tuple(doubts))
+
+
+def _cannot_read(text: str, looked: Survey) -> str:
+    """Why not one of the episodes looked at can be read so, "" where one can."""
+    spec = parse_mapping(parse_yaml(text, "the proposal"), Path())
+    mapping = MappedChannels(spec, bind(spec, looked.source), "")
+    failure = ""
+    for raw in looked.episodes:
+        try:
+            mapping(raw.arrays)
+        except ValueError as error:
+            failure = failure or str(error)
+        else:
+            return ""
+    return failure
 
 
 def _binds(path: Path, looked: Survey) -> bool:

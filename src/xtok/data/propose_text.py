@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from xtok.actions.embodiments import Kinematics
 from xtok.actions.layout import ARMS26
-from xtok.data.guess import Doubt, Guess
+from xtok.data.guess import Doubt, Guess, questions_of
 from xtok.data.mapping import Column, JointChannels, NamedPoses, PosesByKinematics
 from xtok.data.mapping_text import gripper_value, joint_values, pick, position_line, rotation_line
 
@@ -79,14 +79,16 @@ def joints_text(mapping: JointChannels) -> str:
 
 def guessed_text(found: Guess, hz: float | None) -> str:
     """Of a reading. hz: where the set states no rate."""
-    asked = [doubt for doubt in found.doubts if not doubt.safe]
-    number = {id(doubt): k for k, doubt in enumerate(asked, start=1)}
+    asked = questions_of(found.doubts)
+    number = {id(doubt): k for k, (_, doubts) in enumerate(asked, start=1) for doubt in doubts}
     lines = _head(found.layout, None, "commanded" if found.commanded else "achieved", hz)
     if asked:
-        lines.append("# Not decided: choose between the readings below, then delete the question. No command but inspect uses")
+        lines.append(
+            "# Not decided: choose between the readings below, then delete the question. No command but inspect uses"
+        )
         lines.append("# this file while a question stands here.")
         lines.append("undecided:")
-        lines += [f"  - {json.dumps(f'{number[id(d)]}. {d.text}', ensure_ascii=False)}" for d in asked]
+        lines += [f"  - {json.dumps(f'{k}. {text}', ensure_ascii=False)}" for k, (text, _) in enumerate(asked, start=1)]
 
     def beside(place: str, indent: str = "") -> Iterator[str]:
         for doubt in (doubt for doubt in found.doubts if doubt.place == place):
@@ -102,7 +104,11 @@ def guessed_text(found: Guess, hz: float | None) -> str:
     else:
         lines.append("frame: base  # not checked: the frame that the poses are in")
         for side, arm in found.arms.items():
-            lines += [f"{side}:", f"  {position_line(arm.position, arm.position_unit)}", *beside(f"{side}.position", "  ")]
+            lines += [
+                f"{side}:",
+                f"  {position_line(arm.position, arm.position_unit)}",
+                *beside(f"{side}.position", "  "),
+            ]
             lines += [f"  {rotation_line(arm.rotation)}", *beside(f"{side}.rotation", "  ")]
             if arm.gripper is not None:
                 lines.append(f"  gripper: {gripper_value(arm.gripper)}")
@@ -135,5 +141,3 @@ def _head(layout: str, embodiment: str | None, pose: str, hz: float | None = Non
     if hz is not None:
         lines.append(f"control_hz: {hz:.4g}")
     return [*lines, f"pose: {pose}"]
-
-
