@@ -180,7 +180,7 @@ def summary(looked: Survey) -> Iterator[str]:
     few = "" if len(frames) == len(source) else f" ({len(frames)} looked at)"
     hz = f"{source.control_hz:g} Hz" if source.control_hz else "no rate stored"
     yield f"{source.name}: {source.format}, robot {source.robot_type!r}, {hz}"
-    yield f"  episodes  {len(source)}{few}, {min(frames)} to {max(frames)} frames"
+    yield f"  episodes  {len(source)}{few}, {_span(min(frames), max(frames))} frames"
     worded = [text for text in looked.instructions if text]
     said = "; ".join(repr(text) for text in worded[:3]) + (f" and {len(worded) - 3} more" if len(worded) > 3 else "")
     yield f"  language  {said or 'none'}"
@@ -199,6 +199,10 @@ def summary(looked: Survey) -> Iterator[str]:
             name = f"{i:>3} {feature.names[i]}" if feature.names else f"{i:>3}"
             still = "  still" if feature.still_W[i] else ""
             yield f"    {name:<28} {feature.low_W[i]:>10.4f} .. {feature.high_W[i]:<10.4f}{still}".rstrip()
+
+
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def warning_lines(warnings: list[tuple[str, str]]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xtok.data.episode import ActionSource, EpisodeDataset
+from xtok.data.hub import set_name
 from xtok.data.lerobot_entries import contradictions
 from xtok.data.lerobot_info import read_info
 from xtok.data.lerobot_rows import EpisodeReader, LeRobotFolder
@@ -39,10 +40,11 @@ def lerobot_source(root: Path) -> Source:
     folder = LeRobotFolder(root)
     entries = folder.entries
     told = contradictions(folder.info, entries)
+    name = set_name(root)
     return Source(
-        root.name,
+        name,
         f"LeRobot {folder.info.version}",
-        folder.info.robot_type or root.name,  # null in sets that LeRobot converted from elsewhere
+        folder.info.robot_type or name,  # null in sets that LeRobot converted from elsewhere
         folder.info.fps,
         {key: feature for key, feature in folder.features.items() if key not in _BOOKKEEPING},
         tuple(entry.index for entry in entries),

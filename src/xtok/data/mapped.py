@@ -64,14 +64,16 @@ def robot_of(spec: MappingSpec, source: Source) -> str:
     these channels, "none:..."."""
     called = spec.embodiment or source.robot_type
     known = find_robot_type(called)
-    if known is not None and (spec.embodiment or _has_channels(known, spec)):
+    if known is not None and (spec.embodiment or _has_channels(known, spec, source)):
         return known.name
     return called if called.startswith(UNREGISTERED_PREFIX) else unregistered_name(called)
 
 
-def _has_channels(robot: Embodiment, spec: MappingSpec) -> bool:
+def _has_channels(robot: Embodiment, spec: MappingSpec, source: Source) -> bool:
     if spec.layout == JOINTS.name:
-        return bool(robot.joint_names)
+        joints = sum(len(find_columns(channels.picked, source.features)) for channels in spec.joints)
+        counts = (joints, len(spec.grippers)) == (len(robot.joint_names), len(robot.gripper_names))
+        return counts and joint_unit(spec) == robot.joint_unit
     poses = {f"{side}_position" for side in (*spec.arms, *(spec.kinematics.frames if spec.kinematics else ()))}
     grippers = {f"{side}_gripper" for side, arm in spec.arms.items() if arm.gripper is not None}
     return poses | grippers | set(spec.scalars) <= set(robot.pose_groups)

@@ -14,11 +14,14 @@ from typing import Any
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX, embodiment_names, find_robot_type
 from xtok.data.episode import ActionSource, EpisodeDataset
+from xtok.data.hub import is_snapshot
 from xtok.data.mapped import joint_unit, open_mapped
 from xtok.data.mapping import known_mapping
 from xtok.data.mapping_file import MappingSpec
 from xtok.data.source import Source, map_source
-from xtok.data.survey import survey
+from xtok.data.survey import EPISODES, survey
+
+HUB_EPISODES = 5
 
 
 def open_by_names(
@@ -52,7 +55,8 @@ def open_proposed(
 
     folder = shlex.quote(str(root))
     try:
-        proposal = propose(survey(source, pictures=False), layout)
+        few = HUB_EPISODES if is_snapshot(root) else EPISODES  # each of the hub's is a download
+        proposal = propose(survey(source, few, pictures=False), layout)
     except ValueError as error:
         raise ValueError(f"{_unknown(source)}, and no mapping can be proposed: {error}") from error
     if proposal.questions or proposal.text is None:

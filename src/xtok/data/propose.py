@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from xtok.actions.embodiments import find_robot_type, unregistered_name
 from xtok.data.guess import Doubt, guess, questions_of
 from xtok.data.mapped import MappedChannels, bind
 from xtok.data.mapping import (
@@ -71,16 +72,18 @@ def propose(looked: Survey, layout: str | None = None) -> Proposal:
     if known is not None:
         return known
     found = guess(looked, layout)
+    # A name of the registry on columns that are not its own would take that robot's statistics
+    robot = unregistered_name(source.robot_type) if find_robot_type(source.robot_type) else None
     doubts = list(found.doubts)
     hz = None
     if not source.control_hz:
         hz = looked.measured_hz or 10.0
         told = f"time stamps say {hz:.4g}" if looked.measured_hz else "nothing says it, 10 stands in its place"
         doubts.append(Doubt("control_hz", f"at how many Hz was this recorded? The files state no rate ({told})"))
-    text = guessed_text(replace(found, doubts=tuple(doubts)), hz)
+    text = guessed_text(replace(found, doubts=tuple(doubts)), robot, hz)
     if failure := _cannot_read(text, looked):
         doubts.insert(0, Doubt("layout", f"which columns are it? Read as proposed, {failure}"))
-        text = guessed_text(replace(found, doubts=tuple(doubts)), hz)
+        text = guessed_text(replace(found, doubts=tuple(doubts)), robot, hz)
     return Proposal(text, found.reasons, True, tuple(doubts))
 
 

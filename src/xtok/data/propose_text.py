@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from xtok.actions.embodiments import Kinematics
+from xtok.actions.embodiments import NONE, Kinematics
 from xtok.actions.layout import ARMS26
 from xtok.data.guess import Doubt, Guess, questions_of
 from xtok.data.mapping import Column, JointChannels, NamedPoses, PosesByKinematics
@@ -77,11 +77,11 @@ def joints_text(mapping: JointChannels) -> str:
     return "\n".join(lines) + "\n"
 
 
-def guessed_text(found: Guess, hz: float | None) -> str:
-    """Of a reading. hz: where the set states no rate."""
+def guessed_text(found: Guess, robot: str | None, hz: float | None) -> str:
+    """Of a reading. robot: its name where the set's own would say too much. hz: where the set states no rate."""
     asked = questions_of(found.doubts)
     number = {id(doubt): k for k, (_, doubts) in enumerate(asked, start=1) for doubt in doubts}
-    lines = _head(found.layout, None, "commanded" if found.commanded else "achieved", hz)
+    lines = _head(found.layout, robot, "commanded" if found.commanded else "achieved", hz)
     if asked:
         lines.append(
             "# Not decided: choose between the readings below, then delete the question. No command but inspect uses"
@@ -136,7 +136,7 @@ def _others(doubt: Doubt, number: int | None, indent: str) -> Iterator[str]:
 
 def _head(layout: str, embodiment: str | None, pose: str, hz: float | None = None) -> list[str]:
     lines = [f"layout: {layout}"]
-    if embodiment is not None and not embodiment.startswith("none"):
+    if embodiment is not None and embodiment != NONE:
         lines.append(f"embodiment: {embodiment}")
     if hz is not None:
         lines.append(f"control_hz: {hz:.4g}")

@@ -49,10 +49,13 @@ class InspectPage:
 
 @dataclass(frozen=True)
 class ChannelRow:
-    """One line of the table of channels. low, high: over the episodes looked at."""
+    """One line of the table of channels. low, high: over the episodes looked at. span: lines that `source` is for, 0
+    where a line before says it.
+    """
 
     channel: str
     source: str
+    span: int
     unit: str
     low: float
     high: float
@@ -60,12 +63,13 @@ class ChannelRow:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A chart with its heading and the names of its lines."""
+    """A chart with its heading and the names of its lines. row: it begins one."""
 
     title: str
     note: str
     svg: Markup
     names: tuple[str, ...]
+    row: bool = False
 
 
 def render_trajectories(page: InspectPage) -> str:
@@ -99,15 +103,18 @@ def channel_rows(page: InspectPage) -> Iterator[ChannelRow]:
             if not values:
                 continue
             low, high = min(float(v.min()) for v in values), max(float(v.max()) for v in values)
+            names = page.sources.get(group.name, ())
+            single = group.kind in ("joint", "gripper", "position") and channel - where.start < len(names)
+            single = single and (len(names) <= group.size if group.size > 3 else len(names) == group.size)
+            first = channel == where.start
             unit = {"joint": unit_of, "gripper": "0 closed .. 1 open"}.get(group.kind, group.unit)
-            source = _source_of(page.sources.get(group.name, ()), group.size, channel - where.start)
-            yield ChannelRow(layout.channel_names[channel], source, unit, low, high)
+            source = names[channel - where.start] if single else _listed(names)
+            span = 1 if single else group.size if first else 0
+            yield ChannelRow(layout.channel_names[channel], source, span, unit, low, high)
 
 
-def _source_of(names: Sequence[str], size: int, index: int) -> str:
-    """The column of a channel, or all that its group is made of."""
-    if len(names) == size or (size in (60, 4) and index < len(names)):
-        return names[index]
+def _listed(names: Sequence[str]) -> str:
+    """All columns that a group is made of together."""
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more
 
@@ -125,12 +132,13 @@ def drawings(episode: Episode, sources: Mapping[str, tuple[str, ...]]) -> Iterat
         return
     for side in ("left", "right"):
         if episode.mask_D[episode.layout.slices[f"{side}_position"]].all():
-            yield from _arm(episode, side)
+            yield from _arm(episode, side, sources.get(f"{side}_position", ()))
     for group, unit in (("base_velocity", "m/s"), ("lift_height", "m"), ("head", "rad")):
         yield from _lines(episode, group, group.replace("_", " "), unit, sources.get(group))
 
 
-def _arm(episode: Episode, side: str) -> Iterator[Drawing]:
+def _arm(episode: Episode, side: str, names: Sequence[str]) -> Iterator[Drawing]:
+    axes = names if len(names) == 3 else ("x", "y", "z")
     keep = _kept(len(episode))
     x_m, y_m, z_m = episode.absolute_ND[keep, episode.layout.slices[f"{side}_position"]].astype(float).T
     for title, a, b, labels in (("from above", x_m, y_m, "x and y"), ("from the side", x_m, z_m, "x and z")):
@@ -138,8 +146,8 @@ def _arm(episode: Episode, side: str) -> Iterator[Drawing]:
         svg = path_chart(
             line, f"{labels[0]}, m", f"{labels[-1]}, m", HEIGHT, span_min=0.01, description=f"{side} hand {title}"
         )
-        yield Drawing(f"{side} hand, {title}", "dot: start", svg, ())
-    yield from _lines(episode, f"{side}_position", f"{side} position", "m", ("x", "y", "z"))
+        yield Drawing(f"{side} hand, {title}", "dot: start", svg, (), row=title == "from above")
+    yield from _lines(episode, f"{side}_position", f"{side} position", "m", axes)
     yield from _lines(episode, f"{side}_rotation", f"{side} rotation, first axis", "1", ("x", "y", "z"))
     yield from _lines(episode, f"{side}_gripper", f"{side} gripper", "0 closed .. 1 open")
 
