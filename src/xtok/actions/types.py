@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from xtok.actions.entrance import integers_of, whole_of
 from xtok.actions.layout import Layout
 
 HORIZON_MIN, HORIZON_MAX = 8, 64  # METHOD 2: T is drawn from [8, 64]
@@ -73,12 +74,20 @@ class ChunkBatch:
     context: Context
 
     def __post_init__(self) -> None:
-        B, T, D = self.target_BTD.shape
+        target: object = self.target_BTD
+        plain = isinstance(target, (Tensor, np.ndarray)) and not getattr(target, "is_nested", False)
+        shape = tuple(self.target_BTD.shape) if plain else ()
+        if len(shape) != 3 or not isinstance(self.context, Context):
+            raise ValueError(
+                f"target_BTD is a {type(self.target_BTD).__name__} of shape {list(shape)}, context a "
+                f"{type(self.context).__name__}; expected a tensor [B, T, D] and a Context"
+            )
+        B, T, D = shape
         if D != self.context.layout.width:
             raise ValueError(
                 f"actions have {D} channels; layout {self.context.layout.name!r} has {self.context.layout.width}"
             )
-        if T != self.context.horizon or B != len(self.context):
+        if whole_of(self.context.horizon, "horizon (T, frames)") != T or B != len(self.context):
             raise ValueError(f"target is [{B}, {T}], context says [{len(self.context)}, {self.context.horizon}]")
 
     def __len__(self) -> int:
@@ -107,6 +116,7 @@ class Codes:
     @classmethod
     def from_grid(cls, grid_BMQ: Int[Tensor, "B M Q"], vocab_size: int) -> Codes:
         """Codes in position-major raster order: all Q levels of slot i before slot i + 1 (METHOD 2)."""
+        grid_BMQ = integers_of(grid_BMQ, "codes", "[B, M, Q]", 3)
         flat = grid_BMQ.flatten(1).cpu().numpy()
         return cls(tuple(flat), vocab_size, grid_BMQ)
 
@@ -116,6 +126,11 @@ class Codes:
     def __getitem__(self, index: slice) -> Codes:
         grid = None if self.grid_BMQ is None else self.grid_BMQ[index]
         return Codes(self.tokens[index], self.vocab_size, grid)
+
+    def take(self, rows: Int[Tensor, " n"]) -> Codes:
+        """Those of the chunks at these places, in this order."""
+        grid = None if self.grid_BMQ is None else self.grid_BMQ[rows]
+        return Codes(tuple(self.tokens[row] for row in rows.tolist()), self.vocab_size, grid)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from xtok.actions.entrance import array_of, mask_of, number_of
 from xtok.actions.layout import ARMS26
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import HORIZON_MAX
@@ -52,8 +53,10 @@ def to_episode_dict(
     Raises:
         ValueError: another width than 26, a part that is valid in part, NaN or a degenerate rotation.
     """
-    absolute_ND, mask_D = np.asarray(absolute_ND, dtype=np.float32), np.asarray(mask_D, dtype=bool)
-    if absolute_ND.ndim != 2 or absolute_ND.shape[1] != ARMS26.width or mask_D.shape != (ARMS26.width,):
+    absolute_ND = array_of(absolute_ND, "actions", f"[N, {ARMS26.width}]").astype(np.float32)
+    mask_D = mask_of(mask_D, "mask", f"[{ARMS26.width}]").cpu().numpy()
+    N, D = (len(absolute_ND), ARMS26.width) if absolute_ND.ndim else (0, 0)
+    if N == 0 or absolute_ND.shape != (N, D) or mask_D.shape != (D,):
         raise ValueError(f"actions {absolute_ND.shape}, mask {mask_D.shape}; expected [N, {ARMS26.width}] and [26]")
     check_actions(ARMS26, torch.from_numpy(absolute_ND), torch.from_numpy(mask_D))
     out = {}
@@ -73,10 +76,14 @@ def from_episode_dict(episode: Mapping[str, Any]) -> Poses:
     Raises:
         ValueError: no key or an unknown one, another width or number of frames, NaN or a degenerate rotation.
     """
+    if not isinstance(episode, Mapping):
+        raise ValueError(f"the episode is a {type(episode).__name__}; expected a dict of {list(GROUPS)}")
     if unknown := episode.keys() - GROUPS.keys():
         raise ValueError(f"unknown keys {sorted(unknown)}; an episode has some of {list(GROUPS)}")
-    parts = {key: np.asarray(value, dtype=np.float32) for key, value in episode.items()}
+    parts = {key: array_of(value, repr(key), "[N, C]").astype(np.float32) for key, value in episode.items()}
     parts = {key: value[:, None] if value.ndim == 1 else value for key, value in parts.items()}
+    if flat := [key for key, value in parts.items() if value.ndim == 0]:
+        raise ValueError(f"{flat[0]!r} is one number; expected [N, C], a row for each frame")
     lengths = {len(value) for value in parts.values()}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"the parts have {sorted(lengths)} frames; expected one number, above zero")
@@ -145,7 +152,9 @@ def load_statistics(
             if low.shape != delta.shape or low.shape != (channels.stop - channels.start,):
                 raise ValueError(f"{path}, robot {robot!r}, {key!r}: min {low.shape}, delta {delta.shape}")
             low_D[channels], high_D[channels], mask_D[channels] = low, low + delta, True
-        rate = control_hz[robot] if isinstance(control_hz, Mapping) else control_hz
+        if isinstance(control_hz, Mapping) and robot not in control_hz:
+            raise ValueError(f"control_hz has no rate for robot {robot!r}; it has {sorted(control_hz)}")
+        rate = number_of(control_hz[robot] if isinstance(control_hz, Mapping) else control_hz, "control_hz", "Hz")
         try:
             out[robot] = Statistics(
                 ARMS26.name, ARMS26.digest, robot, float(rate), horizon_max, 1, mask_D, low_D, high_D

@@ -1,6 +1,6 @@
 """FAST's call contract on our codes: `proc(actions) -> list[list[int]]`, `proc.decode(tokens, ...) -> [B, T, D]`.
 
-# B chunks, T frames, D channels (26 at most), L tokens of a chunk: 4 (M + 1), fixed by T
+# B chunks, T frames, D channels (26 at most), L tokens of a chunk: 4 (1 + max(2, ceil(T / 4))), fixed by T
 
     from xtok.adapters.huggingface import ActionProcessor
 
@@ -10,12 +10,12 @@
 
 Importing this file registers the class with `AutoProcessor`. What differs from FAST, on purpose: sequences of one T
 have one length; a sequence that cannot be raises instead of decoding to zeros; values outside [-1, 1] are coded as they
-are, not clipped.
+are, not clipped, with a warning or an error where they are too far out to be coded well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ try:
 except ImportError as error:
     raise ImportError("ActionProcessor needs transformers: pip install 'xtok[hf]'") from error
 
+from xtok.actions.entrance import array_of, whole_of
 from xtok.codec import storage
-from xtok.codec.channels import CONFIG, ChannelCodec
+from xtok.codec.channels import CHANNELS_MAX, CONFIG, ChannelCodec
 from xtok.codec.sequence import OnInvalid
 
 LAYOUT = "generic"
@@ -81,18 +82,25 @@ class ActionProcessor(ProcessorMixin):
         return self.codec.channels or (None if self._called is None else self._called[1])
 
     def tokens_per_chunk(self, time_horizon: int) -> int:
-        """L."""
-        return self.codec.slots(time_horizon) * self.codec.levels
+        """L: 4 for the first frame and 4 for every four frames, of which there are two at least (T 1 to 8: 12).
+
+        Raises:
+            ValueError: T under 1, above `codec.horizon_max`, or no whole number.
+        """
+        return self.codec.slots(whole_of(time_horizon, "time_horizon", 1, self.codec.horizon_max)) * self.codec.levels
 
     def __call__(self, action_chunk: Any, **unknown: Any) -> list[list[int]]:
         """Tokens of [T, D] or [B, T, D] in about [-1, 1]; one list of L ints a chunk.
 
+        action_chunk: a tensor, an array or lists, of any real dtype. `codec.outside(...)` tells what is out of range.
+
         Raises:
-            ValueError: another shape, T above 64 (or the longest fitted), D above 26 (or another than fitted), NaN.
+            ValueError: another shape or no numbers, T above 64 (or the longest fitted), D above 26 (or another than
+                fitted), NaN, or values that are not normalised (see `ChannelCodec.encode`).
         """
         if unknown:
             raise TypeError(f"ActionProcessor takes actions alone, not {sorted(unknown)}")
-        actions = np.asarray(action_chunk, dtype=np.float64)
+        actions = array_of(action_chunk, "actions", "[T, D] or [B, T, D] in [-1, 1]")
         grid = self.codec.encode(actions[None] if actions.ndim == 2 else actions)
         self._called = actions.shape[-2], actions.shape[-1]
         return [row.ravel().tolist() for row in grid]
@@ -110,12 +118,15 @@ class ActionProcessor(ProcessorMixin):
 
         Raises:
             ValueError: sequences that are cut short, too long or hold unknown ids (unless on_invalid="repair"), or a T
-                or D that nobody has told.
+                or D that nobody has told, or that is no whole number in range.
         """
-        horizon, channels = time_horizon or self.time_horizon, action_dim or self.action_dim
+        horizon = self.time_horizon if time_horizon is None else time_horizon
+        channels = self.action_dim if action_dim is None else action_dim
         if horizon is None or channels is None:
             raise ValueError("decode needs time_horizon=T and action_dim=D: tokens alone do not tell them")
-        return self.codec.decode(list(tokens), horizon, channels, levels, on_invalid)
+        horizon = whole_of(horizon, "time_horizon", 1, self.codec.horizon_max)
+        channels = whole_of(channels, "action_dim", 1, CHANNELS_MAX)
+        return self.codec.decode(tokens, horizon, channels, levels, on_invalid)
 
     @classmethod
     def fit(
@@ -135,8 +146,11 @@ class ActionProcessor(ProcessorMixin):
         """
         from xtok.pretrain.channels import fit_channels
 
-        sequences = [np.asarray(sequence) for sequence in action_data]
+        if isinstance(action_data, (str, bytes, Mapping)) or not hasattr(action_data, "__iter__"):
+            raise ValueError(f"action_data is a {type(action_data).__name__}; expected chunks or episodes [N, D]")
+        sequences = [array_of(each, f"sequence {i}", "[N, D] in [-1, 1]") for i, each in enumerate(action_data)]
         for name, axis, said in (("time_horizon", 0, time_horizon), ("action_dim", 1, action_dim)):
+            said = None if said is None else whole_of(said, name, 1)
             if said is not None and any(s.ndim != 2 or s.shape[axis] != said for s in sequences):
                 raise ValueError(f"{name} is {said}, the data have shapes {sorted({s.shape for s in sequences})[:3]}")
         return cls(fit_channels(ChannelCodec.load().tokenizer, sequences, **options))

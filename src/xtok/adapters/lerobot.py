@@ -22,6 +22,7 @@ try:
 except ImportError as error:
     raise ImportError("this adapter needs lerobot 0.4.4, in a venv of its own: see `make test-lerobot`") from error
 
+from xtok.actions.entrance import floats_of, integers_of
 from xtok.adapters.text import chunk_to_ids, ids_to_chunk, vocabulary_of
 from xtok.adapters.vocabulary import CodeVocabulary
 from xtok.codec.channels import ChannelCodec
@@ -53,11 +54,11 @@ class ActionCodesStep(ProcessorStep):
             ValueError: what the codec refuses: more than 26 channels or 64 frames, NaN, values that are not normalised.
         """
         self._current_transition = transition = transition.copy()
-        action = transition.get(TransitionKey.ACTION)
-        if action is None:
+        given = transition.get(TransitionKey.ACTION)
+        if given is None:
             return transition
-        chunks = action[None] if action.ndim == 2 else action
-        ids = chunk_to_ids(self.codec, self.vocabulary, chunks.detach().cpu().numpy())
+        action = floats_of(given, "action", "[T, D] or [B, T, D] in [-1, 1]")
+        ids = chunk_to_ids(self.codec, self.vocabulary, action[None] if action.ndim == 2 else action)
         tokens_BL = torch.tensor(ids, dtype=torch.long, device=action.device)
         data = dict(transition.get(TransitionKey.COMPLEMENTARY_DATA) or {})
         data[ACTION_TOKENS], data[ACTION_TOKEN_MASK] = tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool)
@@ -70,6 +71,7 @@ class ActionCodesStep(ProcessorStep):
         Raises:
             ValueError: codes that cannot be.
         """
+        ids_BL = integers_of(ids_BL, "ids", "[B, L]", 2)
         rows: list[list[int]] = ids_BL.tolist()
         decoded: np.ndarray = ids_to_chunk(self.codec, self.vocabulary, rows, horizon, channels)
         return torch.from_numpy(decoded).to(ids_BL.device)

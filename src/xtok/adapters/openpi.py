@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from xtok.actions.entrance import array_of, integers_of, whole_of
 from xtok.adapters.text import chunk_to_ids, ids_to_chunk, vocabulary_of
 from xtok.codec.channels import ChannelCodec
 
@@ -48,7 +49,7 @@ class CodesTokenizer:
         codec: ChannelCodec | str | Path | None = None,
     ) -> None:
         self._text: Any = _sentencepiece(text_model) if isinstance(text_model, (str, Path)) else text_model
-        self._max_len = max_len
+        self._max_len = whole_of(max_len, "max_len", 1)
         self.codec = codec if isinstance(codec, ChannelCodec) else ChannelCodec.load(codec)
         size = self._text.vocab_size
         self.vocabulary = vocabulary_of(self.codec, int(size() if callable(size) else size))
@@ -59,15 +60,22 @@ class CodesTokenizer:
         """tokens, token_mask, ar_mask (0: sees the whole prefix, 1: causal), loss_mask; padded to max_len.
 
         Raises:
-            ValueError: more tokens than max_len (openpi cuts them off, and with them the end of the motion).
+            ValueError: more tokens than max_len (openpi cuts them off, and with them the end of the motion), a state or
+                actions that are no finite numbers, or a text tokenizer whose ids reach into those of the codes.
         """
+        state = array_of(state, "state", "[S] in [-1, 1]", 1)
+        if not np.isfinite(state).all():
+            raise ValueError(f"state has {state[~np.isfinite(state)][0]} in it; expected finite numbers in [-1, 1]")
         bins = np.digitize(state, bins=np.linspace(-1, 1, STATE_BINS + 1)[:-1]) - 1
         text = prompt.lower().strip().replace("_", " ")
         prefix = self._text.encode(f"Task: {text}, State: {' '.join(map(str, bins))};\n", add_bos=True)
         postfix: list[int] = []
         if actions is not None:
-            codes = chunk_to_ids(self.codec, self.vocabulary, np.asarray(actions)[None])[0]
-            postfix = [*self._text.encode("Action: "), *codes, *self._text.encode("|", add_eos=True)]
+            chunk = array_of(actions, "actions", "[H, D] in [-1, 1]", 2)
+            codes = chunk_to_ids(self.codec, self.vocabulary, chunk[None])[0]
+            before, after_codes = self._text.encode("Action: "), self._text.encode("|", add_eos=True)
+            self.vocabulary.check_text([*prefix, *before, *after_codes])
+            postfix = [*before, *codes, *after_codes]
         length, missing = len(prefix) + len(postfix), self._max_len - len(prefix) - len(postfix)
         if missing < 0:
             raise ValueError(
@@ -87,7 +95,7 @@ class CodesTokenizer:
         Raises:
             ValueError: no codes, or codes that cannot be (openpi returns zeros: #299, #782, #833).
         """
-        ids = np.asarray(tokens).ravel().tolist()
+        ids = integers_of(tokens, "tokens", "[L]").flatten().tolist()
         return ids_to_chunk(self.codec, self.vocabulary, [ids], action_horizon, action_dim)[0]
 
 

@@ -10,9 +10,11 @@ import warnings
 import numpy as np
 import torch
 
+from xtok.actions.entrance import whole_of
 from xtok.actions.types import Actions, Codes, Context, slots
 from xtok.adapters.vocabulary import CodeVocabulary
 from xtok.codec import Tokenizer
+from xtok.codec.checked import context_of
 
 
 class CodeStream:
@@ -28,6 +30,7 @@ class CodeStream:
     """
 
     def __init__(self, vocabulary: CodeVocabulary, tokenizer: Tokenizer, context: Context) -> None:
+        context = context_of(context, tokenizer.codec.device)
         if len(context) != 1:
             raise ValueError(f"a stream is one chunk, the context has {len(context)}; make one stream for each")
         if (vocabulary.levels, vocabulary.codebook_size) != (tokenizer.levels, tokenizer.codebook_size):
@@ -51,14 +54,19 @@ class CodeStream:
         """
         if self.finished:
             raise ValueError(f"the chunk is whole after {slots(self.context.horizon)} slots; start another stream")
-        code = self.vocabulary.code(self._tokens, token_id)
+        code = self.vocabulary.code(self._tokens, whole_of(token_id, "token_id"))
         self._tokens += 1
         if code is not None:
             self._codes.append(code)
 
     def slots(self, levels: int | None = None) -> int:
-        """How many slots are known to that level (all levels)."""
-        levels = self.tokenizer.levels if levels is None else levels
+        """How many slots are known to that level (all levels).
+
+        Raises:
+            ValueError: a level that the codes do not have.
+        """
+        most = self.tokenizer.levels
+        levels = most if levels is None else whole_of(levels, "levels", 1, most)
         whole, rest = divmod(len(self._codes), self.tokenizer.levels)
         return whole + (rest >= levels)
 

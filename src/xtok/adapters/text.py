@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -20,8 +21,8 @@ def vocabulary_of(codec: ChannelCodec, offset: int, marker: bool = False) -> Cod
     return CodeVocabulary(offset, codec.levels, codec.codebook_size, marker)
 
 
-def chunk_to_ids(codec: ChannelCodec, vocabulary: CodeVocabulary, actions_BTD: np.ndarray) -> list[list[int]]:
-    """Ids of each chunk.
+def chunk_to_ids(codec: ChannelCodec, vocabulary: CodeVocabulary, actions_BTD: Any) -> list[list[int]]:
+    """Ids of each chunk; a tensor, an array or lists.
 
     Raises:
         ValueError: as `ChannelCodec.encode`.

@@ -16,6 +16,8 @@ except ImportError as error:
     raise ImportError("this adapter needs torchrl: pip install 'xtok[torchrl]'") from error
 
 from xtok.actions.embodiments import NONE
+from xtok.actions.entrance import floats_of, integers_of, whole_of
+from xtok.actions.types import HORIZON_MAX
 from xtok.codec import Tokenizer
 from xtok.codec.channels import ChannelCodec
 
@@ -27,7 +29,7 @@ class ChunkTokenizer(ActionTokenizerBase):
     `robot_type`; a `ChannelCodec` takes D channels of unknown meaning in [-1, 1] (say `action_dim`).
 
     Raises:
-        ValueError: a channel codec without an action_dim.
+        ValueError: a channel codec without an action_dim, or lengths that are no whole numbers in range.
     """
 
     def __init__(
@@ -42,8 +44,11 @@ class ChunkTokenizer(ActionTokenizerBase):
         width = codec.layout.width if isinstance(codec, Tokenizer) else codec.channels
         if action_dim is None and width is None:
             raise ValueError("say action_dim=D: this channel codec was fitted on none")
-        self.codec, self.horizon, self.robot_type = codec, horizon, robot_type
-        self.action_dim = int(action_dim or width or 0)
+        self.codec, self.robot_type = codec, robot_type
+        self.horizon = whole_of(horizon, "horizon (T, frames)", 1, HORIZON_MAX)
+        self.action_dim = whole_of(width if action_dim is None else action_dim, "action_dim", 1)
+        if width is not None and self.action_dim != width:
+            raise ValueError(f"action_dim is {self.action_dim}; this codec takes {width} channels")
 
     @property
     def vocab_size(self) -> int:
@@ -53,15 +58,16 @@ class ChunkTokenizer(ActionTokenizerBase):
         """Codes.
 
         Raises:
-            ValueError: another T or D, or what the codec refuses.
+            ValueError: another T or D, no numbers, or what the codec refuses.
         """
+        actions = floats_of(actions, "actions", f"[..., {self.horizon}, {self.action_dim}]")
         if actions.ndim < 2 or actions.shape[-2:] != (self.horizon, self.action_dim):
             raise ValueError(
                 f"actions have shape {tuple(actions.shape)}; expected [..., {self.horizon}, {self.action_dim}]"
             )
         flat = actions.reshape(-1, self.horizon, self.action_dim)
         if isinstance(self.codec, Tokenizer):
-            grid = self.codec.encode_delta(flat.cpu(), self.robot_type)
+            grid = self.codec.encode_delta(flat, self.robot_type)
         else:
             grid = torch.from_numpy(self.codec.encode(flat.cpu().numpy()))
         return grid.to(actions.device).view(*actions.shape[:-2], *grid.shape[1:])
@@ -70,9 +76,10 @@ class ChunkTokenizer(ActionTokenizerBase):
         """Actions, float32.
 
         Raises:
-            ValueError: ids outside the book, or another number of slots or levels.
+            ValueError: ids outside the book or no integers, or another number of slots or levels.
         """
-        if tokens.ndim < 2:
+        tokens = integers_of(tokens, "tokens", "[..., slots, levels]")
+        if tokens.ndim < 2 or tokens.numel() == 0:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected [..., slots, levels]")
         flat = tokens.reshape(-1, *tokens.shape[-2:]).cpu()
         if isinstance(self.codec, Tokenizer):

@@ -9,7 +9,7 @@ codec, which knows codes 0 .. V - 1 and no language model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from xtok.actions.entrance import integers_of, whole_of
 from xtok.actions.types import Codes
 
 MARKER = "<xtok_slot>"
@@ -30,7 +31,7 @@ class CodeVocabulary:
     offset: the size of the text vocabulary, so that no text id is ever touched (openpi #708 overwrote some).
 
     Raises:
-        ValueError: counts under 1, or a negative offset.
+        ValueError: counts under 1, a negative offset, or numbers that are not whole.
     """
 
     offset: int
@@ -39,6 +40,11 @@ class CodeVocabulary:
     marker: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("offset", "levels", "codebook_size"):
+            object.__setattr__(self, name, whole_of(getattr(self, name), name))
+        if not isinstance(self.marker, (bool, np.bool_)):
+            raise ValueError(f"marker is {self.marker!r}; expected True or False")
+        object.__setattr__(self, "marker", bool(self.marker))
         if self.levels < 1 or self.codebook_size < 1 or self.offset < 0:
             raise ValueError(
                 f"levels is {self.levels}, codebook_size {self.codebook_size}, offset {self.offset}; "
@@ -56,6 +62,9 @@ class CodeVocabulary:
         Raises:
             ValueError: the tokenizer already has some of the tokens, or does not number new ones from its end.
         """
+        if not hasattr(text_tokenizer, "get_vocab"):
+            kind = type(text_tokenizer).__name__
+            raise ValueError(f"a {kind} has no get_vocab(); expected a tokenizers.Tokenizer or one of transformers")
         known = text_tokenizer.get_vocab()
         vocabulary = cls(max(known.values(), default=-1) + 1, levels, codebook_size, marker)
         tokens = vocabulary.tokens()
@@ -99,7 +108,7 @@ class CodeVocabulary:
 
     def token(self, token_id: int) -> str:
         """The string of an id of this vocabulary."""
-        level, code = self._level_and_code(token_id)
+        level, code = self._level_and_code(whole_of(token_id, "token_id"))
         return MARKER if level == self.levels else f"<xtok_q{level}_{code}>"
 
     def length(self, slots: int) -> int:
@@ -114,11 +123,15 @@ class CodeVocabulary:
         Raises:
             ValueError: codes that are no whole slots of Q levels, or outside the book.
         """
+        if not isinstance(codes, Codes):
+            raise ValueError(f"codes are a {type(codes).__name__}; expected Codes: tokenizer.encode(chunks)")
         out = []
         for row, sequence in enumerate(codes.tokens):
             if len(sequence) % self.levels or len(sequence) == 0:
                 raise ValueError(f"chunk {row} has {len(sequence)} codes; expected whole slots of {self.levels} levels")
-            grid = np.asarray(sequence, dtype=np.int64).reshape(-1, self.levels)
+            grid = (
+                integers_of(sequence, f"codes of chunk {row}", "in one row", 1).cpu().numpy().reshape(-1, self.levels)
+            )
             if ((grid < 0) | (grid >= self.codebook_size)).any():
                 raise ValueError(f"chunk {row} has codes outside [0, {self.codebook_size}); another tokenizer's?")
             grid = grid + self.offset + np.arange(self.levels) * self.codebook_size
@@ -135,8 +148,27 @@ class CodeVocabulary:
         Raises:
             ValueError: no code at all, text or a marker between codes, or a code of another level than is due.
         """
-        sequences = [self._codes_of(row, [int(each) for each in given]) for row, given in enumerate(ids)]
+        if isinstance(ids, (str, bytes, Mapping)) or not hasattr(ids, "__iter__") or getattr(ids, "ndim", 2) < 2:
+            raise ValueError(f"ids are a {type(ids).__name__}; expected a list of ids for each sequence, [B, L]")
+        rows = [
+            integers_of(given, f"ids of sequence {row}", "in one row", 1).tolist() if _any(given) else []
+            for row, given in enumerate(ids)
+        ]
+        sequences = [self._codes_of(row, given) for row, given in enumerate(rows)]
         return Codes(tuple(sequences), self.codebook_size)
+
+    def check_text(self, ids: Iterable[int]) -> None:
+        """Look whether text has ids of codes: then the offset lies inside the text vocabulary.
+
+        Raises:
+            ValueError: it has.
+        """
+        for token_id in ids:
+            if self.offset <= token_id < self.end:
+                raise ValueError(
+                    f"text has id {token_id}, and ids of codes are {self.offset} to {self.end - 1}: they overlap. "
+                    "offset is the size of the text vocabulary, added tokens included"
+                )
 
     def _codes_of(self, row: int, ids: list[int]) -> np.ndarray:
         ours = [at for at, token_id in enumerate(ids) if self.offset <= token_id < self.end]
@@ -176,7 +208,7 @@ class CodeVocabulary:
 
     def allowed(self, number: int, size: int | None = None) -> Bool[Tensor, " N"]:
         """True for the ids that may be the n-th token of a chunk. size: N, ids of the language model."""
-        size = self.end if size is None else size
+        size = self.end if size is None else whole_of(size, "size", 1)
         if size < self.end:
             raise ValueError(
                 f"the language model has {size} ids, the codes need {self.end}; "
@@ -188,20 +220,34 @@ class CodeVocabulary:
         return out
 
 
+def _any(given: Any) -> bool:
+    """False for a sequence without ids, whose dtype says nothing."""
+    return not hasattr(given, "__len__") or getattr(given, "ndim", 1) != 1 or len(given) > 0
+
+
 class CodeMask:
     """A logits processor for `model.generate`: whatever is sampled is a chunk of M slots, then `end_id`.
 
     prompt_length: tokens before the first code (prompts of a batch are padded on the left). end_id: the only id allowed
     after the chunk; None leaves the scores alone from there on.
+
+    Raises:
+        ValueError: no slot, numbers that are not whole, or an end_id among the ids of the codes.
     """
 
     def __init__(self, vocabulary: CodeVocabulary, slots: int, prompt_length: int, end_id: int | None = None) -> None:
-        if slots < 1 or prompt_length < 0:
-            raise ValueError(f"slots is {slots}, prompt_length {prompt_length}; expected one slot or more")
+        slots, prompt_length = whole_of(slots, "slots", 1), whole_of(prompt_length, "prompt_length", 0)
+        if end_id is not None:
+            vocabulary.check_text([end_id := whole_of(end_id, "end_id", 0)])
         self.vocabulary, self.slots, self.prompt_length, self.end_id = vocabulary, slots, prompt_length, end_id
 
     def __call__(self, input_ids: Int[Tensor, "B L"], scores: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
         """Scores with -inf at the ids that are not allowed next."""
+        if input_ids.ndim != 2 or scores.ndim != 2:
+            shapes = f"{tuple(input_ids.shape)} and {tuple(scores.shape)}"
+            raise ValueError(f"input_ids and scores have shapes {shapes}; expected [B, L] and [B, N]")
+        if self.end_id is not None and self.end_id >= scores.shape[1]:
+            raise ValueError(f"end_id is {self.end_id}; the language model has {scores.shape[1]} ids")
         number = input_ids.shape[1] - self.prompt_length
         if number < 0:
             raise ValueError(f"there are {input_ids.shape[1]} ids, prompt_length is {self.prompt_length}")

@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from xtok.actions.entrance import array_of, integers_of, whole_of
 from xtok.actions.types import Codes
 from xtok.adapters.vocabulary import CodeVocabulary
-from xtok.codec.channels import ChannelCodec
+from xtok.codec.channels import CHANNELS_MAX, ChannelCodec
 
 TOKEN = "<|action_token_{}|>"  # wall-x's own names: it puts number 0 first and takes ids above it for actions
 
@@ -104,10 +105,13 @@ class ActionCodes:
         Raises:
             ValueError: as `ChannelCodec.encode`.
         """
+        try:
+            samples = list(actions)
+        except (TypeError, RuntimeError, NotImplementedError):
+            raise ValueError(f"actions are a {type(actions).__name__}; expected one [T, D] for each sample") from None
         out = []
-        for action in actions:
-            array = action.detach().cpu().numpy() if isinstance(action, Tensor) else np.asarray(action)
-            grid = self.tokenizer.encode(array[None])[0]
+        for action in samples:
+            grid = self.tokenizer.encode(array_of(action, "actions", "[T, D] in [-1, 1]", 2)[None])[0]
             numbers = grid + np.arange(self.tokenizer.levels) * self.tokenizer.codebook_size
             out.append([TOKEN.format(number) for number in numbers.ravel()])
         return out
@@ -124,9 +128,16 @@ class ActionCodes:
         robot_type_id: int | None = None,
         state: Tensor | None = None,
     ) -> tuple[Float[np.ndarray, "T D"] | None, bool]:
-        """Actions and True; None and False for codes that cannot be, never zeros."""
-        numbers = [action_mapper[token_id] for token_id in output_ids[0].tolist() if token_id in action_mapper]
+        """Actions and True; None and False for codes that cannot be, never zeros.
+
+        Raises:
+            ValueError: ids that are no integers [1, L], or a horizon or width that no codes have.
+        """
+        ids = integers_of(output_ids, "output_ids", "[1, L]", 2)
         codec = self.tokenizer
+        action_horizon = whole_of(action_horizon, "action_horizon", 1, codec.horizon_max)
+        action_dim = whole_of(action_dim, "action_dim", 1, CHANNELS_MAX)
+        numbers = [action_mapper[token_id] for token_id in ids[0].tolist() if token_id in action_mapper]
         try:
             codes: Codes = CodeVocabulary(0, codec.levels, codec.codebook_size).codes([numbers])
             return codec.decode(codes.tokens, action_horizon, action_dim)[0], True

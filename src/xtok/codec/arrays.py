@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.actions.embodiments import NONE, get_embodiment
+from xtok.actions.entrance import floats_of, integers_of, mask_of, number_of, whole_of
+from xtok.actions.steady import exact
 from xtok.actions.types import Actions, ChunkBatch, Codes, Context
 from xtok.actions.validate import check_actions
 from xtok.codec.sequence import OnInvalid
@@ -27,10 +29,14 @@ DEFAULT_HZ = 20.0  # for "none" without a rate
 class ArrayInterface:
     """Mixed into Tokenizer. Codes are [B, M, Q] (time_major) or [B, Q, M] (quantizer_major).
 
+    Numbers may come as tensors, arrays or lists of any real dtype (`xtok.actions.entrance`); results are on the codec's
+    device, without gradient.
+
     robot_type: a registry name; "none" where it is not known. obs_state [B, D]: absolute state one step before the
     chunk. dof_mask [D] or [B, D]: True where the robot has the channel; None takes the robot's own channels.
     """
 
+    @exact
     def encode_delta(
         self: Any,
         delta_BTD: Float[Tensor, "B T D"],
@@ -45,12 +51,14 @@ class ArrayInterface:
         Raises:
             ValueError: as `Tokenizer.encode`.
         """
+        delta_BTD = _actions(self, delta_BTD)
         context = _context(self, delta_BTD.shape, robot_type, obs_state, dof_mask, control_hz)
         setting = self._setting(context)
         check_actions(self.layout, delta_BTD, context.mask_BD[:, None])
         safe = torch.where(context.mask_BD[:, None], delta_BTD, 0.0).double()
         return _arrange(self._encode(self.codec.motion_of_delta(safe, setting), setting), layout)
 
+    @exact
     def decode_delta(
         self: Any,
         codes: Int[Tensor, "B M q"],
@@ -68,13 +76,16 @@ class ArrayInterface:
             self, codes, target_length, levels, robot_type, obs_state, dof_mask, control_hz, layout, on_invalid
         ).delta_BTD
 
+    @exact
     def reconstruct(
         self: Any, delta_BTD: Float[Tensor, "B T D"], levels: int | None = None, **known: Any
     ) -> Float[Tensor, "B T D"]:
         """`decode_delta(encode_delta(x))`; `known` as for both (robot_type, obs_state, dof_mask, control_hz)."""
+        delta_BTD = _actions(self, delta_BTD)
         codes = self.encode_delta(delta_BTD, **known)
         return self.decode_delta(codes, delta_BTD.shape[1], levels, **known)
 
+    @exact
     def encode_from_absolute(
         self: Any,
         actions: Float[Tensor, "B T D"],
@@ -85,10 +96,12 @@ class ArrayInterface:
         layout: str = TIME_MAJOR,
     ) -> Int[Tensor, "B M Q"]:
         """Codes of absolute actions, anchored at the state one step before."""
+        actions = _actions(self, actions)
         context = _context(self, actions.shape, robot_type, obs_state, dof_mask, control_hz)
         codes = self.encode(ChunkBatch(torch.where(context.mask_BD[:, None], actions, 0.0), context))
         return _arrange(codes.grid_BMQ, layout)
 
+    @exact
     def decode_to_absolute(
         self: Any,
         codes: Int[Tensor, "B M q"],
@@ -108,26 +121,38 @@ class ArrayInterface:
         assert absolute is not None
         return absolute
 
-    # The same with numpy arrays in and out.
+    # The same with numpy arrays out.
 
+    @exact
     def encode_numpy(self: Any, delta_BTD: np.ndarray, **known: Any) -> np.ndarray:
-        return self.encode_delta(_tensor(delta_BTD), **_tensors(known)).numpy()
+        return self.encode_delta(delta_BTD, **known).cpu().numpy()
 
+    @exact
     def decode_numpy(self: Any, codes: np.ndarray, target_length: int, **known: Any) -> np.ndarray:
-        return self.decode_delta(torch.as_tensor(codes), target_length, **_tensors(known)).numpy()
+        return self.decode_delta(codes, target_length, **known).cpu().numpy()
 
+    @exact
     def reconstruct_numpy(self: Any, delta_BTD: np.ndarray, **known: Any) -> np.ndarray:
-        return self.reconstruct(_tensor(delta_BTD), **_tensors(known)).numpy()
+        return self.reconstruct(delta_BTD, **known).cpu().numpy()
 
+    @exact
     def encode_from_absolute_numpy(self: Any, actions: np.ndarray, obs_state: np.ndarray, **known: Any) -> np.ndarray:
-        return self.encode_from_absolute(_tensor(actions), _tensor(obs_state), **_tensors(known)).numpy()
+        return self.encode_from_absolute(actions, obs_state, **known).cpu().numpy()
 
+    @exact
     def decode_to_absolute_numpy(
         self: Any, codes: np.ndarray, target_length: int, obs_state: np.ndarray, **known: Any
     ) -> np.ndarray:
-        return self.decode_to_absolute(
-            torch.as_tensor(codes), target_length, _tensor(obs_state), **_tensors(known)
-        ).numpy()
+        return self.decode_to_absolute(codes, target_length, obs_state, **known).cpu().numpy()
+
+
+def _actions(tokenizer: Tokenizer, actions: Any) -> Tensor:
+    """Actions [B, T, D] as an exact tensor on the codec's device."""
+    name, width = tokenizer.layout.name, tokenizer.layout.width
+    found = floats_of(actions, "actions", f"[B, T, {width}] of layout {name!r}").to(tokenizer._device)
+    if found.ndim != 3 or found.shape[2] != width:
+        raise ValueError(f"actions have shape {tuple(found.shape)}; layout {name!r} expects [B, T, {width}]")
+    return found
 
 
 def _context(
@@ -139,26 +164,31 @@ def _context(
     control_hz: float | None,
 ) -> Context:
     """All that is known of plain tensors of this shape."""
-    if len(shape) != 3 or shape[2] != tokenizer.layout.width:
-        width = tokenizer.layout.width
-        raise ValueError(f"actions have shape {tuple(shape)}; layout {tokenizer.layout.name!r} expects [B, T, {width}]")
     B, T, D = shape
+    device = tokenizer._device
+    if not isinstance(robot_type, str):
+        raise ValueError(f"robot_type is {robot_type!r}; expected the name of one robot, as 'panda', or 'none'")
     statistics = tokenizer.statistics.get(robot_type)
     if statistics is None:
         get_embodiment(robot_type)  # an unknown name is told its close matches
         raise ValueError(
             f"this tokenizer has no robot {robot_type!r}; it has {sorted(tokenizer.statistics)}; "
-            "use `xtok adapt` on its data, with_statistics(...), or 'none'"
+            "measure it with `xtok.tokenizer_for(dataset)`, give with_statistics(...) what `xtok stats DATA -o F.json` "
+            "wrote, or use 'none'"
         )
-    if obs_state is not None and obs_state.shape != (B, D):
-        raise ValueError(f"obs_state has shape {tuple(obs_state.shape)}; expected [{B}, {D}], one state a chunk")
-    mask = torch.tensor(statistics.mask_D) if dof_mask is None else torch.as_tensor(dof_mask).bool()
+    if obs_state is not None:
+        obs_state = floats_of(obs_state, "obs_state", f"[{B}, {D}], one state a chunk").to(device)
+        if obs_state.shape != (B, D):
+            raise ValueError(f"obs_state has shape {tuple(obs_state.shape)}; expected [{B}, {D}], one state a chunk")
+    mask = mask_of(statistics.mask_D if dof_mask is None else dof_mask, "dof_mask", f"[{D}] or [{B}, {D}]").to(device)
     if mask.shape not in ((D,), (B, D)):
         raise ValueError(f"dof_mask has shape {tuple(mask.shape)}; expected [{D}] or [{B}, {D}]")
-    rate = control_hz
-    if rate is None:
+    if control_hz is None:
         rate = DEFAULT_HZ if robot_type == NONE else statistics.control_hz
-    return Context(tokenizer.layout, obs_state, mask.expand(B, D), torch.full((B,), rate), (robot_type,) * B, T)
+    else:
+        rate = number_of(control_hz, "control_hz", "a rate in Hz, one for all chunks")
+    rate_B = torch.full((B,), rate, dtype=torch.float32)
+    return Context(tokenizer.layout, obs_state, mask.expand(B, D), rate_B, (robot_type,) * B, T)
 
 
 def _decoded(
@@ -173,10 +203,8 @@ def _decoded(
     layout: str,
     on_invalid: OnInvalid,
 ) -> Actions:
-    codes = torch.as_tensor(codes)
-    if codes.ndim != 3 or codes.is_floating_point():
-        raise ValueError(f"codes have shape {tuple(codes.shape)} and type {codes.dtype}; expected integers [B, M, Q]")
-    grid = _arrange(codes, layout)
+    target_length = whole_of(target_length, "target_length (T, frames)")
+    grid = _arrange(integers_of(codes, "codes", "[B, M, Q]", 3).cpu(), layout)
     shape = (len(grid), target_length, tokenizer.layout.width)
     context = _context(tokenizer, shape, robot_type, obs_state, dof_mask, control_hz)
     if not 1 <= grid.shape[2] <= tokenizer.levels:
@@ -192,11 +220,3 @@ def _arrange(codes: Tensor, layout: str) -> Tensor:
     if layout == QUANTIZER_MAJOR:
         return codes.transpose(1, 2)
     raise ValueError(f"layout is {layout!r}; expected {TIME_MAJOR!r} [B, M, Q] or {QUANTIZER_MAJOR!r} [B, Q, M]")
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.as_tensor(np.asarray(array, dtype=np.float32))
-
-
-def _tensors(known: dict[str, Any]) -> dict[str, Any]:
-    return {name: torch.as_tensor(value) if isinstance(value, np.ndarray) else value for name, value in known.items()}

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from xtok.codec.precision import KeepsPrecision
 from xtok.codec.quantizer import Health, Quantized, ResidualQuantizer
 
 
-class Books(nn.Module):
+class Books(KeepsPrecision):
     """A shared residual quantizer, and those of single robots. Rows of a batch go to the books of their robot."""
 
     def __init__(self, dim: int, codebook_size: int, levels: int, decay: float) -> None:
@@ -68,7 +69,7 @@ class Books(nn.Module):
 
     def lookup(self, codes_BMq: Int[Tensor, "B M q"], robots: tuple[str, ...]) -> Float[Tensor, "B M C"]:
         """Sum of the first q levels' codes."""
-        out = torch.empty(*codes_BMq.shape[:2], self.dim, device=codes_BMq.device)
+        out = self.shared.books_QVC.new_empty(*codes_BMq.shape[:2], self.dim)
         for quantizer, rows in self._groups(robots):
             out[rows] = quantizer.lookup(codes_BMq[rows].flatten(0, 1)).view(len(rows), -1, self.dim)
         return out

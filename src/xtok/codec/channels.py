@@ -3,6 +3,7 @@
 # B chunks, T frames, D channels (26 at most), M slots, Q levels, V codes a level
 The channels are joints of a robot that nobody registered. The first frame is coded by itself (`StateCode`), the chunk
 relative to what that decodes to, so a chunk has M + 1 slots of Q codes, position-major as everywhere. Decision 0010.
+M is 2 at least: 1 to 4 frames are coded as 8 of which the rest stands still.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import torch
 from jaxtyping import Float, Int
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX
+from xtok.actions.entrance import array_of, caller, integers_of, whole_of
 from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics
+from xtok.actions.steady import exact
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch, Codes, Context, slots
 from xtok.codec import storage
 from xtok.codec.anchor import StateCode
@@ -33,7 +37,32 @@ CONFIG = "channels.json"
 FORMAT = 2
 REACH = 2.0  # half range of a delta between two values in [-1, 1]
 _HZ = 20.0  # nobody tells: any rate serves, as long as both sides take the same
-_OUTSIDE = 1e3  # normalised values are about 1; more than this is another unit
+PLAIN = 2.0  # unfitted codes serve values up to this (docs/adapters.md tells the error beyond)
+_SHARE, _LARGEST = 0.1, 10.0  # outside: more of the values, or further out, and it is another unit, not an outlier
+
+
+_REMEDY = "normalise by quantiles of your train split, and clip the outliers yourself if you can do without them"
+
+
+class SaturationWarning(UserWarning):
+    """Some values lie outside the range that the codes were made for, and decode with a large error."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Values outside the range that the codes were made for. share: of all values. largest: value furthest from 0, in
+    channel `channel`. expected: the range, in words."""
+
+    share: float
+    largest: float
+    channel: int
+    expected: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.share:.2%} of the values lie outside {self.expected}; the largest is {self.largest:.4g} in channel "
+            f"{self.channel}"
+        )
 
 
 class ChannelCodec:
@@ -64,7 +93,7 @@ class ChannelCodec:
         if fitted and state is not None and len(state.mean_D) != tokenizer.statistics[CHANNELS].mask_D.sum():
             raise ValueError(f"the state code has {len(state.mean_D)} channels, the tokenizer was fitted on others")
         self.state, self.fitted = state, fitted
-        self.tokenizer = tokenizer if fitted else tokenizer.with_statistics(ranges(tokenizer.layout))
+        self.tokenizer = tokenizer if fitted else tokenizer.with_ranges(ranges(tokenizer.layout))
 
     @property
     def levels(self) -> int:
@@ -91,12 +120,16 @@ class ChannelCodec:
 
     # -- codes ----------------------------------------------------------------------------------------------------
 
+    @exact
     def encode(self, actions_BTD: Float[np.ndarray, "B T D"]) -> Int[np.ndarray, "B M+1 Q"]:
-        """Codes of chunks; T under 8 is continued by its last frame.
+        """Codes of chunks (arrays, tensors or lists of any real dtype); T under 8 is continued by its last frame.
+
+        Values a little outside [-1, 1] are coded as they are. Those outside the range that the codes were made for
+        decode with a large error: a few are told by a SaturationWarning, many are an error. Never clipped.
 
         Raises:
-            ValueError: another shape, D above 26 or another than fitted, T above `horizon_max`, NaN or inf, or values
-                that are not normalised.
+            ValueError: another shape or dtype, D above 26 or another than fitted, T above `horizon_max`, NaN or inf, or
+                values that are not normalised.
         """
         actions_BTD = self.checked(actions_BTD, 3)
         B, T, D = actions_BTD.shape
@@ -108,8 +141,9 @@ class ChannelCodec:
         chunks = batch_of(self.tokenizer.layout, held(actions_BTD, max(T, HORIZON_MIN)), state.decode(first_BQ))
         grid = self.tokenizer.encode(chunks).grid_BMQ
         assert grid is not None
-        return np.concatenate([first_BQ[:, None], grid.numpy()], axis=1)
+        return np.concatenate([first_BQ[:, None], grid.cpu().numpy()], axis=1)
 
+    @exact
     def decode(
         self,
         sequences: Sequence[Sequence[int]] | Sequence[np.ndarray] | Int[np.ndarray, "B L"],
@@ -125,14 +159,13 @@ class ChannelCodec:
         Raises:
             ValueError: sequences that are short, long or hold ids outside [0, V), or a shape as in `encode`.
         """
+        horizon, channels = whole_of(horizon, "horizon (T, frames)"), whole_of(channels, "channels (D)")
         self._check_horizon(horizon)
         state = self._state(channels)
-        if len(sequences) == 0:
-            raise ValueError("there are no sequences to decode; expected one or more")
-        levels = self.levels if levels is None else levels
+        levels = self.levels if levels is None else whole_of(levels, "levels")
         if levels not in range(1, self.levels + 1):
             raise ValueError(f"levels is {levels}; these codes have levels 1 to {self.levels}")
-        rows = [np.asarray(sequence) for sequence in sequences]
+        rows = _rows(sequences, self.slots(horizon) * self.levels)
         found = check_sequences(rows, self.slots(horizon), self.levels, self.codebook_size, on_invalid)
         codes, present_BM = found.codes_BMQ[..., :levels], found.present_BM[:, 1:]
         first_BD = state.decode(codes[:, 0].numpy())
@@ -146,7 +179,7 @@ class ChannelCodec:
                 warnings.simplefilter("ignore", UserWarning)  # what was dropped has been said
                 actions = self.tokenizer.decode(Codes(tokens, self.codebook_size, grid), context, None, on_invalid)
             assert actions.absolute_BTD is not None
-            out[moving_B.numpy()] = actions.absolute_BTD[:, :horizon, self._place(channels)].numpy()
+            out[moving_B.numpy()] = actions.absolute_BTD[:, :horizon, self._place(channels)].cpu().numpy()
         return out.astype(np.float32)
 
     def checked(self, actions: Any, ndim: int = 2) -> np.ndarray:
@@ -155,17 +188,49 @@ class ChannelCodec:
         Raises:
             ValueError: as `encode`.
         """
-        array = np.asarray(actions, dtype=np.float64)
+        expected = "[B, T, D]" if ndim == 3 else "[N, D]"
+        array = array_of(actions, "actions", f"{expected} in [-1, 1]")
         if array.ndim != ndim or array.shape[-2] == 0:
-            expected = "[B, T, D]" if ndim == 3 else "[N, D]"
             raise ValueError(f"actions have shape {array.shape}; expected {expected} with one frame or more")
         self._check_channels(array.shape[-1])
         if not np.isfinite(array).all():
             at = np.argwhere(~np.isfinite(array))[0].tolist()
             raise ValueError(f"actions hold {array[tuple(at)]} at index {at}; repair or drop the frame")
-        if np.abs(array).max(initial=0.0) > _OUTSIDE:
-            raise ValueError(f"actions reach {np.abs(array).max():.4g}; expected values normalised to about [-1, 1]")
+        self._check_range(array)
         return array
+
+    def outside(self, actions: Any) -> Outside | None:
+        """How much of [..., D] lies outside the range that the codes were made for; None: nothing.
+
+        Raises:
+            ValueError: no numbers, or channels that are not the codec's.
+        """
+        array = array_of(actions, "actions", "[..., T, D] in [-1, 1]")
+        self._check_channels(array.shape[-1] if array.ndim else 0)
+        return self._outside(array)
+
+    def _outside(self, array: np.ndarray) -> Outside | None:
+        flat_ND = array.reshape(-1, array.shape[-1])
+        if self.state is None:
+            outside_ND, expected = np.abs(flat_ND) > PLAIN, f"[-{PLAIN:g}, {PLAIN:g}]"
+        else:
+            along_ND = (flat_ND - self.state.mean_D) @ self.state.axis_DD
+            outside_ND = (along_ND < self.state.curve_DK[:, 0]) | (along_ND > self.state.curve_DK[:, -1])
+            expected = "the range that this codec was fitted on"
+        if not outside_ND.any():
+            return None
+        row, channel = np.unravel_index(int(np.abs(flat_ND).argmax()), flat_ND.shape)
+        return Outside(float(outside_ND.mean()), float(flat_ND[row, channel]), int(channel), expected)
+
+    def _check_range(self, array: np.ndarray) -> None:
+        if (found := self._outside(array)) is None:
+            return
+        far = float((np.abs(array) > PLAIN).mean())
+        remedy = "fit it again on data like these" if self.fitted and abs(found.largest) <= PLAIN else _REMEDY
+        if far > _SHARE or abs(found.largest) > _LARGEST:
+            raise ValueError(f"{found}; expected values normalised to about [-1, 1]: {_REMEDY}")
+        message = f"{found}. They are coded as they are and decode with a large error: {remedy}"
+        warnings.warn(message, SaturationWarning, stacklevel=caller())
 
     def _check_channels(self, channels: int) -> None:
         if not 1 <= channels <= CHANNELS_MAX:
@@ -235,6 +300,23 @@ class ChannelCodec:
             raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
 
 
+def _rows(sequences: Any, expected: int) -> list[np.ndarray]:
+    """One array of ids a chunk."""
+    if isinstance(sequences, (str, bytes, dict, set)) or not hasattr(sequences, "__len__"):
+        kind = type(sequences).__name__
+        raise ValueError(f"sequences to decode are a {kind}; expected a list of {expected} integers for each chunk")
+    if getattr(sequences, "ndim", 2) == 0 or len(sequences) == 0:
+        raise ValueError(f"there are no sequences to decode; expected one or more of {expected} integers")
+    what = f"in one row, {expected} for each chunk"
+    empty = np.zeros(0, dtype=np.int64)
+    return [
+        empty
+        if hasattr(each, "__len__") and len(each) == 0
+        else integers_of(each, f"ids of sequence {row}", what, 1).cpu().numpy()
+        for row, each in enumerate(sequences)
+    ]
+
+
 def ranges(layout: Layout, state: StateCode | None = None) -> Statistics:
     """Statistics of the channels: of all 26, or of those of a state code."""
     mask_D = np.zeros(layout.width, dtype=bool)
@@ -266,4 +348,4 @@ def _context(layout: Layout, anchor_BD: np.ndarray, horizon: int) -> Context:
     anchor, mask = torch.zeros(B, layout.width, dtype=torch.float64), torch.zeros(B, layout.width, dtype=torch.bool)
     anchor[:, start : start + D] = torch.from_numpy(anchor_BD)
     mask[:, start : start + D] = True
-    return Context(layout, anchor, mask, torch.full((B,), _HZ), (CHANNELS,) * B, horizon)
+    return Context(layout, anchor, mask, torch.full((B,), _HZ, dtype=torch.float32), (CHANNELS,) * B, horizon)

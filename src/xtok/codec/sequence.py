@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ def check_sequences(
     grid = np.zeros((len(sequences), slots, levels), dtype=np.int64)
     present = np.zeros((len(sequences), slots), dtype=bool)
     for row, given in enumerate(sequences):
-        sequence = np.asarray(given)
+        sequence = _array(row, given)
         if sequence.ndim != 1 or sequence.dtype.kind not in "iu":
             raise ValueError(
                 f"sequence {row} has shape {sequence.shape} and type {sequence.dtype}; "
@@ -63,6 +63,17 @@ def check_sequences(
         grid[row, :whole] = sequence[: whole * levels].reshape(whole, levels)
         present[row, :whole] = True
     return Checked(torch.from_numpy(grid), torch.from_numpy(present))
+
+
+def _array(row: int, given: Any) -> np.ndarray:
+    try:
+        if isinstance(given, Tensor):
+            given = given.detach().cpu()
+            given = given.float() if given.dtype == torch.bfloat16 else given
+        out: np.ndarray = np.asarray(given)
+    except Exception:  # whatever an object's own __array__ raises, too
+        raise ValueError(f"sequence {row} is a {type(given).__name__} that is no array; expected integers") from None
+    return out
 
 
 def _fault(

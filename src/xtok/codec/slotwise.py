@@ -219,10 +219,10 @@ class GenericSlotPredictor:
     spectrum_C: Float[Tensor, " C"]
 
     def for_channels(self, K: int) -> SlotPredictor:
-        eye = torch.eye(K)
+        eye = torch.eye(K, dtype=torch.float32)
         weight = torch.einsum("hpf,kl->hpkfl", self.weight_HPF, eye).flatten(3, 4).flatten(1, 2)
         # Equal channels would leave the directions undetermined: each a little smaller than the one before.
-        size = torch.diag(1 - 0.004 * torch.arange(K))
+        size = torch.diag(1 - 0.004 * torch.arange(K, dtype=torch.float32))
         covariance = torch.einsum("fg,kl->fkgl", self.covariance_FF, size).flatten(2, 3).flatten(0, 1)
         return SlotPredictor(weight, covariance, self.edge_A, self.size_A)
 

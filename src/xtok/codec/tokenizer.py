@@ -6,28 +6,35 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xtok.actions.delta import from_delta
+from xtok.actions.delta import from_delta, to_delta
 from xtok.actions.embodiments import get_embodiment
+from xtok.actions.entrance import whole_of
 from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics, normalise_batch, saturation
+from xtok.actions.steady import exact
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, Actions, ChunkBatch, Codes, Context, slots
 from xtok.actions.validate import check_actions
 from xtok.codec import storage
 from xtok.codec.arrays import ArrayInterface
+from xtok.codec.checked import chunks_of, context_of
 from xtok.codec.encoder import Encoder
 from xtok.codec.model import Codec
+from xtok.codec.precision import Seal
+from xtok.codec.prefix import Prefix
+from xtok.codec.robot_statistics import RobotStatistics
 from xtok.codec.sequence import Checked, OnInvalid, check_sequences
 from xtok.codec.setting import Setting
+
+KnownBy = Literal["own", "measured", "ranges"]
 
 
 class Tokenizer(ArrayInterface):
@@ -35,10 +42,14 @@ class Tokenizer(ArrayInterface):
 
     Encoding is exact: everything that decides a code runs in float64, so a chunk has the same codes alone or in a
     batch, padded or not, on one thread or many. Decoding never fails on codes that exist and is never silent on others.
+    No gradient passes. A host may cast, move or wrap the codec as it likes (`xtok.codec.precision`): codes stay, or a
+    ValueError says what became of it.
     """
 
     def __init__(self, codec: Codec, name: str = "xtok") -> None:
         self.codec, self.name = codec.eval(), name
+        self._seal = Seal()
+        self._seal.look(codec)
 
     # -- what it is -----------------------------------------------------------------------------------------------
 
@@ -65,10 +76,19 @@ class Tokenizer(ArrayInterface):
         """Of every robot that it can code, "none" included."""
         return self.codec.statistics
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """Sixteen hex digits over weights, books, priors and configuration: what do these codes mean?"""
+        """Sixteen hex digits over weights, books, priors and configuration, as they are now: what do these codes mean?
+
+        Raises:
+            ValueError: the codec was rounded or emptied by a host.
+        """
         return storage.digest(self.codec)
+
+    @cached_property
+    def foundation(self) -> str:
+        """Sixteen hex digits over what its robots share: statistics of a robot are measured for one of these."""
+        return storage.foundation(self.codec)
 
     # -- from and to disk -----------------------------------------------------------------------------------------
 
@@ -87,14 +107,44 @@ class Tokenizer(ArrayInterface):
 
     # -- robots ---------------------------------------------------------------------------------------------------
 
-    def with_statistics(self, statistics: Statistics) -> Tokenizer:
-        """The same weights for one more robot, known by its ranges only: the generic motion prior serves it.
+    @property
+    def known_by(self) -> dict[str, KnownBy]:
+        """How each robot is known: by codebooks or details of its "own" (training or `xtok adapt` gave it those), as
+        "measured" on its episodes for the shared codebooks, or by its "ranges" alone."""
+        own: dict[str, KnownBy] = dict.fromkeys(self.codec.robots, "own")
+        return {**dict.fromkeys(self.codec.ranges, "ranges"), **own, **dict.fromkeys(self.codec.measured, "measured")}
 
-        `xtok.pretrain.adapt` measures the robot's own prior from its episodes, which codes it better.
+    def with_statistics(self, robot: RobotStatistics) -> Tokenizer:
+        """The same weights for one more robot, as `xtok.pretrain.measure` or `xtok stats` measured it for them.
 
         Raises:
-            ValueError: statistics of another layout, for shorter chunks than 64 frames, or of a robot that is not in
-                the registry.
+            ValueError: ranges alone (`with_ranges` takes those), statistics of another layout or for shorter chunks
+                than 64 frames, measured through other codebooks, or of a robot that is not in the registry.
+        """
+        if isinstance(robot, Statistics):
+            raise ValueError(
+                f"these statistics of {robot.embodiment!r} are ranges alone, which code a robot badly: measure it with "
+                "`xtok.tokenizer_for(dataset)` or `xtok stats DATA -o F.json`, or ask for it: with_ranges(statistics)"
+            )
+        get_embodiment(robot.embodiment)
+        robot.statistics.check(self.layout, robot.statistics.control_hz, HORIZON_MAX)
+        known = self.codec.measured.get(robot.embodiment)
+        if known is not None and known.digest == robot.digest:
+            return self
+        if robot.measured_for != self.foundation:
+            raise ValueError(
+                f"statistics of {robot.embodiment!r} were measured for codebooks {robot.measured_for}, these are "
+                f"{self.foundation}: measure them for this tokenizer, `xtok stats DATA --tokenizer X -o F.json`"
+            )
+        codec = self.shared_codec()
+        codec.add_measured(robot)
+        return Tokenizer(codec, self.name)
+
+    def with_ranges(self, statistics: Statistics) -> Tokenizer:
+        """The same weights for one more robot, known by its ranges only: the generic motion prior serves it, badly.
+
+        Raises:
+            ValueError: as `with_statistics`.
         """
         get_embodiment(statistics.embodiment)
         statistics.check(self.layout, statistics.control_hz, HORIZON_MAX)
@@ -127,6 +177,7 @@ class Tokenizer(ArrayInterface):
         layout: str = ...,
     ) -> Int[Tensor, "B M Q"]: ...
 
+    @exact
     def encode(
         self,
         chunks: ChunkBatch | Float[Tensor, "B T D"],
@@ -146,6 +197,7 @@ class Tokenizer(ArrayInterface):
             raise ValueError("encode takes a ChunkBatch or a torch tensor; give arrays to encode_numpy")
         if not isinstance(chunks, ChunkBatch):
             return self.encode_delta(chunks, robot_type, obs_state, dof_mask, control_hz, layout)
+        chunks = chunks_of(chunks, self._device)
         context = chunks.context
         _check_anchor(context)
         setting = self._setting(context)
@@ -174,6 +226,7 @@ class Tokenizer(ArrayInterface):
         layout: str = ...,
     ) -> Float[Tensor, "B T D"]: ...
 
+    @exact
     def decode(
         self,
         codes: Codes | Int[Tensor, "B M q"],
@@ -214,16 +267,31 @@ class Tokenizer(ArrayInterface):
         """This tokenizer at 1 .. Q levels, for rate-distortion curves."""
         return [Prefix(self, level) for level in range(1, self.levels + 1)]
 
+    @property
+    def own_rate(self) -> int:
+        """Which of `rate_points` is this tokenizer itself: the last."""
+        return self.levels - 1
+
+    def encode_rates(self, chunks: ChunkBatch) -> list[Codes]:
+        """Codes at each of `rate_points`, from one encoding: a prefix keeps the first levels of the same codes."""
+        grid = self.encode(chunks).grid_BMQ
+        assert grid is not None
+        return [Codes.from_grid(grid[..., :levels], self.vocab_size) for levels in range(1, self.levels + 1)]
+
+    @exact
     def saturation(self, chunks: ChunkBatch) -> dict[str, float]:
         """Share of a channel's values outside the range of the robot's statistics, for channels where there are any.
 
         Raises:
             ValueError: as `encode`.
         """
+        chunks = chunks_of(chunks, self._device)
         context = chunks.context
         _check_anchor(context)
-        setting = self._setting(context)
-        delta = self.codec.delta(self.codec.motion(chunks, setting), setting)
+        self._setting(context)
+        anchor_BD = context.anchor_BD
+        assert anchor_BD is not None
+        delta = to_delta(self.layout, chunks.target_BTD.double(), anchor_BD.double(), context.mask_BD)
         normalised = normalise_batch(self.statistics, context, delta)
         return {self.layout.channel_names[i]: share for i, share in saturation(normalised, context.mask_BD).items()}
 
@@ -233,6 +301,13 @@ class Tokenizer(ArrayInterface):
     def _exact_encoder(self) -> Encoder | None:
         """The encoder in float64. Its correction is small, but float32 would round differently by batch and thread."""
         return deepcopy(self.codec.encoder).double() if self.codec.config.front == "prior" else None
+
+    @property
+    def _device(self) -> torch.device:
+        """Of the codec. Raises ValueError where something wrote to its weights since they were first used."""
+        if self._seal.look(self.codec):
+            self.__dict__.pop("_exact_encoder", None)
+        return self.codec.device
 
     def _setting(self, context: Context) -> Setting:
         """`Codec.setting` of a context that was looked at: a bad one would give wrong codes in silence."""
@@ -248,9 +323,11 @@ class Tokenizer(ArrayInterface):
     def _encode(self, motion_BTK: Tensor, setting: Setting) -> Int[Tensor, "B M Q"]:
         return self.codec.encode(motion_BTK, setting, self._exact_encoder)
 
+    @exact
     def _decode(
         self, codes: Codes, context: Context, levels: int | None = None, on_invalid: OnInvalid = "raise"
     ) -> Actions:
+        context = context_of(context, self._device)
         setting = self._setting(context)
         written = self.levels if codes.grid_BMQ is None else codes.grid_BMQ.shape[-1]
         levels = self._check_levels(levels, written)
@@ -260,14 +337,14 @@ class Tokenizer(ArrayInterface):
         return self._actions(checked, context, setting, levels)
 
     def _actions(self, checked: Checked, context: Context, setting: Setting, levels: int) -> Actions:
-        grid = checked.codes_BMQ[..., :levels]
-        motion = self.codec.decode(grid, setting, None if checked.present_BM.all() else checked.present_BM)
+        grid, present_BM = (part.to(self.codec.device) for part in (checked.codes_BMQ, checked.present_BM))
+        motion = self.codec.decode(grid[..., :levels], setting, None if present_BM.all() else present_BM).double()
         mask_BTD = context.mask_BD[:, None]
         delta_BTD = torch.where(mask_BTD, self.codec.delta(motion, setting), 0.0)
         absolute_BTD = None
         if context.anchor_BD is not None:
             absolute_BTD = from_delta(self.layout, delta_BTD, context.anchor_BD.double(), context.mask_BD).float()
-        complete_BT = checked.present_BM.repeat_interleave(4, dim=1)[:, : context.horizon]
+        complete_BT = present_BM.repeat_interleave(4, dim=1)[:, : context.horizon]
         return Actions(delta_BTD.float(), absolute_BTD, torch.zeros(len(context), dtype=torch.bool), complete_BT)
 
     def _check_levels(self, levels: int | None, written: int) -> int:
@@ -275,36 +352,10 @@ class Tokenizer(ArrayInterface):
             raise ValueError(f"codes have {written} levels; this tokenizer has {self.levels}")
         if levels is None:
             return written
+        levels = whole_of(levels, "levels")
         if levels not in range(1, written + 1):
             raise ValueError(f"levels is {levels}; these codes have levels 1 to {written}")
         return levels
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """A tokenizer that keeps the first `levels` levels only; fewer bits, coarser motion."""
-
-    tokenizer: Tokenizer
-    levels: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.tokenizer.name}[:{self.levels}]"
-
-    @property
-    def vocab_size(self) -> int:
-        return self.tokenizer.vocab_size
-
-    def encode(self, chunks: ChunkBatch) -> Codes:
-        grid = self.tokenizer.encode(chunks).grid_BMQ
-        assert grid is not None
-        return Codes.from_grid(grid[..., : self.levels], self.vocab_size)
-
-    def decode(self, codes: Codes, context: Context) -> Actions:
-        grid = codes.grid_BMQ
-        if grid is None:
-            grid = torch.stack([torch.as_tensor(t) for t in codes.tokens]).unflatten(1, (-1, self.levels))
-        return self.tokenizer._decode(replace(codes, grid_BMQ=grid), context)
 
 
 def _check_anchor(context: Context) -> None:

@@ -16,7 +16,10 @@ import numpy as np
 from xtok.actions.layout import Layout
 
 ActionSource = Literal["achieved", "commanded"]
-SKIP_BAD = "to go on without episodes that cannot be read: --skip-bad, or open_dataset(..., skip_bad=True)"
+SKIP_BAD = (
+    "to go on without episodes that cannot be read: open_dataset(..., skip_bad=True), or --skip-bad of encode, eval, "
+    "stats, adapt, dictionary, pack and train"
+)
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,9 @@ class Episode:
     control_hz: nominal rate. timestamps_s: as recorded, so they may jitter around it. action_source: "achieved" if
     the motion was measured, "commanded" if it is what was asked of the robot. index: the set's own episode number.
     task: the set's own short name for what is done, "" where it has none; the instruction may be worded in many ways.
-    instruction: the first wording that says something; of several tasks one after another all of them, "a; b", and their
-    spans are sub-tasks where the set names none. wordings: all of them where there are several, else (). joint_unit:
-    "rad" or "native" as a mapping says it, "" where the registry does.
+    instruction: the first wording that says something; of several tasks one after another all of them, "a; b", and
+    their spans are sub-tasks where the set names none. wordings: all of them where there are several, else ().
+    joint_unit: "rad" or "native" as a mapping says it, "" where the registry does.
 
     Raises:
         ValueError: shapes that do not fit, a value that is not finite, or a rate that is not positive.
@@ -136,10 +139,11 @@ class EpisodeDataset(Sequence[Episode]):
     any start method can have it.
 
     embodiments: the robots in it, by registry name. episode_indices: the set's own number of each episode. load: place
-    in the set -> episode. left_out: episodes that the set lists and that are not here. places: the place of each episode
-    among all that the set lists, () where none is left out; splits go by it, so leaving one out moves no other. parts:
-    the sets that this one joins, in order; splits then go by place within each. broken: place -> why what the set lists
-    there cannot be read. remarks: oddities of the set. joint_units: robot -> what its mapping says of its joints.
+    in the set -> episode. left_out: episodes that the set lists and that are not here. places: the place of each
+    episode among all that the set lists, () where none is left out; splits go by it, so leaving one out moves no other.
+    parts: the sets that this one joins, in order; splits then go by place within each. broken: place -> why what the
+    set lists there cannot be read. remarks: oddities of the set. joint_units: robot ->
+    what its mapping says of its joints.
     """
 
     name: str

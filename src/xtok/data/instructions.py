@@ -49,5 +49,7 @@ def of_labels(labels_N: np.ndarray, texts: Mapping[int, Sequence[str]]) -> Instr
     every = of_wordings([text for label in said for text in texts[label]]).wordings
     if len(tasks) < 2:
         return Instructions(tasks[0] if tasks else "", every)
-    text = f"the task changes within the episode ({len(tasks)} tasks): all are in its instruction, its spans are sub-tasks"
+    text = (
+        f"the task changes within the episode ({len(tasks)} tasks): all are in its instruction, its spans are sub-tasks"
+    )
     return Instructions("; ".join(tasks), every, tuple(spans), (Remark("tasks", text),))

@@ -1,4 +1,4 @@
-"""JSON that a stranger wrote, asked for field by field: what is wrong is told by file, field, what is there, what should be."""
+"""JSON that a stranger wrote, asked for field by field: an error tells file, field, what is there, what should be."""
 
 from __future__ import annotations
 

@@ -68,19 +68,24 @@ def read_entries(root: Path, info: Info) -> tuple[EpisodeEntry, ...]:
 def contradictions(info: Info, entries: Sequence[EpisodeEntry]) -> tuple[Remark, ...]:
     """Where meta/ contradicts itself without harm to any episode."""
     out = []
-    frames = sum(entry.length for entry in entries if not entry.fault)
-    for key, found in (("total_episodes", len(entries)), ("total_frames", frames)):
-        if info.totals.get(key, found) != found:
+    sound = [entry for entry in entries if not entry.fault]
+    frames = sum(entry.length for entry in sound)
+    for key, found, as_well in (("total_episodes", len(entries), len(sound)), ("total_frames", frames, frames)):
+        if info.totals.get(key, found) not in (found, as_well):
             out.append(Remark("totals", f"meta/info.json claims {key} {info.totals[key]}; here are {found}"))
     numbers = [entry.index for entry in entries]
     missing = sorted(set(range(min(numbers), min(max(numbers), min(numbers) + 10**6) + 1)) - set(numbers))
     if missing:
         named = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
-        out.append(Remark("numbers", f"meta/ lists episodes {numbers[0]} to {numbers[-1]} without {len(missing)} ({named})"))
+        out.append(
+            Remark("numbers", f"meta/ lists episodes {numbers[0]} to {numbers[-1]} without {len(missing)} ({named})")
+        )
     spans = [(entry, entry.rows) for entry in entries if entry.rows is not None and not entry.fault]
     odd = [entry.index for entry, (start, end) in spans if end - start != entry.length]
     if odd:
-        out.append(Remark("lengths", f"dataset_from_index and dataset_to_index contradict length in episodes {odd[:5]}"))
+        out.append(
+            Remark("lengths", f"dataset_from_index and dataset_to_index contradict length in episodes {odd[:5]}")
+        )
     return tuple(out)
 
 
@@ -101,7 +106,9 @@ def read_tasks(root: Path, info: Info) -> dict[int, tuple[str, ...]]:
         number = fields.whole("task_index", "the number of a task")
         words = fields.texts("task", "a text", default=()) if "task" in fields else fields.raw("task", "a text") or ()
         if out.setdefault(number, words) != words:
-            raise ValueError(f"{where}: task_index {number} is {words}, and {out[number]} before; give each task a number")
+            raise ValueError(
+                f"{where}: task_index {number} is {words}, and {out[number]} before; give each task a number"
+            )
     return out
 
 
@@ -124,7 +131,7 @@ def fill_template(root: Path, template: str, fields: Mapping[str, Any]) -> Path:
     fields: some of chunk, episode, file, camera; a template may call them by any name that sets are known to use.
 
     Raises:
-        ValueError: a field that we do not have, anything but {name}, {name:d}, {name:03d}, or a path outside the folder.
+        ValueError: a field that we do not have, anything but {name}, {name:d}, {name:03d}, a path outside the folder.
     """
 
     def fill(match: re.Match[str]) -> str:
@@ -133,7 +140,8 @@ def fill_template(root: Path, template: str, fields: Mapping[str, Any]) -> Path:
         if field not in fields:
             known = sorted(spelt for spelt, field in _SPELLINGS.items() if field in fields)
             raise ValueError(
-                f"{root}/meta/info.json: path template {template!r} asks for {name!r}; expected one of {', '.join(known)}"
+                f"{root}/meta/info.json: path template {template!r} asks for {name!r}; expected one of "
+                f"{', '.join(known)}"
             )
         return str(fields[field]).zfill(int(digits or 0))
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xtok.data.instructions import Instructions, of_labels, of_wordings
 from xtok.data.episode import Segment
+from xtok.data.instructions import Instructions, of_labels, of_wordings
 from xtok.data.lerobot_entries import EpisodeEntry, read_entries, read_tasks, read_texts
 from xtok.data.lerobot_info import Info, read_info
 from xtok.data.mapping import Feature
@@ -131,7 +132,8 @@ class EpisodeReader:
         Raises:
             ValueError: there are none, or others than meta/ says; with where they are.
         """
-        folder, told = self._folder, []
+        folder = self._folder
+        told: list[Remark] = []
         failure: ValueError | None = None
         rows, table = None, None
         try:
@@ -145,7 +147,9 @@ class EpisodeReader:
         if entry.length and not (rows is not None and len(rows)) and [n for _, n in others] == [entry.length]:
             (path, _), table = others[0], self._table(others[0][0], features)
             text = f"meta/ points to {_short(entry.parquet, folder.root)}, its rows are in {_short(path, folder.root)}"
-            return table.take(_numbered(table, entry.index)), [Remark("wrong file", f"{text}; they were read from there")]
+            return table.take(_numbered(table, entry.index)), [
+                Remark("wrong file", f"{text}; they were read from there")
+            ]
         if failure is None and table is not None and not len(rows if rows is not None else ()):
             adopted = _renumbered(table, entry, folder)
             if adopted is not None and not others:
@@ -157,11 +161,13 @@ class EpisodeReader:
             raise ValueError(f"{where}, which {folder.listing} lists: {failure}{elsewhere}") from failure
         count = len(rows) if rows is not None else 0
         if count == entry.length == 0 and not others:
-            raise ValueError(f"{where} has no frames: length is 0 in {entry.where}, and so is {entry.parquet}; remove it there")
+            raise ValueError(
+                f"{where} has no frames: length is 0 in {entry.where}, and so is {entry.parquet}; remove it there"
+            )
         none = "" if count or others else "; no file below data/ has rows of it"
         raise ValueError(
-            f"{where}: {entry.parquet} has {count} rows, meta/ says {entry.length} (length, in {entry.where}){elsewhere}"
-            f"{none}; correct it there, or get the file again"
+            f"{where}: {entry.parquet} has {count} rows, meta/ says {entry.length} (length, in {entry.where})"
+            f"{elsewhere}{none}; correct it there, or get the file again"
         )
 
     def _arrays(self, table: Any, features: Sequence[str], entry: EpisodeEntry, where: str) -> dict[str, np.ndarray]:
@@ -185,11 +191,15 @@ class EpisodeReader:
             if len(entry.tasks) == 1 or not (entry.tasks or tasks):
                 return said
             text = f"the data have no task_index, and {self._folder.listing} lists {len(entry.tasks)} tasks for it"
-            return Instructions(said.instruction, said.wordings, (), (Remark("tasks", f"{text}; which is when is unknown"),))
+            return Instructions(
+                said.instruction, said.wordings, (), (Remark("tasks", f"{text}; which is when is unknown"),)
+            )
         labels_N = loose_column(table, "task_index")
         whole_N = np.where(np.isfinite(labels_N), labels_N, -1).astype(int)
         if unknown := sorted(set(whole_N.tolist()) - tasks.keys()):
-            raise ValueError(f"{where}: task {unknown[0]} is not in meta/tasks; it lists {sorted(tasks)}; add it to {file}")
+            raise ValueError(
+                f"{where}: task {unknown[0]} is not in meta/tasks; it lists {sorted(tasks)}; add it to {file}"
+            )
         said = of_labels(whole_N, tasks)
         return said if said.instruction else of_wordings(entry.tasks)
 
@@ -199,10 +209,11 @@ class EpisodeReader:
             return ()
         labels_N = column_array(table, "subtask_index", 1, where)[:, 0].astype(int)
         if unknown := sorted(set(labels_N.tolist()) - texts.keys()):
-            raise ValueError(f"{where}: sub-task {unknown[0]} is not in meta/subtasks.parquet; it lists {sorted(texts)}")
+            raise ValueError(
+                f"{where}: sub-task {unknown[0]} is not in meta/subtasks.parquet; it lists {sorted(texts)}"
+            )
         cuts = [0, *(np.flatnonzero(np.diff(labels_N)) + 1).tolist(), len(labels_N)]
-        spans = zip(cuts[:-1], cuts[1:], strict=True)
-        return tuple(Segment(a, b, of_wordings(texts[int(labels_N[a])]).instruction) for a, b in spans)
+        return tuple(Segment(a, b, of_wordings(texts[int(labels_N[a])]).instruction) for a, b in pairwise(cuts))
 
 
 def _mine(table: Any, entry: EpisodeEntry, folder: LeRobotFolder) -> tuple[np.ndarray, list[Remark]]:
@@ -210,7 +221,9 @@ def _mine(table: Any, entry: EpisodeEntry, folder: LeRobotFolder) -> tuple[np.nd
     if "episode_index" in table.column_names:
         return _numbered(table, entry.index), []
     if not folder.info.is_v3:
-        return np.arange(len(table)), [Remark("episode_index", "the data have no episode_index; the file's place was taken")]
+        return np.arange(len(table)), [
+            Remark("episode_index", "the data have no episode_index; the file's place was taken")
+        ]
     if entry.rows is not None and "index" in table.column_names:
         index_N = loose_column(table, "index")
         told = Remark("episode_index", "the data have no episode_index; rows were found by dataset_from_index")

@@ -24,7 +24,8 @@ from xtok.data.source import Source, typed_errors
 _ROBOTWIN = re.compile(r"\d\.hdf5$")
 
 _FORMATS = (
-    "a LeRobot v2.0, v2.1 or v3.0 folder (meta/info.json), an Arrow stream (*.arrow), robosuite (**/demo.hdf5) or "
+    "a LeRobot v2.0, v2.1 or v3.0 folder (meta/info.json), an Arrow stream (*.arrow), robosuite (**/demo.hdf5), "
+    "robomimic (*.hdf5 with data/demo_N) or "
     "RoboTwin (**/episode*.hdf5) demonstrations, RLDS TFRecords (*.tfrecord*), an Adroit npz, a mapping file (*.yaml) "
     "with 'data', or the id of a LeRobot set on the Hugging Face hub (owner/name)"
 )
@@ -172,6 +173,10 @@ def _source(root: Path) -> Source:
         from xtok.data.robotwin_hdf5 import robotwin_source
 
         return robotwin_source(root)
+    if found == "robomimic":
+        from xtok.data.robomimic_hdf5 import robomimic_source
+
+        return robomimic_source(root)
     if found == "rlds":
         from xtok.data.rlds import rlds_source
 
@@ -195,6 +200,8 @@ def data_root(path: str | Path) -> Path:
         return Path(path).resolve()
     if is_hub_id(path):
         return fetch_dataset(path)
+    if Path(path).is_file():
+        raise ValueError(f"{path} is a file; give the folder that it is in, {Path(path).parent}")
     raise ValueError(f"no folder at {path}; expected {_FORMATS}")
 
 
@@ -213,14 +220,34 @@ def format_of(root: Path) -> str:
         raise ValueError(f"{root} holds {len(below)} data sets ({named}); open one of them, or give several")
     for name, pattern in (("arrow", "*.arrow"), ("robosuite", "**/demo.hdf5"), ("rlds", "*.tfrecord*")):
         if any(root.glob(pattern)):
-            return name
+            return _robosuite_kind(root) if name == "robosuite" else name
     if any(_ROBOTWIN.search(path.name) for path in root.rglob("episode*.hdf5")):
         return "robotwin"
     for name, pattern in (("rlds", "*/*.tfrecord*"), ("npz", "*.npz")):
         if any(root.glob(pattern)):
             return name
+    if any(root.rglob("*.hdf5")):
+        from xtok.data.robomimic_hdf5 import demo_files
+
+        if demo_files(root):
+            return "robomimic"
+    deeper = sorted({str(path.parent) for path in root.glob("*/*/*.tfrecord*")})
+    if deeper:
+        raise ValueError(f"{root} holds data sets further down ({', '.join(deeper[:4])}); open one of them")
     inside = sorted(entry.name for entry in root.iterdir())[:8]
     raise ValueError(f"nothing to read in {root} (it holds {inside}); expected {_FORMATS}")
+
+
+def _robosuite_kind(root: Path) -> str:
+    """robosuite's own recordings are simulator states; what has observations beside them is in robomimic's layout."""
+    from xtok.data.robomimic_hdf5 import demo_files, vectors_in
+    from xtok.data.robosuite_hdf5 import knows_robot
+
+    first = next(iter(demo_files(root)), None)
+    found = set() if first is None else vectors_in(first)
+    if first is None or not found:
+        return "robosuite"
+    return "robosuite" if "obs" not in found and knows_robot(first) else "robomimic"
 
 
 def shipped_mapping(source: Source, layout: str | None) -> Path | None:
@@ -236,6 +263,17 @@ def shipped_mapping(source: Source, layout: str | None) -> Path | None:
 
 
 def _open_shipped(source: Source, root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
+    if source.format.startswith("robomimic"):
+        from xtok.data.robomimic_hdf5 import robomimic_mapping
+
+        made = robomimic_mapping(source, layout)
+        if made is not None:
+            return open_mapped(source, replace(made, embodiment=embodiment) if embodiment else made)
+        raise ValueError(
+            f"{source.name} ({source.format}, {source.robot_type}) has {', '.join(source.features)}, none of which "
+            f"xtok knows as layout {layout or 'arms26 or joints'}: write a mapping (`xtok inspect` proposes one), and "
+            "give it with mapping=... or --mapping"
+        )
     path = shipped_mapping(source, layout)
     if path is None:
         from xtok.data.open_by_names import open_proposed

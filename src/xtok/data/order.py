@@ -42,7 +42,7 @@ def find_order(frame_N: np.ndarray | None, time_s_N: np.ndarray | None, count: i
         ValueError: the two contradict each other, or neither can tell the order.
     """
     frames, times = _state(frame_N), _state(time_s_N)
-    if frames == "numbers" and (frame_N != np.round(frame_N)).any():  # type: ignore[union-attr]
+    if frame_N is not None and frames == "numbers" and (frame_N != np.round(frame_N)).any():
         frames = "broken"
     rows_N: np.ndarray | None = None
     told: list[Remark] = []
@@ -81,7 +81,9 @@ def rate_remark(time_s_N: np.ndarray, control_hz: float) -> Remark | None:
     measured_hz = 1 / float(np.median(steps_s))
     if abs(measured_hz / control_hz - 1) <= RATE_OFF:
         return None
-    unit = next((f"; they look like {u}" for u, n in _UNITS.items() if abs(measured_hz * n / control_hz - 1) < RATE_OFF), "")
+    unit = next(
+        (f"; they look like {u}" for u, n in _UNITS.items() if abs(measured_hz * n / control_hz - 1) < RATE_OFF), ""
+    )
     return Remark(
         "rate",
         f"stated are {control_hz:g} Hz, the time stamps say {measured_hz:.4g} Hz{unit}; the stated rate is used: check "
@@ -133,7 +135,7 @@ def _by_time(time_s_N: np.ndarray, frames: str, where: str) -> tuple[np.ndarray 
         return None, told
     if frames == "repeat":
         raise ValueError(
-            f"{where}: frame_index repeats and time runs backwards, so the order of the rows cannot be told; repair them"
+            f"{where}: frame_index repeats and time runs backwards, so the order of the rows cannot be told; repair one"
         )
     return np.argsort(time_s_N, kind="stable"), [_sorted("timestamp")]
 
@@ -157,8 +159,8 @@ def _check_stored_order(
         if (back := np.flatnonzero(np.diff(time_s_N) < 0)).size:
             row = int(back[0]) + 1
             raise ValueError(
-                f"{where}: time runs backwards at row {row} ({time_s_N[row - 1]:g} to {time_s_N[row]:g} s) and repeats, "
-                "so the order of the rows cannot be told; repair the time stamps"
+                f"{where}: time runs backwards at row {row} ({time_s_N[row - 1]:g} to {time_s_N[row]:g} s) and "
+                "repeats, so the order of the rows cannot be told; repair the time stamps"
             )
 
 
@@ -171,10 +173,8 @@ def _steps(time_s_N: np.ndarray) -> list[Remark]:
     moving = steps_s[steps_s > 0]
     if len(moving) > 2 and moving.max() > PAUSE * np.median(moving):
         at = int(steps_s.argmax())
-        told.append(
-            Remark("pause", f"{steps_s[at]:.3g} s pass between rows {at} and {at + 1}, usually {np.median(moving):.3g} s; "
-                   "a chunk across it takes it for one step")
-        )  # fmt: skip
+        text = f"{steps_s[at]:.3g} s pass between rows {at} and {at + 1}, usually {np.median(moving):.3g} s"
+        told.append(Remark("pause", f"{text}; a chunk across it takes it for one step"))
     return told
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,18 @@ import numpy as np
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Pictures, Segment
 from xtok.data.mapping import ChannelMapping, Feature
 from xtok.data.order import Remark, rate_remark
+from xtok.write_errors import WriteError, errno_of
+
+# What stands between us and a file that may well be sound, and what helps.
+_NOT_THE_DATA: Mapping[int | None, str] = {
+    errno.EACCES: "you may not read that; `chmod -R u+rX` it if it is yours, or ask its owner",
+    errno.EPERM: "you may not read that; `chmod -R u+rX` it if it is yours, or ask its owner",
+    errno.EMFILE: "too many files are open: raise the limit (`ulimit -n 4096`) and try again",
+    errno.ENFILE: "too many files are open on this machine: close some and try again",
+    errno.ENOMEM: "the memory is used up: close other programs and try again",
+    errno.ESTALE: "the network disk has lost it: mount that again",
+    errno.EIO: "the disk cannot read it: see whether it is there and sound",
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +76,11 @@ class Source:
         """One episode with these features.
 
         Raises:
-            ValueError: files that are missing, damaged or malformed, whatever the library below calls it.
+            ValueError: files that are missing, damaged or malformed, whatever the library below calls it; a feature
+                that the set has not.
         """
+        if unknown := [name for name in features if name not in self.features]:
+            raise ValueError(f"{self.name} has no feature {unknown[0]!r}; it has {', '.join(self.features)}")
         with typed_errors(f"{self.name}, episode {self.episode_indices[position]}"):
             return self.read(position, features)
 
@@ -74,9 +90,16 @@ def typed_errors(what: str) -> Iterator[None]:
     """Files are a stranger's: whatever a library makes of a damaged one becomes the one error that we promise."""
     try:
         yield
-    except (ValueError, ImportError):
+    except (ImportError, WriteError):
+        raise
+    except ValueError as error:
+        # A reader has told it as damage; what it found may be something else.
+        if error.__cause__ is not None and (number := errno_of(error.__cause__)) in _NOT_THE_DATA:
+            raise ValueError(f"cannot read {what}: {error.__cause__}; {_NOT_THE_DATA[number]}") from error.__cause__
         raise
     except Exception as error:
+        if (number := errno_of(error)) in _NOT_THE_DATA:
+            raise ValueError(f"cannot read {what}: {error}; {_NOT_THE_DATA[number]}") from error
         raise ValueError(
             f"cannot read {what}: {type(error).__name__}: {error}; it is damaged or breaks its format, get it again"
         ) from error

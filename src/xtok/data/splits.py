@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Literal
 
 from xtok.data.episode import Episode, EpisodeDataset
+from xtok.progress import track
 
 Split = Literal["train", "heldout", "all"]
 HELDOUT_EVERY, HELDOUT_REMAINDER = 5, 4
@@ -50,6 +51,18 @@ def split_positions(dataset: EpisodeDataset, split: Split) -> list[int]:
     return [i for i, place in enumerate(dataset.places) if place in places]
 
 
+def empty_split(dataset: EpisodeDataset, split: str) -> str:
+    """Why a split has no episodes, and what helps."""
+    if len(dataset) < HELDOUT_EVERY:
+        why = "every fifth episode is held out, and there are fewer"
+    elif dataset.held_out_tasks:
+        why = f"the set marks tasks as held out: {', '.join(sorted(dataset.held_out_tasks))}"
+    else:
+        why = "no episode belongs to it"
+    said = f"split {split!r} of dataset {dataset.name!r} ({len(dataset)} episodes) is empty; use 'all' (`--split all`)"
+    return f"{said}: {why}"
+
+
 def select(dataset: EpisodeDataset, split: Split) -> list[Episode]:
     """The episodes of a split, read from disk. Of joined sets: the split of each, one after the other.
 
@@ -58,9 +71,10 @@ def select(dataset: EpisodeDataset, split: Split) -> list[Episode]:
     """
     if dataset.parts:
         return [episode for part in dataset.parts for episode in select(part, split)]
-    episodes = [dataset[i] for i in split_positions(dataset, split)]
+    positions = split_positions(dataset, split)
+    episodes = [dataset[i] for i in track(positions, f"reading {dataset.name}", "episode", delay_s=0.5)]
     if split == "train":
         episodes = [episode for episode in episodes if episode.task not in dataset.held_out_tasks]
     if not episodes:
-        raise ValueError(f"split {split!r} of dataset {dataset.name!r} ({len(dataset)} episodes) is empty; use 'all'")
+        raise ValueError(empty_split(dataset, split))
     return episodes

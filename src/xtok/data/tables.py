@@ -26,7 +26,7 @@ ROWS_MAX = 100_000_000  # of one file: a robot's life; a few kilobytes can claim
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> Any:
-    """The pyarrow table of one parquet file, with all columns or only those asked for, and such of `optional` as it has.
+    """The pyarrow table of one parquet file: all columns, or those asked for and such of `optional` as it has.
 
     Raises:
         ValueError: the file is missing, truncated or no parquet, or lacks a column.
@@ -63,7 +63,10 @@ def column_array(table: Any, column: str, width: int, where: str, names: Sequenc
             found = "no values" if np.isnan(widths[row]) else f"{widths[row]:.0f} values"
             raise ValueError(f"{where}, column {column!r}, row {row} has {found}; expected {width}")
         values = values.flatten()
-        if _is_list(values.type) and (pyarrow.compute.list_value_length(values).to_numpy(zero_copy_only=False) == 1).all():
+        if (
+            _is_list(values.type)
+            and (pyarrow.compute.list_value_length(values).to_numpy(zero_copy_only=False) == 1).all()
+        ):
             values = values.flatten()  # each number in a list of its own
     elif width != 1:
         raise ValueError(f"{where}, column {column!r} holds one value a row; the set promises {width}")
@@ -81,7 +84,7 @@ def column_array(table: Any, column: str, width: int, where: str, names: Sequenc
 
 
 def loose_column(table: Any, column: str) -> np.ndarray:
-    """A column of single values as float64 [N], null and what is no number as NaN; who asks looks at what that means."""
+    """A column of single values as float64 [N], null and what is no number as NaN: who asks decides what that means."""
     values = table[column].combine_chunks()
     if _is_list(values.type):  # one value a row in a list of its own, as some write scalars
         widths = pyarrow.compute.list_value_length(values).to_numpy(zero_copy_only=False)
