@@ -37,8 +37,8 @@ def cached(cache: Path, repo_id: str = "someone/tidy") -> Path:
     return root / "snapshots" / REVISION
 
 
-def arrays(N: int = 12) -> dict[str, np.ndarray]:
-    return {STATE: np.random.default_rng(N).normal(0, 1, (N, 4)).astype(np.float32)}
+def arrays(N: int = 12, width: int = 4) -> dict[str, np.ndarray]:
+    return {STATE: np.random.default_rng(N).normal(0, 1, (N, width)).astype(np.float32)}
 
 
 def test_a_cached_set_opens_by_its_id(cache: Path) -> None:
@@ -57,7 +57,8 @@ def test_v30_with_film_opens_by_its_id(cache: Path) -> None:
 
 
 def test_tables_and_films_are_fetched_when_they_are_needed(cache: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    whole = write_v21(tmp_path / "whole", [arrays(12), arrays(9)])
+    # A robot that the registry knows: nothing has to be looked at to open the set.
+    whole = write_v21(tmp_path / "whole", [arrays(12, 19), arrays(9, 19)], robot_type="reachy2")
     write_video(whole / f"videos/chunk-000/{CAMERA}/episode_000001.mp4", 9)
     snapshot = cached(cache)
     shutil.copytree(whole / "meta", snapshot / "meta")
@@ -78,6 +79,28 @@ def test_tables_and_films_are_fetched_when_they_are_needed(cache: Path, tmp_path
     assert numbers_shown(episode.videos[CAMERA].frames([4])) == [4]
     assert asked[1:] == [f"videos/chunk-000/{CAMERA}/episode_000001.mp4"]
     assert dataset[1].absolute_ND.shape == episode.absolute_ND.shape and len(asked) == 2
+
+
+def test_a_robot_that_nobody_registered_is_looked_at_in_few_episodes(
+    cache: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    names = {STATE: ["j1", "j2", "j3", "j4"]}
+    whole = write_v21(tmp_path / "whole", [arrays(12 + i) for i in range(40)], names)
+    snapshot = cached(cache)
+    shutil.copytree(whole / "meta", snapshot / "meta")
+    asked: list[str] = []
+
+    def download(repo_id: str, filename: str, **kwargs: Any) -> str:
+        asked.append(filename)
+        (snapshot / filename).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(whole / filename, snapshot / filename)
+        return str(snapshot / filename)
+
+    monkeypatch.setattr("xtok.data.open.fetch_dataset", lambda hub_id: snapshot)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.warns(UserWarning, match="tidy: robot 'my_arm' is not registered"):
+        dataset = open_dataset("someone/tidy")
+    assert dataset.name == "tidy" and len(dataset) == 40 and 0 < len(asked) <= 5
 
 
 def test_what_the_hub_does_not_have(cache: Path) -> None:

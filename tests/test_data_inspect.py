@@ -149,7 +149,7 @@ def channels(looked: Survey, layout: str | None = None) -> tuple[str, np.ndarray
     """The proposed text, and the first episode through it: what, and which channels."""
     proposal = propose(looked, layout)
     assert proposal.text is not None and proposal.reasons
-    episode = open_mapped(looked.source, proposal.spec("m.yaml"))[0]
+    episode = open_mapped(looked.source, proposal.spec("m.yaml"), undecided=True)[0]
     return proposal.text, episode.absolute_ND, episode.mask_D
 
 
@@ -173,6 +173,7 @@ def test_a_pose_is_guessed_from_names_of_features(tmp_path: Path) -> None:
     }
     text, absolute_ND, mask_D = channels(looked_at(tmp_path, [arrays] * 4))
     assert "order: xyzw" in text and "closed: 0.08, open: 0" in text and int(mask_D.sum()) == 10
+    assert "undecided:" in text  # neither the order nor which end is open
     np.testing.assert_allclose(absolute_ND[:, 10:13], position, atol=1e-6)
 
 
@@ -186,7 +187,7 @@ def test_a_pose_is_guessed_from_values(tmp_path: Path) -> None:
 def test_an_rlds_state_is_guessed_as_a_pose(tmp_path: Path) -> None:
     looked = survey(open_source(write_rlds(tmp_path, [rlds_episode(12, seed) for seed in range(4)])))
     text, absolute_ND, _ = channels(looked)
-    assert "A GUESS" in text and "form: euler" in text
+    assert "at how many Hz was this recorded?" in text and "form: euler" in text
     np.testing.assert_allclose(absolute_ND[:, 10:13], looked.arrays("observation/state")[0][:, :3], rtol=1e-6)
 
 
@@ -194,7 +195,11 @@ def test_joints_are_what_is_left(tmp_path: Path) -> None:
     names = ["j1", "j2", "j3", "gripper"]
     state = np.concatenate([motion(3), np.linspace(1, 0, N)[:, None]], axis=1)
     text, _, mask_D = channels(looked_at(tmp_path, [{STATE: state}] * 3, names={STATE: names}))
-    assert "layout: joints" in text and int(mask_D.sum()) == 4 and mask_D[60]
+    assert "layout: joints" in text and int(mask_D.sum()) == 4
+    assert not mask_D[60] and "which end of gripper is open?" in text  # so it stays as it is, among the joints
+    names[3] = "gripper_open"
+    folder = write_v21(tmp_path / "open", [{STATE: state}] * 3, names={STATE: names})
+    assert channels(survey(open_source(folder)))[2][60]
     with pytest.raises(ValueError, match="looks like poses"):
         propose(survey(open_source(tmp_path / "set")), "arms26")
 
@@ -211,7 +216,7 @@ def test_robotwin_gets_the_mapping_that_ships(tmp_path: Path) -> None:
 
 
 def test_the_command_writes_a_mapping_and_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = {STATE: ["x", "y", "z", "qx", "qy", "qz", "qw", "gripper"]}
+    names = {STATE: ["x", "y", "z", "qx", "qy", "qz", "qw", "gripper_open"]}
     state = np.concatenate([0.3 + motion(3), quaternions(N)[:, [1, 2, 3, 0]], np.linspace(1, 0, N)[:, None]], axis=1)
     folder = write_v21(tmp_path / "mine", [{STATE: state, "action": state}] * 6, names)
     assert main(["inspect", str(folder), "-o", str(tmp_path / "out")]) == 0
@@ -220,7 +225,7 @@ def test_the_command_writes_a_mapping_and_a_page(tmp_path: Path, capsys: pytest.
         "mine: LeRobot v2.1, robot 'my_arm', 10 Hz",
         "language  'do it'",
         "! action equals state",
-        "order: wxyz",
+        "order: xyzw",
     ):
         assert part in said
     page = (tmp_path / "out" / "mine.html").read_text()

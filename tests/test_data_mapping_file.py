@@ -151,7 +151,8 @@ def test_joints_in_degrees_and_a_commanded_gripper(tmp_path: Path) -> None:
     dataset = open_dataset(folder, mapping=write_text(tmp_path / "m.yaml", JOINT_MAPPING))
     episode = dataset[0]
     assert (dataset.layout, dataset.embodiment) == (JOINTS, "none:my_robot")
-    assert get_embodiment("none:my_robot").joint_unit == "native"
+    assert dataset.joint_unit("none:my_robot") == episode.joint_unit == "native"
+    assert get_embodiment("none:my_robot").joint_unit == "rad"  # another set of that robot may be in radians
     np.testing.assert_allclose(episode.absolute_ND[:, :2], np.deg2rad(state[:, :2]), rtol=1e-6)
     np.testing.assert_allclose(episode.absolute_ND[:, 2], state[:, 2], rtol=1e-6)
     np.testing.assert_allclose(episode.absolute_ND[:, 60], np.linspace(0, 1, N), atol=1e-6)

@@ -35,7 +35,7 @@ def test_steps_become_rows(tmp_path: Path) -> None:
 
 def test_a_set_that_nobody_described_asks_for_a_mapping(tmp_path: Path) -> None:
     folder = write_rlds(tmp_path / "set", [rlds_episode()])
-    with pytest.raises(ValueError, match=r"no mapping ships for 'my_set'.*xtok inspect"):
+    with pytest.raises(ValueError, match=r"cannot map robot_type 'my_set'(.|\n)*xtok inspect"):
         open_dataset(folder)
     dataset = open_dataset(folder, mapping=write_text(tmp_path / "m.yaml", MAPPING))
     assert (dataset.embodiment, dataset.control_hz, dataset.layout) == ("none:my_set", 4.0, ARMS26)

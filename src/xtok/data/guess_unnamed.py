@@ -42,7 +42,7 @@ def _turned(looked: Looked, feature: FeatureSurvey) -> Guess | None:
         return None
     arms: dict[str, GuessedArm] = {}
     doubts: list[Doubt] = []
-    reasons: list[str] = []
+    reasons = [f"{feature.name}: its columns have no names, so only its numbers were looked at"]
     for side, (start, width) in zip(_SIDES if len(apart) == 2 else ("right",), apart, strict=True):
         what = "a quaternion" if width == 4 else "a 6D rotation"
         where = f"{feature.name}[{start}:{start + width}]"
@@ -109,6 +109,7 @@ def _rlds(looked: Looked, feature: FeatureSurvey) -> Guess | None:
         "these numbers can be that: are they, and in which order are the angles?"
     )
     hand = guess_gripper(looked, columns[-1:], "right.gripper")
+    unnamed = f"{feature.name}: its columns have no names, so only its numbers were looked at"
     doubts = (Doubt("right.rotation", text, tuple(map(rotation_line, readings[1:]))), *hand.doubts)
     arm = GuessedArm(columns[:3], "m", readings[0], hand.opening)
-    return Guess("arms26", {"right": arm}, reasons=("a lone arm takes the right side", *hand.reasons), doubts=doubts)
+    return Guess("arms26", {"right": arm}, reasons=(unnamed, "a lone arm takes the right side", *hand.reasons), doubts=doubts)
