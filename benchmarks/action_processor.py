@@ -27,7 +27,8 @@ from xtok.actions.layout import JOINTS
 from xtok.baselines.fast import FastTokenizer
 from xtok.codec.channels import CHANNELS, ChannelCodec, batch_of, ranges
 from xtok.data import open_dataset, select
-from xtok.evaluate.rate import RatePoint, bits_mean, l1_ratio_at_equal_bits
+from xtok.evaluate.compare import l1_ratio_at_equal_bits
+from xtok.evaluate.rate import RatePoint, bits_mean
 from xtok.pretrain.channels import fit_channels
 
 SETS = {"dobot-cr5-banana": 7, "unitree-g1-inspire": 14}  # CR5: six joints and a gripper; G1: the joints of both arms
@@ -80,7 +81,7 @@ def measure(codec: ChannelCodec, test_BTD: np.ndarray, points: Sequence[RatePoin
     l1 = float(np.abs(codec.decode(grid.reshape(B, -1), T, D) - test_BTD).mean())
     tokens = grid.shape[1] * grid.shape[2]
     equal = l1_ratio_at_equal_bits(tokens * math.log2(codec.codebook_size), l1, points)
-    return {"tokens": tokens, "bits": tokens * math.log2(codec.codebook_size), "l1": l1, "ratio": equal.ratio}
+    return {"tokens": tokens, "bits": tokens * math.log2(codec.codebook_size), "l1": l1, "ratio": equal.l1}
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ from xtok.actions.types import Actions, ChunkBatch, Codes, Context, concatenate,
 from xtok.baselines.fast import FastTokenizer
 from xtok.data import iter_chunks, open_dataset, sample_path, select
 from xtok.data.splits import Split
+from xtok.evaluate.coded import Coded
 from xtok.evaluate.swap import run as swap
 
 HORIZONS = (8, 13, 18, 32, 47, 64)
@@ -143,7 +144,8 @@ def one_wrong_token(tokenizer: Tokenizer, seed: int) -> dict[str, dict[str, floa
     fast = FastTokenizer(tokenizer.statistics, FAST_SCALE).fit(train)
     chunks = sample_chunks(FAST_HORIZON, "heldout")
     return {
-        name: dict(swap(t, chunks, tokenizer.statistics, seed)) for name, t in (("xtok", tokenizer), ("fast", fast))
+        name: dict(swap(Coded(t, chunks), tokenizer.statistics, seed))
+        for name, t in (("xtok", tokenizer), ("fast", fast))
     }
 
 

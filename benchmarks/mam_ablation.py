@@ -20,6 +20,7 @@ from xtok import Tokenizer
 from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
 from xtok.evaluate import codebook
+from xtok.evaluate.coded import Coded
 from xtok.evaluate.robustness import add_noise, flip_per_level
 from xtok.pretrain.checkpoint import write_json
 from xtok.pretrain.corpus import Corpus
@@ -72,7 +73,7 @@ def measure(tokenizer: Tokenizer, chunks: ChunkBatch) -> dict[str, object]:
     error = codec.decode(codes.grid_BMQ, setting) - motion
     return {
         "l1": float(masked_mean(error.abs(), setting.given.mask_BK[:, None].expand_as(error))),
-        **dict(codebook.run(tokenizer, chunks)),
+        **dict(codebook.run(Coded(tokenizer, chunks))),
         "flips": flip_per_level(codes, shaken),
     }
 

@@ -26,10 +26,11 @@ from xtok.data import Episode, iter_chunks, open_dataset, select
 from xtok.data.origins import Origins, Words
 from xtok.data.splits import Split
 from xtok.evaluate import codebook, reconstruction, robustness
-from xtok.evaluate.fit import stride_within
+from xtok.evaluate.coded import Coded
 from xtok.evaluate.labels import Labels, label_chunks
 from xtok.evaluate.probes import code_features, probe_all
 from xtok.evaluate.semantics import Aligned, measure_alignment
+from xtok.evaluate.strides import stride_within
 from xtok.pretrain.corpus import Corpus
 from xtok.semantics.align import Alignment, load_heads
 from xtok.semantics.cotemporal import FrameFeatures, look_up
@@ -78,14 +79,14 @@ def measure(
     """
     chunks, labels = _cut(trial.test, HORIZON)
     more = {T: chunks if T == HORIZON else _cut(trial.test, T, CHUNKS // 4)[0] for T in HORIZONS}
-    l1 = {T: dict(reconstruction.run(tokenizer, some, tokenizer.statistics)) for T, some in more.items()}
+    l1 = {T: dict(reconstruction.run(Coded(tokenizer, some), tokenizer.statistics)) for T, some in more.items()}
     out: dict[str, Any] = {
         "chunks": len(chunks),
         "l1": {str(T): values["l1"] for T, values in l1.items()},
         "position_mm": l1[HORIZON]["position_mm"],
         "rotation_deg": l1[HORIZON]["rotation_deg"],
-        **dict(codebook.run(tokenizer, chunks)),
-        **dict(robustness.run(tokenizer, chunks[: CHUNKS // 4], seed, SIGMAS)),
+        **dict(codebook.run(Coded(tokenizer, chunks))),
+        **dict(robustness.run(Coded(tokenizer, chunks[: CHUNKS // 4]), seed, SIGMAS)),
         "probes": _probes(tokenizer, trial, chunks, labels, seed, probed),
     }
     if heads is not None and features is not None:

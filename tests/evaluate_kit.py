@@ -14,7 +14,8 @@ import torch
 from xtok.actions.delta import from_delta, to_delta
 from xtok.actions.layout import ARMS26, JOINTS, Layout
 from xtok.actions.rotation import matrix_from_rotvec, rotation6d_from_matrix
-from xtok.actions.statistics import Statistics, denormalise, fit_statistics, normalise
+from xtok.actions.statistics import Statistics, denormalise, normalise
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import FRAMES_PER_SLOT, Actions, ActionTokenizer, ChunkBatch, Codes, Context, concatenate
 from xtok.data.chunks import iter_chunks
 from xtok.data.episode import Episode, EpisodeDataset

@@ -263,7 +263,7 @@ def test_statistics_go_out_and_come_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.mask_D, known["panda"].mask_D)
     np.testing.assert_allclose(again.low_D, known["panda"].low_D)
     np.testing.assert_allclose(again.high_D, known["panda"].high_D, atol=1e-12)
-    kit.tokenizer().with_statistics(again)  # of use to a tokenizer
+    kit.tokenizer().with_ranges(again)  # of use to a tokenizer
     for text, message in (
         ("{", "not JSON"),
         ("[]", "expected {robot"),

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from scipy.fft import dct
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 import evaluate_kit as kit
@@ -18,7 +20,8 @@ from xtok.actions.delta import from_delta, to_delta
 from xtok.actions.layout import ARMS26, JOINTS, Layout
 from xtok.actions.statistics import Statistics, normalise_batch
 from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes, Context, concatenate
-from xtok.baselines.fast import FastTokenizer, fast_sweep
+from xtok.baselines.common import Form, forms_of
+from xtok.baselines.fast import FastTokenizer, cosines, fast_sweep, finest_scale
 
 T = 16
 LAYOUTS = pytest.mark.parametrize("layout", [ARMS26, JOINTS], ids=lambda layout: layout.name)
@@ -75,18 +78,108 @@ def test_merges_shorten_what_repeats() -> None:
     assert torch.allclose(tokenizer.decode(codes, chunks.context).delta_BTD, chunks.target_BTD, atol=1e-6)
 
 
+def scipy_tangent(statistics: Statistics, layout: Layout, delta_BTD: np.ndarray) -> np.ndarray:
+    """Normalised tangent channels [B, T, C] of the valid ones, by scipy's rotations: nothing of ours but the ranges."""
+    low_D, high_D, mask_D = statistics.low_D, statistics.high_D, statistics.mask_D
+    parts = []
+    for group in layout.groups:
+        at = layout.slices[group.name]
+        if not mask_D[at].any():
+            continue
+        half, centre, values = (high_D[at] - low_D[at]) / 2, (high_D[at] + low_D[at]) / 2, delta_BTD[..., at]
+        if group.kind == "rotation6d":
+            first, second = values[..., :3], values[..., 3:]
+            matrix = np.stack([first, second, np.cross(first, second)], axis=-1).reshape(-1, 3, 3)
+            vector = Rotation.from_matrix(matrix).as_rotvec().reshape(*values.shape[:-1], 3)
+            # near the identity c1 = (1, z, -y) and c2 = (-z, 1, x): the half ranges of x, y and z
+            parts.append(vector / np.array([half[5], half[2], half[1]]))
+        else:
+            valid = mask_D[at]
+            parts.append(((values - centre) / half)[..., valid])
+    return np.concatenate(parts, axis=-1)
+
+
+def delta_of(chunks: ChunkBatch) -> np.ndarray:
+    context = chunks.context
+    assert context.anchor_BD is not None
+    return to_delta(context.layout, chunks.target_BTD.double(), context.anchor_BD.double(), context.mask_BD).numpy()
+
+
 @LAYOUTS
-@pytest.mark.parametrize("scale", [4.0, 20.0])
-def test_error_of_a_round_trip_is_bounded_by_the_scale(layout: Layout, scale: float) -> None:
+@pytest.mark.parametrize("scale", [1.0, 4.0, 20.0])
+def test_error_of_a_tangent_round_trip_is_bounded_by_the_scale(layout: Layout, scale: float) -> None:
+    """Each coefficient is off by at most .5 / scale, and so is the root mean square of each channel."""
     chunks, statistics = kit.chunks(layout, T, stride=2), kit.statistics(layout)
-    tokenizer = FastTokenizer(statistics, scale).fit([chunks])
+    tokenizer = FastTokenizer(statistics, scale, form="tangent").fit([chunks])
     actions = tokenizer.decode(tokenizer.encode(chunks), chunks.context)
     assert not actions.failed_B.any() and tokenizer.saturated == 0
-    got_BTD = normalise_batch(statistics, chunks.context, actions.delta_BTD)
-    off_BTD = (got_BTD - normalised(statistics, chunks)).numpy()
-    assert np.abs(dct(off_BTD, axis=1, norm="ortho")).max() <= 0.5 / scale + 1e-4
-    assert np.sqrt((off_BTD**2).mean(axis=1)).max() <= 0.5 / scale + 1e-4  # the transform is orthonormal
+    (robot,) = statistics.values()
+    wanted, got = (
+        scipy_tangent(robot, layout, delta) for delta in (delta_of(chunks), actions.delta_BTD.double().numpy())
+    )
+    off = got - wanted
+    assert np.abs(dct(off, axis=1, norm="ortho")).max() <= 0.5 / scale + 1e-4
+    assert np.sqrt((off**2).mean(axis=1)).max() <= 0.5 / scale + 1e-4  # the transform is orthonormal
     assert not actions.delta_BTD[~chunks.context.mask_BD[:, None].expand_as(actions.delta_BTD)].any()
+
+
+@pytest.mark.parametrize("scale", [4.0, 20.0])
+def test_error_of_columns_is_bounded_where_no_rotation_is_made_proper(scale: float) -> None:
+    chunks, statistics = kit.chunks(ARMS26, T, stride=2), kit.statistics(ARMS26)
+    tokenizer = FastTokenizer(statistics, scale, form="columns").fit([chunks])
+    actions = tokenizer.decode(tokenizer.encode(chunks), chunks.context)
+    straight_D = torch.tensor([kind != "rotation6d" for kind in ARMS26.channel_kinds])
+    got_BTD = normalise_batch(statistics, chunks.context, actions.delta_BTD)
+    off_BTD = (got_BTD - normalised(statistics, chunks))[..., straight_D].numpy()
+    assert np.abs(dct(off_BTD, axis=1, norm="ortho")).max() <= 0.5 / scale + 1e-4
+
+
+@pytest.mark.parametrize("form", ["columns", "tangent"])
+@pytest.mark.parametrize("scale", [0.05, 0.5, 3.0, 30.0])
+def test_decoded_rotations_are_proper_in_both_forms(form: Form, scale: float) -> None:
+    """However coarse: at .05 every coefficient is 0."""
+    chunks, statistics = kit.chunks(ARMS26, T, stride=2), kit.statistics(ARMS26)
+    tokenizer = FastTokenizer(statistics, scale, form=form).fit([chunks])
+    actions = tokenizer.decode(tokenizer.encode(chunks), chunks.context)
+    columns = actions.delta_BTD[..., ARMS26.slices["right_rotation"]].double().numpy()
+    first, second = columns[..., :3], columns[..., 3:]
+    assert np.allclose((first * first).sum(-1), 1, atol=1e-5) and np.allclose((second * second).sum(-1), 1, atol=1e-5)
+    assert np.allclose((first * second).sum(-1), 0, atol=1e-5)
+
+
+def test_columns_that_span_no_plane_decode_to_no_rotation() -> None:
+    """Ranges of -1 to 1 have their middle at zero columns, which are no rotation at all."""
+    chunks, statistics = kit.chunks(ARMS26, T), kit.statistics(ARMS26)
+    (name,) = statistics
+    ones_D = np.ones(ARMS26.width)
+    wide = {name: replace(statistics[name], low_D=-ones_D, high_D=ones_D)}
+    tokenizer = FastTokenizer(wide, 0.01, form="columns").fit([chunks])
+    decoded = tokenizer.decode(tokenizer.encode(chunks), chunks.context).delta_BTD
+    still = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+    assert torch.equal(decoded[..., ARMS26.slices["right_rotation"]], still.expand(len(chunks), T, 6))
+
+
+def test_joints_have_one_form_and_poses_two() -> None:
+    assert forms_of(JOINTS) == ("tangent",) and set(forms_of(ARMS26)) == {"columns", "tangent"}
+    chunks, statistics = kit.chunks(JOINTS, T), kit.statistics(JOINTS)
+    one, other = (FastTokenizer(statistics, 10.0, form=form).fit([chunks]) for form in get_args(Form))
+    assert all(map(np.array_equal, one.encode(chunks).tokens, other.encode(chunks).tokens))
+
+
+def test_cosines_serve_every_scale_and_no_other_form() -> None:
+    chunks, statistics = kit.chunks(ARMS26, T, stride=2), kit.statistics(ARMS26)
+    given = cosines(statistics, [chunks], "tangent")
+    for scale in (2.0, 15.0):
+        tokenizer = FastTokenizer(statistics, scale).fit([chunks])
+        again = FastTokenizer(statistics, scale).fit_cosines(given)
+        pairs = zip(tokenizer.encode(chunks).tokens, again.encode_cosines(given).tokens, strict=True)
+        assert all(np.array_equal(a, b) for a, b in pairs)
+    finest = finest_scale(given)
+    FastTokenizer(statistics, finest).fit_cosines(given)
+    with pytest.raises(ValueError, match="use a smaller scale"):
+        FastTokenizer(statistics, 1.01 * finest).fit_cosines(given)
+    with pytest.raises(ValueError, match="cosines are of tangent, this FAST codes columns"):
+        FastTokenizer(statistics, 2.0, form="columns").fit_cosines(given)
 
 
 def test_decoding_knows_the_context_and_never_the_target() -> None:

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 import xtok
-from xtok.actions.statistics import Statistics
 from xtok.actions.types import ChunkBatch, concatenate
 from xtok.cli import encode as encode_command
 from xtok.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, main
 from xtok.codec.model import Codec
+from xtok.codec.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import iter_chunks, open_dataset, sample_path, select
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import initialise
@@ -245,8 +245,12 @@ def test_stats_saves_what_encode_takes(tokenizer_path: str, tmp_path: Path, caps
     saved = tmp_path / "panda.json"
     assert main(["stats", SAMPLE, "-o", str(saved)]) == 0
     assert "right_position.0" in capsys.readouterr().out
-    assert Statistics.load(saved).embodiment == "panda"
+    robot = load_statistics(saved)
+    assert isinstance(robot, RobotStatistics) and robot.embodiment == "panda"
     arguments = encode_arguments(tmp_path / "codes.parquet", tokenizer_path)
+    assert main([*arguments, "--statistics", str(saved)]) == EXIT_USER_ERROR
+    assert "measured for codebooks" in capsys.readouterr().err
+    assert main(["stats", SAMPLE, "--tokenizer", tokenizer_path, "-o", str(saved)]) == 0
     assert main([*arguments, "--statistics", str(saved)]) == 0
 
 

@@ -46,7 +46,7 @@ def waves() -> EpisodeDataset:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return Tokenizer.from_pretrained("arms26").with_statistics(kit.statistics(ARMS26)["Franka"])
+    return Tokenizer.from_pretrained("arms26").with_ranges(kit.statistics(ARMS26)["Franka"])
 
 
 def test_own_latents_decode_as_q0_does(tokenizer: Tokenizer) -> None:

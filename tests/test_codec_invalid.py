@@ -266,10 +266,10 @@ def test_good_input_is_not_refused() -> None:
 def test_statistics_that_do_not_fit_are_refused() -> None:
     good = kit.unseen_statistics()
     with pytest.raises(ValueError, match=r"serve chunks of 1 to 32 frames, not 64; fit them with a larger horizon_max"):
-        kit.tokenizer().with_statistics(replace(good, horizon_max=32))
+        kit.tokenizer().with_ranges(replace(good, horizon_max=32))
     with pytest.raises(ValueError, match=r"are for layout 'joints'.*the data are in 'arms26'"):
-        kit.tokenizer().with_statistics(replace(good, layout="joints", layout_digest=JOINTS.digest))
-    slower = kit.tokenizer().with_statistics(replace(good, control_hz=10.0))
+        kit.tokenizer().with_ranges(replace(good, layout="joints", layout_digest=JOINTS.digest))
+    slower = kit.tokenizer().with_ranges(replace(good, control_hz=10.0))
     with pytest.raises(ValueError, match=r"'none:unseen' are for 10 Hz, the data have 20 Hz"):
         slower.encode(kit.renamed(batch(), kit.UNSEEN))
 
@@ -293,4 +293,4 @@ def test_arrays_given_to_encode_are_sent_to_encode_numpy() -> None:
 
 def test_statistics_of_a_robot_that_nobody_registered_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match="unknown embodiment 'pandda'; did you mean one of"):
-        kit.tokenizer().with_statistics(kit.unseen_statistics("pandda"))
+        kit.tokenizer().with_ranges(kit.unseen_statistics("pandda"))

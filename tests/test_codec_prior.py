@@ -18,9 +18,10 @@ from torch import Tensor
 import codec_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.actions.statistics import Statistics
+from xtok.actions.tangent import tangent_scale
 from xtok.actions.types import slots
 from xtok.codec.basis import compand, expand, frames_to_slots, slots_to_frames
-from xtok.codec.prior import BEND, MotionPrior, fit_generic, fit_prior, tangent_scale
+from xtok.codec.prior import BEND, MotionPrior, fit_generic, fit_prior
 
 NOISE, DETAIL = 0.004, 32
 HORIZONS = (8, 13, 18, 32, 64)

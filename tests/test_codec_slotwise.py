@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ def sample(horizon: int) -> Sample:
     M = slots(horizon)
     padded = torch.nn.functional.pad(motion, (0, 0, 0, 4 * M - horizon)).view(len(motion), M, -1)
     noise = torch.randn(padded.shape, generator=torch.Generator().manual_seed(1)).double()
-    return Sample(motion, padded + 0.05 * noise)
+    return Sample(motion, padded + 0.05 * noise, np.ones(motion.shape[2], dtype=bool))
 
 
 @cache
@@ -282,7 +283,7 @@ def test_virtual_robots_have_few_channels_of_one_robot() -> None:
 def test_measuring_stretches_the_shared_books_and_adapting_places_new_ones(tokenizer: Tokenizer) -> None:
     train = synthetic.episodes(JOINTS)
     shared = tokenizer.codec.detail.shared.books_QVC.clone()
-    measured = measure(tokenizer, train, vectors=2000).codec
+    measured = measure(tokenizer, train).codec
     name = synthetic.JOINT_ROBOT
     assert name not in measured.intent.own, "q0 is the shared one"
     ratio = (measured.detail.of(name).books_QVC / shared)[0]
@@ -301,7 +302,7 @@ def test_measuring_stretches_the_shared_books_and_adapting_places_new_ones(token
 def test_a_robot_known_by_ranges_alone_is_served(tokenizer: Tokenizer) -> None:
     statistics = replace(tokenizer.statistics[synthetic.JOINT_ROBOT], embodiment="none:new")
     batch = kit.renamed(chunks(18), "none:new")
-    new = tokenizer.with_statistics(statistics)
+    new = tokenizer.with_ranges(statistics)
     decoded = new.decode(new.encode(batch), batch.context)
     assert torch.isfinite(decoded.delta_BTD).all()
 

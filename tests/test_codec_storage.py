@@ -21,6 +21,7 @@ from xtok.actions.types import ChunkBatch
 from xtok.codec import storage
 from xtok.codec.config import CodecConfig, paper, small
 from xtok.codec.model import Codec
+from xtok.codec.quantizer import is_training_state
 from xtok.pretrain.precision import round_to_half
 
 WEIGHTS, CONFIG = storage.WEIGHTS, storage.CONFIG
@@ -69,7 +70,7 @@ def test_training_state_is_not_released_but_there_to_go_on_from(saved: Path) -> 
 
 
 def test_a_robot_known_by_its_ranges_comes_back(tmp_path: Path) -> None:
-    wider = kit.tokenizer().with_statistics(kit.unseen_statistics())
+    wider = kit.tokenizer().with_ranges(kit.unseen_statistics())
     wider.save_pretrained(tmp_path)
     again = Tokenizer.from_pretrained(tmp_path)
     unseen = kit.renamed(kit.chunks(), kit.UNSEEN)
@@ -371,7 +372,7 @@ def test_presets_ship_under_their_size_and_round_trip() -> None:
     for layout in ("arms26", "joints"):
         with torch.device("meta"):
             tensors = Codec(small(layout)).state_dict()
-        released = {name: value for name, value in tensors.items() if not storage._is_training_state(name)}
+        released = {name: value for name, value in tensors.items() if not is_training_state(name)}
         assert sum(4 * value.numel() for value in released.values()) < 14e6  # 20 MB a file, priors included
     assert (paper().hidden, paper().encoder_layers, paper().levels, paper().codebook_size) == (1024, 12, 4, 2048)
     assert CodecConfig.from_dict(json.loads(json.dumps(asdict(small())))) == small()

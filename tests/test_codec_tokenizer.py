@@ -325,7 +325,7 @@ def test_saturation_names_the_channels_outside_their_range() -> None:
 def test_statistics_alone_make_a_robot_and_leave_the_tokenizer_as_it_was() -> None:
     tokenizer, batch = kit.tokenizer(), kit.chunks(30)
     digest, codes = tokenizer.digest, grid(tokenizer.encode(batch))
-    wider = tokenizer.with_statistics(kit.unseen_statistics())
+    wider = tokenizer.with_ranges(kit.unseen_statistics())
     unseen = kit.renamed(batch, kit.UNSEEN)
     decoded = wider.decode(wider.encode(unseen), unseen.context)
     assert position_mm(decoded, batch) < 0.3 * moved_mm(batch)
@@ -335,7 +335,7 @@ def test_statistics_alone_make_a_robot_and_leave_the_tokenizer_as_it_was() -> No
     assert torch.equal(grid(tokenizer.encode(batch)), codes)
     with pytest.raises(ValueError, match="no robot"):
         tokenizer.encode(unseen)
-    assert wider.with_statistics(kit.unseen_statistics()) is wider
+    assert wider.with_ranges(kit.unseen_statistics()) is wider
 
 
 def test_a_robot_with_fewer_channels_is_coded_by_those() -> None:

@@ -15,8 +15,8 @@ import torch
 from folders import STATE, write_v21
 from pack_kit import EPISODES, FRAMES, SMALL, contents, recording
 from xtok.actions.layout import ARMS26
-from xtok.actions.statistics import Statistics
 from xtok.cli.main import EXIT_USER_ERROR, main
+from xtok.codec.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import EpisodeDataset, open_dataset, open_source, select
 from xtok.data.episode import Episode
 from xtok.data.pack import finish, gather, index_source, pack, plan, write_shard
@@ -286,8 +286,9 @@ def test_other_commands_say_what_a_corpus_is(corpus: Path, tmp_path: Path, capsy
     said = capsys.readouterr().out
     assert "ur5e: sim_ur5e, 20 Hz, task Insert held out" in said and "every file is as it was packed" in said
     assert main(["stats", str(corpus), "-o", str(tmp_path / "s.json")]) == 0
-    fitted = Statistics.load(tmp_path / "s.sim_ur5e.json")
-    assert fitted.digest == Corpus.open(ARMS26, [corpus]).statistics["sim_ur5e"].digest
+    fitted = load_statistics(tmp_path / "s.sim_ur5e.json")
+    assert isinstance(fitted, RobotStatistics)
+    assert fitted.statistics.digest == Corpus.open(ARMS26, [corpus]).statistics["sim_ur5e"].digest
     with pytest.raises(ValueError, match="no features to map"):
         open_source(corpus)
     assert main(["stats", str(corpus), "--embodiment", "panda"]) == EXIT_USER_ERROR

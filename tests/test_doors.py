@@ -22,6 +22,7 @@ DOORS: dict[str, set[str]] = {
 }
 DOORS["recipes"] = set(DOORS)
 DOORS["cli"] = set(DOORS)
+PORCH = ("lock.py", "messages.py", "progress.py", "provenance.py", "whole.py", "write_errors.py")
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
@@ -41,8 +42,8 @@ def test_every_room_imports_only_through_its_doors() -> None:
     for path in FILES:
         room = path.relative_to(SOURCE).parts[0]
         if room == "__init__.py":
-            assert imported_rooms(path) <= {"actions", "codec"}
-        elif room in ("provenance.py", "whole.py"):  # the porch: no rooms of their own, open to all
+            assert imported_rooms(path) <= {"actions", "codec", "pretrain"}
+        elif room in PORCH:  # no rooms of their own, open to all
             assert imported_rooms(path) == set()
         else:
             assert room in DOORS, f"{path}: no such room in DESIGN"

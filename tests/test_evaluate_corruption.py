@@ -17,13 +17,14 @@ from xtok.actions.layout import ARMS26
 from xtok.baselines.bins import BinTokenizer
 from xtok.baselines.fast import FastTokenizer
 from xtok.evaluate import Budget, corruption, evaluate_dataset, render, to_json
+from xtok.evaluate.coded import Coded
 from xtok.evaluate.corruption import KINDS, Corrupted
 
 RATES = (0.0, 0.1, 0.4)
 
 
 def points(tokenizer: object, chunks: object, statistics: object) -> dict[str, list[Corrupted]]:
-    ((name, found),) = corruption.run(tokenizer, chunks, statistics, 0, RATES)  # type: ignore[arg-type]
+    ((name, found),) = corruption.run(Coded(tokenizer, chunks), statistics, 0, RATES)  # type: ignore[arg-type]
     assert name == "corruption"
     return found
 

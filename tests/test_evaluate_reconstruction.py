@@ -15,7 +15,8 @@ from xtok.actions.rotation import matrix_from_rotation6d, matrix_from_rotvec, ro
 from xtok.actions.types import Actions, ChunkBatch
 from xtok.evaluate import reconstruction
 from xtok.evaluate.batches import decode, encode, target_delta
-from xtok.evaluate.reconstruction import measure
+from xtok.evaluate.coded import Coded
+from xtok.evaluate.errors import measure
 
 POSITION, ROTATION, GRIPPER = (ARMS26.slices[f"right_{part}"] for part in ("position", "rotation", "gripper"))
 
@@ -84,7 +85,7 @@ def test_a_row_that_failed_counts_as_standing_still() -> None:
 
 def test_run_gives_each_error_once_and_counts_failures() -> None:
     chunks, statistics = kit.chunks(ARMS26, horizon=10), kit.statistics(ARMS26)
-    answers = dict(reconstruction.run(kit.StepTokenizer(statistics), chunks, statistics))
+    answers = dict(reconstruction.run(Coded(kit.StepTokenizer(statistics), chunks), statistics))
     assert set(answers) == {"l1", "position_mm", "rotation_deg", "gripper", "joint", "decode_failures"}
     assert answers["decode_failures"] == 0
 

@@ -14,7 +14,7 @@ import torch
 
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS, Layout
-from xtok.actions.statistics import fit_statistics
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import Actions, Codes, Context
 from xtok.baselines.bins import BinTokenizer
 from xtok.data.open import open_dataset
@@ -56,6 +56,14 @@ def test_every_entry_answers_every_question(arms: Evaluation) -> None:
             assert (entry["l1_vs_fast_at_equal_bits"] is None) == (entry["l1_vs_fast_reason"] is not None)
         assert entries["fast"]["q0_flip"] is None and len(entries["step"]["usage"]) == 3
         assert entries["fast"]["l1_vs_fast_at_equal_bits"] == pytest.approx(1.0)
+        for entry in entries.values():
+            assert entry["at_equal_bits"]["fast"]["l1"] == entry["l1_vs_fast_at_equal_bits"]
+            assert [point["slots"] for point in entry["curve"]] == [1, 2, 3, 4]
+            assert entry["entropy_bits_mean"] > 0
+        assert all(point["over"]["fast"]["l1"] == pytest.approx(1.0) for point in entries["fast"]["curve"])
+        step = [point["over"]["fast"] for point in entries["step"]["curve"]]
+        assert all((row["l1"] is None) == (row["reason"] is not None) for row in step)
+        assert [row["l1"] is None for row in step] == [False, False, False, True]  # it has three levels
         assert entries["bins"]["bits_mean"] == pytest.approx(8 * entries["bins"]["tokens_mean"])
 
 
@@ -161,7 +169,7 @@ def test_real_joints_are_compared_with_fast_at_equal_bits(shared_data: Path) -> 
     statistics = {"cr5": fit_statistics(robot.layout, "cr5", robot.control_hz, robot[0].mask_D, train)}
     tokenizer = BinTokenizer(statistics, bins=2)
     evaluation = evaluate_dataset(
-        robot, {"bins2": tokenizer}, statistics, {"bins2": None}, (8,), budget=Budget(200, 60)
+        robot, {"bins2": tokenizer}, statistics, {"bins2": None}, (8,), budget=Budget(200, 600)
     )
     entries = evaluation.result["horizons"]["8"]
     assert evaluation.result["joint_unit"] == "rad" and evaluation.result["episodes"] == 16

@@ -15,6 +15,7 @@ from xtok.actions.types import Codes
 from xtok.evaluate import codebook, robustness, swap
 from xtok.evaluate.batches import encode
 from xtok.evaluate.codebook import code_counts, perplexity, usage
+from xtok.evaluate.coded import Coded
 from xtok.evaluate.robustness import add_noise, changed_tokens, flip_per_level, word_error_rate
 from xtok.evaluate.swap import swap_one_token
 
@@ -72,7 +73,7 @@ def test_flips_are_counted_level_by_level() -> None:
 
 def test_coarse_codes_flip_less_and_more_noise_flips_more() -> None:
     chunks, tokenizer = kit.chunks(ARMS26, horizon=16, episodes=4, stride=1), kit.StepTokenizer(kit.statistics(ARMS26))
-    answers = dict(robustness.run(tokenizer, chunks, seed=0))
+    answers = dict(robustness.run(Coded(tokenizer, chunks), seed=0))
     assert list(answers["wer"]) == ["0.002", "0.004", "0.006", "0.008"]
     for flips in answers["flip_per_level"].values():
         assert flips == sorted(flips)
@@ -91,7 +92,7 @@ def test_code_counts_are_by_level_with_a_grid_and_flat_without() -> None:
     codes = Codes.from_grid(grid_BMQ, vocab_size=4)
     assert [level.tolist() for level in code_counts(codes)] == [[1, 3, 0, 0], [0, 0, 1, 3]]
     assert [level.tolist() for level in code_counts(Codes(codes.tokens, 4))] == [[1, 3, 1, 3]]
-    answers = dict(codebook.run(kit.StepTokenizer(kit.statistics(JOINTS)), kit.chunks(JOINTS, horizon=8)))
+    answers = dict(codebook.run(Coded(kit.StepTokenizer(kit.statistics(JOINTS)), kit.chunks(JOINTS, horizon=8))))
     assert len(answers["usage"]) == len(answers["perplexity"]) == 3
 
 
@@ -109,6 +110,6 @@ def test_a_swap_changes_exactly_one_token_of_each_sequence() -> None:
 
 def test_swapped_tokens_of_a_code_of_fixed_length_always_decode() -> None:
     chunks, statistics = kit.chunks(ARMS26, horizon=16), kit.statistics(ARMS26)
-    answers = dict(swap.run(kit.StepTokenizer(statistics), chunks, statistics, seed=0))
+    answers = dict(swap.run(Coded(kit.StepTokenizer(statistics), chunks), statistics, seed=0))
     assert answers["swap_failure_rate"] == 0
     assert answers["swap_position_mm"] > 0

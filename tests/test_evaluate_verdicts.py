@@ -87,7 +87,7 @@ def test_all_met() -> None:
         ),
         (("semantics", "probes", "slot", "rvq", "q0"), probe(0.66), "15 points"),
         (("semantics", "probes", "slot", "xtok", "q1-q3"), probe(0.81), "worse than q0"),
-        (("horizons", "32", "bins", "wer", "0.006"), 0.3, "token errors under noise"),
+        (("horizons", "32", "bins", "wer", "0.006"), 0.3, "tokens change under sensor noise"),
         (("horizons", "32", "xtok", "flip_per_level", "0.008"), [0.2, 0.5, 0.5, 0.5], "q0 flips"),
     ],
 )
@@ -111,10 +111,10 @@ def test_what_has_no_figures_is_unmeasured_and_never_met() -> None:
 def test_a_rival_that_was_not_evaluated_was_not_beaten() -> None:
     found = result()
     found["horizons"]["32"].pop("bins")
-    (verdict,) = [verdict for verdict in verdicts(found) if "token errors" in verdict.claim]
+    (verdict,) = [verdict for verdict in verdicts(found) if "tokens change" in verdict.claim]
     assert verdict.met is None and verdict.found == "than fast at every length and sigma; bins was not evaluated"
     found["horizons"]["32"]["fast"]["wer"] = dict.fromkeys(("0.002", "0.004", "0.006", "0.008"), 0.0)
-    (verdict,) = [verdict for verdict in verdicts(found) if "token errors" in verdict.claim]
+    (verdict,) = [verdict for verdict in verdicts(found) if "tokens change" in verdict.claim]
     assert verdict.met is False
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xtok.actions.layout import Layout as Layout
     from xtok.actions.layout import get_layout as get_layout
     from xtok.codec import Tokenizer as Tokenizer
+    from xtok.pretrain.measurement import tokenizer_for as tokenizer_for
 
 # Name -> the module it lives in. Loaded at first use, so that `xtok --help` need not wait for torch.
 _EXPORTS = {
@@ -29,8 +30,9 @@ _EXPORTS = {
     "Layout": "xtok.actions.layout",
     "Tokenizer": "xtok.codec",
     "get_layout": "xtok.actions.layout",
+    "tokenizer_for": "xtok.pretrain.measurement",
 }
-__all__ = ["ARMS26", "JOINTS", "Layout", "Tokenizer", "__version__", "get_layout"]
+__all__ = ["ARMS26", "JOINTS", "Layout", "Tokenizer", "__version__", "get_layout", "tokenizer_for"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from xtok.actions.delta import from_delta, from_tangent, tangent_mask, tangent_width, to_delta, to_tangent
 from xtok.actions.embodiments import Embodiment, get_embodiment, register
 from xtok.actions.layout import ARMS26, JOINTS, Group, Layout, get_layout
-from xtok.actions.statistics import Statistics, denormalise, fit_statistics, normalise, saturation
+from xtok.actions.statistics import Statistics, denormalise, normalise, saturation
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import Actions, ActionTokenizer, ChunkBatch, Codes, Context
 from xtok.actions.validate import check_actions
 

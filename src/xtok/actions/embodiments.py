@@ -136,9 +136,10 @@ def get_embodiment(name: str) -> Embodiment:
         return _registry()[name]
     if name.startswith(UNREGISTERED_PREFIX):
         return Embodiment(name)
-    close = get_close_matches(name, _registry(), n=3, cutoff=0.4) or sorted(_registry())
+    close = get_close_matches(name, _registry(), n=3, cutoff=0.4)
+    hint = f"did you mean one of {close}?" if close else f"embodiment_names() lists all {len(_registry())}."
     raise ValueError(
-        f"unknown embodiment {name!r}; did you mean one of {close}? Use {NONE!r} for no embodiment, "
+        f"unknown embodiment {name!r}; {hint} Use {NONE!r} for no embodiment, "
         "or xtok.actions.embodiments.register(Embodiment(...)) for your robot"
     )
 

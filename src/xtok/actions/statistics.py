@@ -1,7 +1,8 @@
-"""Normalisation statistics: per channel quantiles of deltas over horizons 1..horizon_max, per robot. METHOD 2.
+"""Normalisation statistics: per channel quantiles of deltas over horizons 1..horizon_max, per robot (paper, section 3).
 
 They carry all that they depend on (layout, robot, rate, horizon) and refuse to serve anything else: statistics made
-with another chunk length clip badly. One file serves every T up to horizon_max.
+with another chunk length clip badly. One file serves every T up to horizon_max. A channel that never moved is a
+constant: its low equals its high, no code is spent on it, and it decodes to that value.
 
 # N frames of an episode, D channels, B batch, T frames of a chunk, X any number of values
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +23,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from xtok.actions.delta import tangent_mask, to_delta
-from xtok.actions.histogram import QuantileHistogram
-from xtok.actions.layout import Kind, Layout
-from xtok.actions.types import HORIZON_MAX, Context
-from xtok.actions.validate import check_actions
+from xtok.actions.layout import Kind, Layout, get_layout
+from xtok.actions.types import Context
 
-QUANTILES = (0.001, 0.999)  # METHOD 2
 # Least width of a channel, so that noise of a still one is not blown up to [-1, 1]: 1 mm, half a degree, .01.
 FLOORS: dict[Kind, float] = {
     "position": 0.001,
@@ -47,10 +44,11 @@ class Statistics:
     """What turns a robot's deltas into about [-1, 1] and back. Compare two of them by `digest`.
 
     count: delta frames they were fitted on. mask_D: the robot's channels. low_D, high_D: float64, physical units of
-    the delta; -1 and 1 in masked channels, where they are never used. The arrays are read-only.
+    the delta, equal in a channel that never moved; -1 and 1 in masked channels, where they are never used. The arrays
+    are read-only.
 
     Raises:
-        ValueError: widths that differ, values that are not finite, or a channel whose low is not under its high.
+        ValueError: widths that differ, values that are not finite, or a channel whose low is above its high.
     """
 
     layout: str
@@ -73,10 +71,26 @@ class Statistics:
             raise ValueError(
                 f"statistics of {self.embodiment!r}: mask, low and high have shapes {shapes}; expected [D] each"
             )
-        if not np.isfinite(self.high_D - self.low_D).all() or not (self.low_D < self.high_D).all():
-            raise ValueError(f"statistics of {self.embodiment!r}: low must be finite and under high in every channel")
+        if not np.isfinite(self.high_D - self.low_D).all() or not (self.low_D <= self.high_D).all():
+            raise ValueError(f"statistics of {self.embodiment!r}: low must be finite and not above high in any channel")
         if not (math.isfinite(self.control_hz) and self.control_hz > 0 and self.horizon_max >= 1 and self.count >= 1):
             raise ValueError(f"statistics of {self.embodiment!r}: control_hz, horizon_max and count must be above zero")
+
+    @cached_property
+    def constant_D(self) -> Bool[np.ndarray, " D"]:
+        """True in the robot's channels that never moved; `low_D` is their value."""
+        return self.mask_D & (self.low_D == self.high_D)
+
+    @cached_property
+    def moving_D(self) -> Bool[np.ndarray, " D"]:
+        """True in the robot's channels that move, which are those that codes are spent on."""
+        return self.mask_D & ~self.constant_D
+
+    @cached_property
+    def half_D(self) -> Float[np.ndarray, " D"]:
+        """Half the range of each channel; of a constant one half its floor, so that a motion of it is out of range."""
+        floor_D = np.array([FLOORS[kind] for kind in get_layout(self.layout).channel_kinds])
+        return np.where(self.low_D == self.high_D, floor_D, self.high_D - self.low_D) / 2
 
     @cached_property
     def digest(self) -> str:
@@ -144,6 +158,7 @@ class Statistics:
             raise ValueError(f"{path} is not JSON ({error}); write it with `xtok stats DATA -o {path}`") from error
         if not isinstance(content, dict):
             raise ValueError(f"{path} holds a {type(content).__name__}, not the statistics of one robot")
+        content.pop("left_out", None)  # `xtok stats --skip-bad` notes beside them which episodes they are not of
         return cls.from_dict(content)
 
     def _content(self) -> dict[str, Any]:
@@ -201,135 +216,6 @@ def saturation(normalised_BTD: Float[Tensor, "B T D"], mask_BD: Bool[Tensor, "B 
     return {int(channel): float(share_D[channel]) for channel in share_D.nonzero().flatten()}
 
 
-def fit_statistics(
-    layout: Layout,
-    embodiment: str,
-    control_hz: float,
-    mask_D: Bool[np.ndarray, " D"],
-    episodes: Sequence[Float[np.ndarray, "N D"]],
-    horizon_max: int = HORIZON_MAX,
-) -> Statistics:
-    """Statistics of pose[t + k] relative to pose[t - 1], every t, k = 0 .. horizon_max - 1, nothing subsampled.
-
-    `episodes` hold absolute actions in the units of the layout. Short ones give the horizons that they reach.
-
-    Raises:
-        ValueError: no motion at all, a wrong width, a value that is not finite, or a degenerate rotation in a valid
-            channel; the message names episode, frame and channel.
-    """
-    mask_D = np.asarray(mask_D, dtype=bool)
-    found = delta_range(layout, mask_D, episodes, horizon_max)
-    if found is None:
-        raise ValueError("no episode has two frames, so there is no motion to take statistics of; check the split")
-    histogram = found.histogram()
-    count_deltas(histogram, layout, mask_D, episodes, horizon_max)
-    return statistics_of(layout, embodiment, control_hz, mask_D, histogram, found.count, horizon_max)
-
-
-@dataclass(frozen=True)
-class DeltaRange:
-    """The first of two passes. low, high: of all deltas, valid channels only. count: how many there are."""
-
-    low: np.ndarray
-    high: np.ndarray
-    count: int
-
-    def __or__(self, other: DeltaRange) -> DeltaRange:
-        """Of both data together."""
-        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        return DeltaRange(low, high, self.count + other.count)
-
-    def histogram(self) -> QuantileHistogram:
-        return QuantileHistogram(self.low, self.high)
-
-
-def delta_range(
-    layout: Layout,
-    mask_D: Bool[np.ndarray, " D"],
-    episodes: Sequence[Float[np.ndarray, "N D"]],
-    horizon_max: int = HORIZON_MAX,
-) -> DeltaRange | None:
-    """First pass over some episodes: None if they have no motion. Ranges of parts unite with `|`.
-
-    Raises:
-        ValueError: as `fit_statistics`.
-    """
-    _check_episodes(layout, mask_D, episodes)
-    found = None
-    for delta in _deltas(layout, mask_D, episodes, horizon_max):
-        part = DeltaRange(delta.min(axis=0), delta.max(axis=0), len(delta))
-        found = part if found is None else found | part
-    return found
-
-
-def count_deltas(
-    histogram: QuantileHistogram,
-    layout: Layout,
-    mask_D: Bool[np.ndarray, " D"],
-    episodes: Sequence[Float[np.ndarray, "N D"]],
-    horizon_max: int = HORIZON_MAX,
-) -> None:
-    """Second pass over some episodes, into a histogram over the range of all. Histograms of parts `merge`."""
-    for delta in _deltas(layout, mask_D, episodes, horizon_max):
-        histogram.add(delta)
-
-
-def statistics_of(
-    layout: Layout,
-    embodiment: str,
-    control_hz: float,
-    mask_D: Bool[np.ndarray, " D"],
-    histogram: QuantileHistogram,
-    count: int,
-    horizon_max: int = HORIZON_MAX,
-) -> Statistics:
-    """What both passes have found: `count` deltas in `histogram`."""
-    kinds = [kind for kind, valid in zip(layout.channel_kinds, mask_D, strict=True) if valid]
-    low_D, high_D = np.full(layout.width, -1.0), np.full(layout.width, 1.0)
-    low_D[mask_D], high_D[mask_D] = _floored(kinds, *(histogram.quantile(p) for p in QUANTILES))
-    return Statistics(
-        layout.name, layout.digest, embodiment, float(control_hz), horizon_max, count, mask_D, low_D, high_D
-    )
-
-
-def _deltas(
-    layout: Layout, mask_D: np.ndarray, episodes: Sequence[np.ndarray], horizon_max: int
-) -> Iterator[np.ndarray]:
-    """Valid channels of all deltas over k + 1 frames, for each k: [X, valid channels]."""
-    if not episodes:
-        return
-    absolute_ND = torch.from_numpy(np.concatenate(episodes).astype(np.float64))
-    left_N = np.concatenate([np.arange(len(episode))[::-1] for episode in episodes])  # that follow in the same episode
-    mask_1D = torch.from_numpy(mask_D)[None]
-    for step in range(1, min(horizon_max, int(left_N.max(initial=0))) + 1):
-        anchor = torch.from_numpy(np.flatnonzero(left_N >= step))
-        mask_XD = mask_1D.expand(len(anchor), -1)
-        delta_X1D = to_delta(layout, absolute_ND[anchor + step][:, None], absolute_ND[anchor], mask_XD)
-        yield delta_X1D[:, 0].numpy()[:, mask_D]
-
-
-def _floored(kinds: Sequence[Kind], low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ranges widened about their centre to at least the floor of their kind."""
-    floor = np.array([FLOORS[kind] for kind in kinds])
-    widen = np.maximum(floor - (high - low), 0.0) / 2
-    return low - widen, high + widen
-
-
-def _check_episodes(layout: Layout, mask_D: np.ndarray, episodes: Sequence[np.ndarray]) -> None:
-    if mask_D.shape != (layout.width,) or not mask_D.any():
-        raise ValueError(f"mask has shape {mask_D.shape}; expected [{layout.width}] with at least one valid channel")
-    tangent_mask(layout, torch.from_numpy(mask_D))  # raises where a rotation is valid in part
-    for number, episode in enumerate(episodes):
-        if episode.ndim != 2 or episode.shape[1] != layout.width:
-            raise ValueError(
-                f"episode {number} has shape {episode.shape}; layout {layout.name!r} expects [N, {layout.width}]"
-            )
-        try:
-            check_actions(layout, torch.from_numpy(episode), torch.from_numpy(mask_D))
-        except ValueError as error:
-            raise ValueError(f"episode {number}: {error}") from error
-
-
 def _affine(statistics: Statistics, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     if value.shape[-1] != len(statistics.mask_D):
         raise ValueError(
@@ -337,7 +223,7 @@ def _affine(statistics: Statistics, value: Tensor) -> tuple[Tensor, Tensor, Tens
             f"statistics of {statistics.embodiment!r} have {len(statistics.mask_D)}"
         )
     centre_D = torch.tensor((statistics.low_D + statistics.high_D) / 2, device=value.device)
-    half_D = torch.tensor((statistics.high_D - statistics.low_D) / 2, device=value.device)
+    half_D = torch.tensor(statistics.half_D, device=value.device)
     return centre_D, half_D, torch.tensor(statistics.mask_D, device=value.device)
 
 

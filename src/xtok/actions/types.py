@@ -127,6 +127,11 @@ class Codes:
         grid = None if self.grid_BMQ is None else self.grid_BMQ[index]
         return Codes(self.tokens[index], self.vocab_size, grid)
 
+    def take(self, rows: Int[Tensor, " n"]) -> Codes:
+        """Those of the chunks at these places, in this order."""
+        grid = None if self.grid_BMQ is None else self.grid_BMQ[rows]
+        return Codes(tuple(self.tokens[row] for row in rows.tolist()), self.vocab_size, grid)
+
 
 @dataclass(frozen=True)
 class Actions:

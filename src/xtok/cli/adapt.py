@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.common import add_dataset_arguments, add_tokenizer_argument, open_data, say
+from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
     from xtok.data.episode import ActionSource
@@ -32,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="achieved",
         help="of recordings that have both: the measured motion (default), the goals, or both",
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(shipped=True, folder="out", touches=("model.safetensors", "config.json"))
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -48,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
     tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)
     episodes = [episode for each in datasets for episode in select(each, "train")]
     say(f"measuring {', '.join(dataset.embodiments)} on {len(episodes)} train episodes of {dataset.name}")
-    adapted = (adapt if args.books == "own" else measure)(tokenizer, episodes)
+    own = args.books == "own"
+    adapted = adapt(tokenizer, episodes, progress=True) if own else measure(tokenizer, episodes)
     adapted.save_pretrained(args.out)
     print(f"{args.out}: tokenizer {adapted.digest} with {', '.join(sorted(adapted.statistics))}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 HEADER_KEY = b"xtok.codes"
-FORMAT = 1
+FORMAT, FORMATS = 2, (1, 2)  # 2 has robots as they were measured; format 1 had ranges alone
 
 
 def pyarrow_parquet() -> Any:
@@ -31,7 +31,9 @@ def pyarrow_parquet() -> Any:
 class Header:
     """What all rows of a code file have in common.
 
-    tokenizer: sixteen hex digits over the tokenizer's weights and settings. statistics: robot -> Statistics.to_dict().
+    tokenizer: sixteen hex digits over the tokenizer's weights and settings. statistics: robot -> what the tokenizer was
+    told of it, RobotStatistics.to_dict(), or the ranges of one that it knows by itself, Statistics.to_dict().
+    left_out: episodes that could not be read (--skip-bad): data set, number, place in the set, and why.
     """
 
     tokenizer: str
@@ -45,9 +47,13 @@ class Header:
     dataset: str
     statistics: dict[str, dict[str, Any]]
     format: int = FORMAT
+    left_out: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if not self.left_out:
+            del fields["left_out"]
+        return json.dumps(fields, sort_keys=True)
 
     def to_metadata(self) -> dict[bytes, bytes]:
         return {HEADER_KEY: self.to_json().encode()}
@@ -63,8 +69,9 @@ class Header:
         if HEADER_KEY not in metadata:
             raise ValueError(f"{path} was not written by `xtok encode`: its header names no tokenizer")
         fields = json.loads(metadata[HEADER_KEY])
-        if fields["format"] != FORMAT:
-            raise ValueError(f"{path} has code-file format {fields['format']}, this xtok reads {FORMAT}: update xtok")
+        if fields["format"] not in FORMATS:
+            raise ValueError(f"{path} has code-file format {fields['format']}, this xtok reads {FORMATS}: update xtok")
+        fields["left_out"] = tuple(fields.get("left_out", ()))
         return cls(**fields)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xtok.messages import say as say
+
 if TYPE_CHECKING:
-    from xtok.actions.statistics import Statistics
     from xtok.codec import Tokenizer
     from xtok.data import EpisodeDataset
-    from xtok.data.episode import ActionSource
+    from xtok.data.episode import ActionSource, LeftOut
 
 SPLITS = ("train", "heldout", "all")
 
@@ -39,6 +39,16 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mapping", type=Path, metavar="M.yaml", help="which columns are which channels (`xtok inspect` writes one)"
     )
+    add_skip_bad_argument(parser)
+
+
+def add_skip_bad_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out episodes that cannot be read (all are read first), and list them here and in what is written; "
+        "the others keep their numbers and splits",
+    )
 
 
 def open_data(args: argparse.Namespace, action_source: ActionSource = "achieved") -> EpisodeDataset:
@@ -47,7 +57,16 @@ def open_data(args: argparse.Namespace, action_source: ActionSource = "achieved"
 
     paths = args.data if isinstance(args.data, list) else [args.data]
     how: dict[str, Any] = {"layout": args.layout, "embodiment": args.embodiment, "mapping": args.mapping}
-    return join([open_dataset(path, **how, action_source=action_source) for path in paths])
+    how["skip_bad"] = args.skip_bad
+    dataset = join([open_dataset(path, **how, action_source=action_source) for path in paths])
+    say_left_out(dataset.left_out, len(dataset))
+    return dataset
+
+
+def say_left_out(left_out: Sequence[LeftOut], kept: int) -> None:
+    if left_out:
+        lines = [f"  {each.why}" for each in left_out]
+        say("\n".join([f"left out {len(left_out)} of {kept + len(left_out)} episodes:", *lines]))
 
 
 def add_tokenizer_argument(parser: argparse.ArgumentParser) -> None:
@@ -65,58 +84,19 @@ def add_statistics_argument(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="F.json",
-        help="of `xtok stats -o` (default: those of the tokenizer, or of the train episodes for a robot it lacks)",
+        help="of `xtok stats -o` (default: the tokenizer's own; a robot that it lacks is measured on train episodes)",
+    )
+    parser.add_argument(
+        "--ranges-only",
+        action="store_true",
+        help="code a robot that the tokenizer lacks by its ranges alone, which is worse; for comparison",
     )
 
 
-def say(message: str) -> None:
-    """A remark to the person at the terminal; results alone go to stdout."""
-    print(f"xtok: {message}", file=sys.stderr)
+def load_tokenizer(
+    name: str | None, dataset: EpisodeDataset, statistics: Sequence[Path] = (), ranges_only: bool = False
+) -> Tokenizer:
+    """`xtok.tokenizer_for`, with its defaults: the shipped tokenizer, and every robot that it lacks measured."""
+    from xtok.pretrain.measurement import tokenizer_for
 
-
-def train_statistics(dataset: EpisodeDataset, robots: Sequence[str]) -> dict[str, Statistics]:
-    """Statistics of each robot over its train episodes (position mod 5 != 4), for chunks of up to 64 frames."""
-    from xtok.data.splits import select
-    from xtok.pretrain.corpus import fit_statistics_of
-
-    out = {}
-    episodes = select(dataset, "train")
-    for robot in robots:
-        mine = [episode for episode in episodes if episode.embodiment == robot]
-        if not mine:
-            raise ValueError(f"{dataset.name} has no train episode of {robot!r}, so no statistics can be fitted for it")
-        out[robot] = fit_statistics_of(dataset.layout, mine)
-    return out
-
-
-def load_tokenizer(name: str | None, dataset: EpisodeDataset, statistics_paths: Sequence[Path] = ()) -> Tokenizer:
-    """The tokenizer called `name` (None: the shipped one of the set's layout), with statistics for every robot there.
-
-    Raises:
-        ValueError: if the tokenizer is of another layout than the data, or a statistics file cannot serve.
-    """
-    from xtok.actions.statistics import Statistics
-    from xtok.codec import Tokenizer
-
-    tokenizer = Tokenizer.from_pretrained(name or dataset.layout.name)
-    if tokenizer.layout.digest != dataset.layout.digest:
-        raise ValueError(
-            f"tokenizer {tokenizer.name!r} is of layout {tokenizer.layout.name!r}, {dataset.name} was read as "
-            f"{dataset.layout.name!r}; give --layout {tokenizer.layout.name}, or another --tokenizer"
-        )
-    for path in statistics_paths:
-        statistics = Statistics.load(path)
-        if statistics.embodiment not in dataset.embodiments:
-            raise ValueError(
-                f"{path} is of {statistics.embodiment!r}, {dataset.name} holds {list(dataset.embodiments)}"
-            )
-        tokenizer = tokenizer.with_statistics(statistics)
-    unknown = [robot for robot in dataset.embodiments if robot not in tokenizer.statistics]
-    fitted = train_statistics(dataset, unknown) if unknown else {}
-    for robot, statistics in fitted.items():
-        say(
-            f"the tokenizer does not know {robot!r}; using ranges from the train episodes of {dataset.name} "
-            "(`xtok adapt` measures the robot itself, which codes it better)"
-        )
-        tokenizer = tokenizer.with_statistics(statistics)
-    return tokenizer
+    return tokenizer_for(dataset, name, statistics, ranges_only)

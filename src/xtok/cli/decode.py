@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet
 from xtok.cli.common import add_tokenizer_argument, say
-from xtok.whole import file_whole, forget_drafts
+from xtok.cli.outputs import Writes
+from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="raise",
         help="codes that cannot be: stop (default), or decode the complete slots and say what was dropped",
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(shipped=True, files=("out",), data=("codes",))
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -49,7 +51,6 @@ def run(args: argparse.Namespace) -> None:
         tokenizer = tokenizer_of(header, args.tokenizer, args.codes)
         layout = tokenizer.layout
         rows = file.metadata.num_rows
-        forget_drafts(args.out)
         with (
             file_whole(args.out) as temporary,
             pyarrow_parquet().ParquetWriter(temporary, schema(layout)) as writer,
@@ -72,13 +73,17 @@ def tokenizer_of(header: Header, name: str | None, path: Path) -> Tokenizer:
     Raises:
         ValueError: if `name` (None: the shipped one of the file's layout) is another tokenizer.
     """
-    from xtok.actions.statistics import Statistics
     from xtok.codec import Tokenizer
+    from xtok.codec.robot_statistics import RobotStatistics, statistics_from_dict
 
     tokenizer = Tokenizer.from_pretrained(name or header.layout)
     if tokenizer.layout.digest == header.layout_digest:
         for fields in header.statistics.values():
-            tokenizer = tokenizer.with_statistics(Statistics.from_dict(fields))
+            robot = statistics_from_dict(fields)
+            if not isinstance(robot, RobotStatistics):
+                tokenizer = tokenizer.with_ranges(robot)
+            elif robot.measured_for == tokenizer.foundation:
+                tokenizer = tokenizer.with_statistics(robot)
     if tokenizer.digest != header.tokenizer:
         raise ValueError(
             f"{path} was written with tokenizer {header.tokenizer}, {name or header.layout!r} is {tokenizer.digest}; "

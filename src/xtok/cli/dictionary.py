@@ -11,14 +11,15 @@ from xtok.cli.common import (
     SPLITS,
     add_reading_arguments,
     add_tokenizer_argument,
+    load_tokenizer,
     open_data,
     say,
 )
+from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
-    from xtok.codec import Tokenizer
     from xtok.data import Episode
     from xtok.evaluate.dictionary import Dictionary, Motions
     from xtok.evaluate.dictionary_page import Strip
@@ -45,24 +46,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--pictured", type=int, default=PICTURED, metavar="N", help=f"most used codes with frames (default: {PICTURED})"
     )
     parser.add_argument("--camera", metavar="NAME", help="part of its name (default: scene, front, top or the first)")
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(shipped=True, files=("out",))
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
     from xtok.actions.types import concatenate
-    from xtok.codec import Tokenizer
     from xtok.data import iter_chunks, select
     from xtok.evaluate.batches import encode
     from xtok.evaluate.dictionary import build
     from xtok.evaluate.dictionary_page import render
-    from xtok.evaluate.fit import stride_within
     from xtok.evaluate.labels import label_chunks
+    from xtok.evaluate.strides import stride_within
     from xtok.provenance import command, git_revision
 
     dataset = open_data(args)
-    tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)
+    tokenizer = load_tokenizer(args.tokenizer, dataset)
     everything = select(dataset, args.split)
-    tokenizer = _measured(tokenizer, everything if args.split == "train" else select(dataset, "train"))
     episodes = [episode for episode in everything if len(episode) > args.horizon]
     if not episodes:
         raise ValueError(f"no {args.split} episode is longer than {args.horizon} frames; give a shorter --horizon")
@@ -93,22 +93,6 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"{args.out}: {used} of {total} codes in use, {len(strips)} with frames, {args.out.stat().st_size / 1e6:.1f} MB"
     )
-
-
-def _measured(tokenizer: Tokenizer, train: Sequence[Episode]) -> Tokenizer:
-    """With a prior for each robot that the tokenizer lacks, measured on some of its train episodes."""
-    from xtok.pretrain import measure
-
-    unknown = {name: [e for e in train if e.embodiment == name] for name in {e.embodiment for e in train}}
-    some = []
-    for name, episodes in sorted(unknown.items()):
-        if name not in tokenizer.statistics:
-            some += episodes[:: max(1, len(episodes) // MEASURED)][:MEASURED]
-    if not some:
-        return tokenizer
-    names = sorted({episode.embodiment for episode in some})
-    say(f"measuring {', '.join(names)} on {len(some)} train episodes; codes keep their meaning")
-    return measure(tokenizer, some)
 
 
 def _motions(chunks: ChunkBatch) -> Motions:

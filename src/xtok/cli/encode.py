@@ -11,10 +11,11 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import xtok
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet, schema
 from xtok.cli.common import (
     SPLITS,
@@ -25,7 +26,8 @@ from xtok.cli.common import (
     open_data,
     say,
 )
-from xtok.whole import file_whole, forget_drafts
+from xtok.cli.outputs import Writes
+from xtok.whole import file_whole, write_whole
 
 if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
@@ -51,16 +53,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="report",
         help="values outside the range of the statistics: report their share at the end (default), or stop",
     )
-    parser.set_defaults(run=run, resume_hint="Give the same command again: it goes on after the last whole part.")
+    writes = Writes(shipped=True, files=("out",), beside=(".parts",))
+    hint = "Give the same command again: it goes on after the last whole part."
+    parser.set_defaults(run=run, resume_hint=hint, writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from xtok.data.splits import split_positions
+    from xtok.data.splits import empty_split, split_positions
 
     dataset = open_data(args)
-    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
+    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics, args.ranges_only)
     header = Header(
         tokenizer=tokenizer.digest,
         layout=dataset.layout.name,
@@ -71,20 +75,31 @@ def run(args: argparse.Namespace) -> None:
         stride=args.horizon if args.stride is None else args.stride,
         split=args.split,
         dataset=dataset.name,
-        statistics={robot: tokenizer.statistics[robot].to_dict() for robot in sorted(dataset.embodiments)},
+        statistics={robot: robot_fields(tokenizer, robot) for robot in sorted(dataset.embodiments)},
+        left_out=tuple(each.to_dict() for each in dataset.left_out),
     )
-    folder = open_parts(args.out, header)
     positions = split_positions(dataset, args.split)
+    if not positions:
+        raise ValueError(empty_split(dataset, args.split))
+    folder = open_parts(args.out, settings_of(args, header))
     groups = [positions[i : i + EPISODES_PER_PART] for i in range(0, len(positions), EPISODES_PER_PART)]
     parts = [folder / f"part-{number:05d}.parquet" for number in range(len(groups))]
     with tqdm(total=len(positions), unit="episode", desc="encode", disable=None) as bar:
         for part, group in zip(parts, groups, strict=True):
             if not part.exists():
                 write_part(part, header, [dataset[position] for position in group], tokenizer, args.on_saturation)
+            elif args.on_saturation == "raise":
+                refuse_saturated(part)  # written by a run that was to report
             bar.update(len(group))
     report = join(parts, args.out, header)
     shutil.rmtree(folder)
     print_report(report, dataset, header, args.out)
+
+
+def robot_fields(tokenizer: Tokenizer, robot: str) -> dict[str, Any]:
+    """What a decoder has to know of a robot: as it was measured, or the ranges of one that the tokenizer knows."""
+    measured = tokenizer.codec.measured.get(robot)
+    return (tokenizer.statistics[robot] if measured is None else measured).to_dict()
 
 
 @dataclass
@@ -107,24 +122,63 @@ class Report:
         return cls(**{**fields, "values": Counter(fields["values"]), "outside": Counter(fields["outside"])})
 
 
-def open_parts(out: Path, header: Header) -> Path:
+def settings_of(args: argparse.Namespace, header: Header) -> dict[str, Any]:
+    """All that decides the rows: the header, how the data are read, and a digest of the data and of the mapping.
+
+    The digest is of the contents: names, sizes and bytes of all files but films; of files over 1 MB the first and last
+    64 KiB and the time of the last change. A folder of the same name is therefore not taken for this one.
+    """
+    from xtok.data.fingerprint import fingerprint
+
+    data = fingerprint(args.data, args.mapping, times=True)
+    return {
+        **asdict(header),
+        "contents of the data": data.contents,
+        "mapping": data.rules,
+        "embodiment": args.embodiment,
+        "episodes a part": EPISODES_PER_PART,
+        "xtok": xtok.__version__,
+    }
+
+
+def open_parts(out: Path, settings: dict[str, Any]) -> Path:
     """The folder of part files beside `out`, made now or left by a run that was stopped.
 
     Raises:
-        ValueError: if the folder belongs to a run with other settings, another tokenizer or other statistics.
+        ValueError: if the folder belongs to a run with other settings, data, tokenizer or statistics; it says which.
     """
+    from xtok.data.digests import differences
+
     folder = out.with_name(f"{out.name}.parts")
-    folder.mkdir(parents=True, exist_ok=True)
     record = folder / "settings.json"
     if not record.exists():
-        with file_whole(record) as temporary:
-            temporary.write_text(header.to_json())
-    elif record.read_text() != header.to_json():
+        if folder.exists() and any(folder.glob("part-*")):
+            raise ValueError(f"{folder} holds parts of an unknown run; remove it to begin anew")
+        write_whole(record, json.dumps(settings, sort_keys=True))
+        return folder
+    try:
+        before = json.loads(record.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{record} is damaged ({error}); remove {folder} to begin anew") from error
+    if different := differences(before, settings):
         raise ValueError(
-            f"{folder} holds parts of a run with other settings (tokenizer, data, horizon, stride or split); "
-            f"give that run's command to finish it, or remove the folder to begin anew"
+            f"{folder} holds parts of a run with other settings: {', '.join(different)}; "
+            "give that run's command to finish it, or remove the folder to begin anew"
         )
+    for draft in folder.glob(".*.tmp"):  # of runs that were killed
+        draft.unlink()
     return folder
+
+
+def refuse_saturated(part: Path) -> None:
+    """Raises ValueError for a part that has values outside the range of the statistics."""
+    with open_parquet(part) as file:
+        report = Report.from_dict(json.loads(file.schema_arrow.metadata[REPORT_KEY]))
+    if report.outside:
+        raise ValueError(
+            f"{', '.join(sorted(report.outside))}: values beyond the statistics, in {part}; "
+            "--on-saturation report tells how many, and goes on"
+        )
 
 
 def write_part(
@@ -206,7 +260,6 @@ def saturation_report(chunks: ChunkBatch, tokenizer: Tokenizer) -> Report:
 def join(parts: Sequence[Path], out: Path, header: Header) -> Report:
     """All parts in order into one file, written whole or not at all."""
     total = Report()
-    forget_drafts(out)
     with file_whole(out) as temporary, pyarrow_parquet().ParquetWriter(temporary, schema(header)) as writer:
         for part in parts:
             with open_parquet(part) as file:
@@ -217,6 +270,8 @@ def join(parts: Sequence[Path], out: Path, header: Header) -> Report:
 
 def print_report(report: Report, dataset: EpisodeDataset, header: Header, out: Path) -> None:
     print(f"{out}: {report.chunks} chunks of {header.horizon} frames from {report.episodes} episodes of {dataset.name}")
+    if header.left_out:
+        say(f"{len(header.left_out)} episodes could not be read and were left out; the file's header lists them")
     if report.too_short:
         say(f"{report.too_short} episodes have fewer than {header.horizon + 1} frames and gave no chunk")
     if uncoded := report.frames - report.frames_coded:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xtok.cli.common import (
     SPLITS,
@@ -15,15 +15,20 @@ from xtok.cli.common import (
     add_tokenizer_argument,
     load_tokenizer,
     open_data,
-    say,
 )
+from xtok.cli.outputs import Writes
+from xtok.cli.pool import open_pool
+from xtok.cli.progress import progress_bar
+from xtok.cli.table import judgements, table
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.codec import Tokenizer
     from xtok.data import EpisodeDataset
     from xtok.data.splits import Split
-    from xtok.evaluate.dataset import Budget
+    from xtok.evaluate.dataset import Budget, Evaluation
+    from xtok.evaluate.pool import PoolMember
+    from xtok.evaluate.progress import Tell
 
 RVQ = "rvq"  # our own codec without masked modelling; the other baselines are known to xtok.evaluate
 
@@ -54,6 +59,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--baselines", type=names, default="fast,bins,rvq", metavar="A,B", help="default: fast,bins,rvq"
     )
     parser.add_argument(
+        "--pool",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DATA",
+        help="sets of other robots: on them alone a second FAST is fitted, `fast-pooled`",
+    )
+    parser.add_argument(
         "--beside",
         type=named,
         nargs="+",
@@ -81,7 +94,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--report", type=Path, metavar="F.html", help="write a report to look at, one self-contained file"
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(
+        shipped=True,
+        files=("json", "report"),
+        data=("data", "pool", "mapping", "statistics", "features"),
+        tokenizers=("tokenizer", "beside", "heads"),
+    )
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def integers(text: str) -> list[int]:
@@ -100,30 +119,37 @@ def named(text: str) -> tuple[str, str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    from xtok.evaluate.dataset import Budget
-
     for option, value in (("--chunks", args.chunks), ("--meaning-chunks", args.meaning_chunks)):
         if value < 1:
             raise ValueError(f"{option} is {value}; expected 1 or more")
-    dataset = open_data(args)
-    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics)
-    beside = {name: load_tokenizer(value, dataset, args.statistics) for name, value in args.beside}
-    asked = args.meaning == "yes" or args.features is not None or args.heads is not None
-    wanted = asked or (args.meaning == "auto" and _named(dataset))
-    meaning = Meaning(args.meaning_chunks, args.features, args.heads) if wanted else None
-    measure(
-        dataset,
-        tokenizer,
-        args.horizons,
-        args.split,
-        args.baselines,
-        args.json,
-        args.report,
-        Budget(evaluated=args.chunks),
-        beside=beside,
-        meaning=meaning if args.split == "heldout" else None,
-        corrupt=args.corruption,
-    )
+    with progress_bar("eval") as tell:
+        from xtok.evaluate.dataset import Budget
+
+        tell(f"reading {' '.join(map(str, args.data))}", 0.0)
+        dataset = open_data(args)
+        tell("loading the tokenizer", 0.01)
+        tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics, args.ranges_only)
+        beside = {
+            name: load_tokenizer(value, dataset, args.statistics, args.ranges_only) for name, value in args.beside
+        }
+        pool = open_pool(args.pool, dataset, tell.within(0.02, 0.04)) if args.pool else []
+        asked = args.meaning == "yes" or args.features is not None or args.heads is not None
+        wanted = asked or (args.meaning == "auto" and _named(dataset))
+        meaning = Meaning(args.meaning_chunks, args.features, args.heads) if wanted else None
+        evaluation = measure(
+            dataset,
+            tokenizer,
+            args.horizons,
+            args.split,
+            args.baselines,
+            Budget(evaluated=args.chunks),
+            beside=beside,
+            meaning=meaning if args.split == "heldout" else None,
+            corrupt=args.corruption,
+            pool=pool,
+            tell=tell.within(0.04, 1.0),
+        )
+    write(evaluation, args.json, args.report)
 
 
 @dataclass(frozen=True)
@@ -146,24 +172,22 @@ def measure(
     horizons: Sequence[int],
     split: Split,
     baselines: Sequence[str],
-    json_path: Path | None,
-    report_path: Path | None,
-    budget: Budget | None = None,
+    budget: Budget,
+    tell: Tell,
     beside: Mapping[str, Tokenizer] | None = None,
     meaning: Meaning | None = None,
     corrupt: bool = False,
-) -> None:
-    """Evaluate, print the table, write the files that were asked for."""
-    from xtok.evaluate.dataset import Budget, evaluate_dataset
-    from xtok.evaluate.report import render
-    from xtok.evaluate.run import to_json
+    pool: Sequence[PoolMember] = (),
+) -> Evaluation:
+    """All figures of a data set, those of meaning included where they are wanted."""
+    from xtok.evaluate.dataset import evaluate_dataset
 
     tokenizers = {tokenizer.name: tokenizer, **(beside or {})}
     if RVQ in baselines:
         from xtok.data import select
         from xtok.pretrain import fit_rvq
 
-        say(f"placing the books of {RVQ} on the train episodes of {dataset.name}")
+        tell(f"placing the books of {RVQ} on the train episodes of {dataset.name}", 0.0)
         tokenizers[RVQ] = fit_rvq(dataset.layout, select(dataset, "train"))
     evaluation = evaluate_dataset(
         dataset,
@@ -173,69 +197,47 @@ def measure(
         horizons=horizons,
         split=split,
         baselines=[name for name in baselines if name != RVQ],
-        budget=budget or Budget(),
-        progress=say,
+        budget=budget,
+        tell=tell.within(0.05 if RVQ in baselines else 0.0, 1.0 if meaning is None else 0.7),
         corrupt=corrupt,
+        pool=pool,
+        robots_known_by=robots_known_by(tokenizer, dataset.embodiments),
     )
-    if meaning is not None:
-        from xtok.cli.meaning import horizon_of, measure_meaning
+    if meaning is None:
+        return evaluation
+    from xtok.cli.meaning import horizon_of, measure_meaning
 
-        evaluated = [int(T) for T in evaluation.result["horizons"]]
-        horizon = horizon_of(dataset, evaluated, evaluation.illustration.horizon)
-        fit = evaluation.result["fast_fit"][str(horizon)]
-        found = measure_meaning(
-            dataset,
-            tokenizers,
-            None if fit is None else fit["headline_scale"],
-            horizon,
-            meaning.features,
-            meaning.heads,
-            test_chunks=meaning.chunks,
-        )
-        evaluation = replace(evaluation, result=evaluation.result | ({"semantics": found} if found else {}))
+    evaluated = [int(T) for T in evaluation.result["horizons"]]
+    horizon = horizon_of(dataset, evaluated, evaluation.illustration.horizon)
+    tell("what the codes mean", 0.7)
+    found = measure_meaning(
+        dataset,
+        tokenizers,
+        evaluation.result["fast_fit"][str(horizon)],
+        horizon,
+        meaning.features,
+        meaning.heads,
+        test_chunks=meaning.chunks,
+    )
+    return replace(evaluation, result=evaluation.result | ({"semantics": found} if found else {}))
+
+
+def robots_known_by(tokenizer: Tokenizer, robots: Sequence[str]) -> dict[str, str] | None:
+    """Robot -> how the tokenizer knows it, where that can be told: by its ranges alone."""
+    known = {robot: "ranges" for robot in robots if robot in tokenizer.codec.ranges}
+    return known or None
+
+
+def write(evaluation: Evaluation, json_path: Path | None, report_path: Path | None) -> None:
+    """Print the tables, and write the files that were asked for."""
+    from xtok.evaluate.report import render
+    from xtok.evaluate.run import to_json
+
     print("\n".join(table(evaluation.result)))
-    if meaning is not None:
+    if "semantics" in evaluation.result:
         print("\n".join(judgements(evaluation.result)))
     for path, text in ((json_path, lambda: to_json(evaluation.result)), (report_path, lambda: render(evaluation))):
         if path is not None:
             with file_whole(path) as temporary:
                 temporary.write_text(text(), encoding="utf-8")
             print(f"wrote {path}")
-
-
-COLUMNS: tuple[tuple[str, str, str], ...] = (
-    # heading, key of an entry, format
-    ("tokens", "tokens_mean", "{:.1f}"),
-    ("bits", "bits_mean", "{:.0f}"),
-    ("l1", "l1", "{:.5f}"),
-    ("mm", "position_mm", "{:.2f}"),
-    ("deg", "rotation_deg", "{:.2f}"),
-    ("joint", "joint", "{:.4f}"),
-    ("failed", "decode_failures", "{:d}"),
-    ("l1/fast", "l1_vs_fast_at_equal_bits", "{:.2f}"),
-)
-
-
-def table(result: Mapping[str, Any]) -> list[str]:
-    """Lines for the terminal: each tokenizer at each horizon; a dash where a question has no answer."""
-    robots = ", ".join(result["embodiments"])
-    lines = [f"{result['dataset']} ({robots}), {result['split']} episodes, layout {result['layout']}"]
-    used = [
-        column
-        for column in COLUMNS
-        if any(entry[column[1]] is not None for entries in result["horizons"].values() for entry in entries.values())
-    ]
-    lines.append(f"  {'T':>3} {'tokenizer':<12}" + "".join(f"{heading:>9}" for heading, _, _ in used))
-    for horizon, entries in result["horizons"].items():
-        for name, entry in entries.items():
-            cells = ["-" if entry[key] is None else form.format(entry[key]) for _, key, form in used]
-            lines.append(f"  {horizon:>3} {name:<12}" + "".join(f"{cell:>9}" for cell in cells))
-    return lines
-
-
-def judgements(result: Mapping[str, Any]) -> list[str]:
-    """Lines for the terminal: each target, and whether it was met."""
-    from xtok.evaluate.verdicts import verdicts
-
-    words = {True: "met", False: "NOT MET", None: "unmeasured"}
-    return [f"  {words[verdict.met]:<10} {verdict.claim}: {verdict.found}" for verdict in verdicts(result)]

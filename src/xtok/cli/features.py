@@ -9,6 +9,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.cli.outputs import Writes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -39,7 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--ray", type=int, metavar="N", help="N workers of a Ray cluster, which share the file system; needs ray[data]"
     )
-    parser.set_defaults(run=run, resume_hint="Give the same command again: whole shards are kept.")
+    parser.set_defaults(
+        run=run, resume_hint="Give the same command again: whole shards are kept.", writes=Writes(folder="out")
+    )
 
 
 def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from xtok.cli import pack
 from xtok.cli.common import say
+from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
@@ -37,7 +38,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("out/inspect"), metavar="DIR", help="default: out/inspect"
     )
-    parser.set_defaults(run=run, resume_hint="Give the same command again.")
+    parser.set_defaults(run=run, resume_hint="Give the same command again.", writes=writes)
+
+
+def writes(args: argparse.Namespace) -> Writes | None:
+    """The folder of pages and mappings. It may lie in the data, as `xtok inspect .` has it; a corpus gets no page."""
+    from xtok.data.pack_format import is_packed
+
+    if is_packed(args.data):
+        return None
+    page = f"{args.data.resolve().name}.html"
+    return Writes(folder="out", touches=(), lock=page, tokenizers=(), within_data=True)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import xtok
 from xtok.cli import (
@@ -24,6 +25,9 @@ from xtok.cli import (
     train,
 )
 from xtok.cli.common import say
+from xtok.cli.outputs import guarded, outputs_of
+from xtok.progress import shown
+from xtok.write_errors import write_error
 
 COMMANDS = (demo, inspect, stats, pack, encode, decode, adapt, train, evaluate, dictionary, features, teacher, sim)
 
@@ -54,16 +58,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
-            args.run(args)
+            with shown(None), guarded(args, say):
+                args.run(args)
     except (ValueError, OSError, ImportError) as error:
         if args.debug:
             raise
-        print(f"xtok: error: {error}", file=sys.stderr)
+        print(f"xtok: error: {_told(error, args)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print(f"\nxtok: interrupted. {args.resume_hint}", file=sys.stderr)
+        print(f"\nxtok: interrupted. {_hint(args)}", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _hint(args: argparse.Namespace) -> str:
+    """How to go on after a stop."""
+    return args.resume_hint(args) if callable(args.resume_hint) else args.resume_hint
+
+
+def _told(error: Exception, args: argparse.Namespace) -> str:
+    """The error; of one of writing the path too (a log that cannot grow has none of its own) and how to go on."""
+    outputs = outputs_of(args)
+    path = Path(str(error.filename)) if isinstance(error, OSError) and error.filename else None
+    if path is None and outputs:
+        path = outputs[0].path
+    found = None if path is None else write_error(error, path)
+    return str(error) if found is None else f"{found}. {_hint(args)}".rstrip()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from xtok.cli.common import say
 
 if TYPE_CHECKING:
     from xtok.actions.types import ActionTokenizer
+    from xtok.baselines.common import Form
     from xtok.codec import Tokenizer
     from xtok.data import EpisodeDataset
     from xtok.evaluate.gather import Gathered
@@ -38,25 +39,26 @@ def horizon_of(dataset: EpisodeDataset, horizons: Sequence[int], longest: int) -
 def measure_meaning(
     dataset: EpisodeDataset,
     tokenizers: Mapping[str, Tokenizer],
-    fast_scale: float | None,
+    fast_fit: Mapping[str, Any] | None,
     horizon: int,
     features: Path | None = None,
     heads: str | None = None,
     seed: int = 0,
     test_chunks: int | None = None,
 ) -> dict[str, Any] | None:
-    """Probes and neighbour ranks of all tokenizers (FAST at `fast_scale` among them); with `features` and `heads` also
-    alignment, retrieval and substitution of the first one. None, with a remark, where a split has no usable episode.
+    """Probes and neighbour ranks of all tokenizers (FAST as `fast_fit` says among them); with `features` and `heads`
+    also alignment, retrieval and substitution of the first one. None, with a remark, where a split has no usable
+    episode.
 
     Raises:
         ValueError: features without heads or the other way round.
     """
     from xtok.baselines.fast import FastTokenizer
     from xtok.data import iter_chunks, select
-    from xtok.evaluate.fit import stride_within
+    from xtok.evaluate.compare import FAST
     from xtok.evaluate.gather import TEST_CHUNKS, gather
-    from xtok.evaluate.rate import FAST
     from xtok.evaluate.semantics import motion_errors, neighbour_ranks, probe_codes
+    from xtok.evaluate.strides import stride_within
     from xtok.semantics.latents import latents
 
     if (features is None) != (heads is None):
@@ -64,9 +66,10 @@ def measure_meaning(
     subject = next(iter(tokenizers.values()))
     contestants: dict[str, ActionTokenizer] = dict(tokenizers)
     train = [episode for episode in select(dataset, "train") if len(episode) > horizon]
-    if fast_scale is not None and train:
+    if fast_fit is not None and train:
         fitted = list(iter_chunks(train, horizon, stride_within(train, horizon, FAST_CHUNKS)))
-        contestants[FAST] = FastTokenizer(subject.statistics, fast_scale).fit(fitted)
+        form: Form = fast_fit["form"] or "tangent"
+        contestants[FAST] = FastTokenizer(subject.statistics, fast_fit["headline_scale"], form=form).fit(fitted)
     arms, tasks = unseen(subject, dataset)
     try:
         found = gather(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from xtok.cli import sim_eval
 from xtok.cli.common import say
+from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def progress_bar(total: int, unit: str, what: str) -> Iterator[Callable[[int], A
 def _add_list(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("list", help="supported tasks and arms", description="The cells of the suite.")
     parser.add_argument("--json", metavar="F.json", help="write them as JSON; - for stdout")
-    parser.set_defaults(run=run_list, resume_hint="")
+    parser.set_defaults(run=run_list, resume_hint="", writes=Writes(files=("json",)))
 
 
 def run_list(args: argparse.Namespace) -> None:
@@ -114,10 +115,14 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--image-size", type=int, default=160, metavar="S", help="pixels a side of a view (default: 160)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the episodes (default: 0)")
-    parser.set_defaults(run=run_show, resume_hint="Give the same command again.")
+    writes = Writes(folder="out", touches=("film.mp4",))
+    parser.set_defaults(run=run_show, resume_hint="Give the same command again.", writes=writes)
 
 
 def run_show(args: argparse.Namespace) -> None:
+    from xtok.sim.runtime import check_rendering
+
+    check_rendering()
     from xtok.sim.show import show
 
     cells = chosen_cells(args.tasks, args.arms)
@@ -147,14 +152,17 @@ def _add_record(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--image-size", type=int, default=96, metavar="S", help="pixels a side (default: 96)")
     parser.add_argument("--no-video", action="store_true", help="poses and words only, which is much faster")
     add_worker_argument(parser)
-    parser.set_defaults(run=run_record, resume_hint=GO_ON)
+    parser.set_defaults(run=run_record, resume_hint=GO_ON, writes=Writes(folder="out"))
 
 
 def run_record(args: argparse.Namespace) -> None:
-    from xtok.sim.recorder import Request, record
+    from xtok.sim.runtime import check_rendering
 
     if args.episodes < 1:
         raise ValueError(f"--episodes is {args.episodes}; expected 1 or more")
+    check_rendering(not args.no_video)
+    from xtok.sim.recorder import Request, record
+
     request = Request(
         chosen_cells(args.tasks, args.arms),
         LEVELS[args.level],
@@ -188,10 +196,13 @@ def _add_corpus(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--episodes", type=int, metavar="N", help="in all, about (default: 3000, 2000)")
     add_worker_argument(parser)
-    parser.set_defaults(run=run_corpus, resume_hint=GO_ON)
+    parser.set_defaults(run=run_corpus, resume_hint=GO_ON, writes=Writes(folder="out"))
 
 
 def run_corpus(args: argparse.Namespace) -> None:
+    from xtok.sim.runtime import check_rendering
+
+    check_rendering()
     from xtok.sim.corpus import corpus_request, get_corpus, make_corpus
 
     corpus = get_corpus(args.name)
@@ -217,10 +228,14 @@ def _add_questions(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument("--split", choices=("train", "eval"), default="train", help="scenes (default: train)")
     parser.add_argument("--image-size", type=int, default=128, metavar="S", help="pixels a side (default: 128)")
     add_worker_argument(parser)
-    parser.set_defaults(run=run_questions, resume_hint="Give the same command again: whole scenes are kept.")
+    hint = "Give the same command again: whole scenes are kept."
+    parser.set_defaults(run=run_questions, resume_hint=hint, writes=Writes(folder="out"))
 
 
 def run_questions(args: argparse.Namespace) -> None:
+    from xtok.sim.runtime import check_rendering
+
+    check_rendering()
     from xtok.sim.questions import QuestionRequest, make_questions
 
     request = QuestionRequest(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xtok.cli.common import say
+from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
@@ -54,12 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="robots that the tokenizer does not know by closed forms (default), or all with books of their own",
     )
     add_worker_argument(parser)
-    parser.set_defaults(run=run, resume_hint="With --json, give the same command again with --resume.")
+    hint = "With --json, give the same command again with --resume."
+    writes = Writes(files=("json",), beside=(".partial.jsonl",), tokenizers=())
+    parser.set_defaults(run=run, resume_hint=hint, writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
     from xtok.cli.sim import LEVELS, chosen_cells, progress_bar
     from xtok.provenance import command, git_revision, versions
+    from xtok.sim.runtime import check_rendering
+
+    check_rendering(args.image_size is not None)
     from xtok.sim.rollout import Ledger, check_resume, compare, evaluate, evaluate_replay, plan, summarise
 
     name, _, tokenizer = args.policy.partition(":")
@@ -72,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         "episodes": args.episodes,
         "split": args.split,
         "image_size": args.image_size,
+        **_decides(args.policy, args.data),
     }
     partial = None if args.json is None else args.json.with_name(f"{args.json.name}.partial.jsonl")
     if partial is not None:
@@ -112,6 +119,26 @@ def run(args: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         partial.unlink()
         print(f"wrote {args.json}")
+
+
+def _decides(policy: str, data: Path | None) -> dict[str, Any]:
+    """What a name alone does not say: the code of a policy of one's own, the demonstrations, the simulator."""
+    import hashlib
+    from importlib.util import find_spec
+
+    from xtok.data.digests import folder_digest
+    from xtok.data.fingerprint import FILMS
+    from xtok.sim.staging import packages
+
+    decides: dict[str, Any] = {"simulator": packages()}
+    module, colon, _ = policy.partition(":")
+    if colon and module != REPLAY:
+        found = find_spec(module) if module.replace(".", "").isidentifier() else None
+        if found is not None and found.origin is not None and Path(found.origin).is_file():
+            decides["policy_code"] = hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:16]
+    if data is not None and data.is_dir():
+        decides["data"] = folder_digest(data, FILMS)
+    return decides
 
 
 def table(report: Mapping[str, Any]) -> list[str]:
@@ -237,25 +264,27 @@ def _prolonged(episode: Episode) -> Episode:
 def _baselines(
     tokenizer: Tokenizer, through: Sequence[str], train: Sequence[Episode], chunks: ChunkBatch
 ) -> tuple[dict[str, Coder], dict[str, Any]]:
-    """FAST and bins at the bits nearest to those of each level of ours, and 256 bins."""
+    """FAST (the better of its forms) and bins at the bits nearest to those of each level of ours, and 256 bins."""
     from xtok.baselines.bins import BinTokenizer
-    from xtok.evaluate.batches import encode
+    from xtok.evaluate.coded import Coded
     from xtok.evaluate.fit import fit_baselines
-    from xtok.evaluate.rate import bits_mean, rate_points
+    from xtok.evaluate.rate import bits_mean
     from xtok.sim.rollout import Coder
 
-    levels = [bits_mean(encode(point, chunks)) for point in tokenizer.rate_points()]
+    subject = Coded(tokenizer, chunks)
+    levels = [bits_mean(codes) for codes in subject.rate_codes]
     coders: dict[str, Coder] = {}
     about: dict[str, Any] = {"xtok_bits_on_held_out_chunks": [round(bits, 2) for bits in levels]}
     if "fast" in through:
         say(f"fitting FAST on {len(train)} train episodes")
-        fitted, how = fit_baselines(["fast"], train, chunks, tokenizer, tokenizer.statistics, FAST_CHUNKS)
-        points = {point: bits_mean(encode(point, chunks)) for point in rate_points(fitted["fast"])}
-        about["fast"] = how
+        fitted = fit_baselines(["fast"], train, subject, tokenizer.statistics, FAST_CHUNKS)
+        fast = fitted.coded["fast"]
+        points = {point: bits_mean(codes) for point, codes in zip(fast.points, fast.rate_codes, strict=True)}
+        about["fast"] = fitted.fast
         for level, bits in enumerate(levels, start=1):
             point = min(points, key=lambda point: abs(points[point] - bits))
             coders[f"fast~{level}"] = Coder(point, whole=True)
-            about[f"fast~{level}"] = {"bits_on_held_out_chunks": round(points[point], 2), **_scale(point)}
+            about[f"fast~{level}"] = {"bits_on_held_out_chunks": round(points[point], 2), **_kind(point)}
     if "bins" in through:
         mask_D = chunks.context.mask_BD[0]
         values = chunks.context.horizon * int(mask_D.sum())
@@ -265,5 +294,5 @@ def _baselines(
     return coders, about
 
 
-def _scale(point: ActionTokenizer) -> dict[str, float]:
-    return {"scale": float(getattr(point, "scale", float("nan")))}
+def _kind(point: ActionTokenizer) -> dict[str, Any]:
+    return {"scale": float(getattr(point, "scale", float("nan"))), "form": getattr(point, "form", None)}

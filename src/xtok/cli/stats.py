@@ -1,37 +1,63 @@
-"""Fit the normalisation of each robot in a data set on its train episodes, and print the range of every channel."""
+"""Measure each robot of a data set on its train episodes: the range of every channel, and how it moves.
+
+The file serves every command that takes --statistics, for the tokenizer that it was measured for.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtok.cli.common import add_dataset_arguments, open_data, train_statistics
+from xtok.cli.common import add_dataset_arguments, add_tokenizer_argument, open_data
+from xtok.cli.outputs import Writes
+from xtok.whole import file_whole, write_whole
 
 if TYPE_CHECKING:
     from xtok.actions.layout import Layout
     from xtok.actions.statistics import Statistics
+    from xtok.data.episode import LeftOut
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("stats", help="ranges of every channel, by robot", description=__doc__)
     add_dataset_arguments(parser)
+    add_tokenizer_argument(parser)
     parser.add_argument(
         "-o", "--out", type=Path, metavar="F.json", help="save them (several robots: F.ROBOT.json, one file a robot)"
     )
-    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(files=("out",), shipped=True)
+    parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from xtok.codec import Tokenizer
+    from xtok.pretrain.measurement import measure_robots, train_episodes
+
     dataset = open_data(args)
-    fitted = train_statistics(dataset, dataset.embodiments)
-    for robot, statistics in fitted.items():
-        print("\n".join(table(statistics, dataset.layout)))
+    tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)
+    for robot in tqdm(dataset.embodiments, unit="robot", desc="measure", disable=None):
+        (found,) = measure_robots(tokenizer, train_episodes(dataset, robot))
+        print("\n".join(table(found.statistics, dataset.layout)))
         if args.out is not None:
-            path = args.out if len(fitted) == 1 else args.out.with_suffix(f".{robot}{args.out.suffix}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            statistics.save(path)
-            print(f"saved {path}")
+            alone = len(dataset.embodiments) == 1
+            path = args.out if alone else args.out.with_suffix(f".{robot}{args.out.suffix}")
+            with file_whole(path) as draft:
+                found.save(draft)
+            if dataset.left_out:
+                note_left_out(path, dataset.left_out)
+            print(f"saved {path}: ranges and motion prior ({found.windows:g} windows of 64 frames), {found.digest}")
+
+
+def note_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
+    """Add to saved statistics which episodes they are not of, and why."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["left_out"] = [each.to_dict() for each in left_out]
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def table(statistics: Statistics, layout: Layout) -> list[str]:
@@ -44,5 +70,6 @@ def table(statistics: Statistics, layout: Layout) -> list[str]:
     columns = (layout.channel_names, statistics.mask_D, statistics.low_D, statistics.high_D, layout.channel_units)
     for name, valid, low, high, unit in zip(*columns, strict=True):
         if valid:
-            lines.append(f"  {name:<20} {low:>10.4f} {high:>10.4f}  {unit}")
+            constant = "" if low < high else "  never moved: not coded"
+            lines.append(f"  {name:<20} {low:>10.4f} {high:>10.4f}  {unit}{constant}")
     return lines

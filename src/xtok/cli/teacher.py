@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.cli.common import say
+from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.semantics.embedded.model import EmbeddedVLM
     from xtok.semantics.embedded.train import School
 
+SCENES = ".scenes.json"  # how the scenes of a folder were made
 FRAMES_EACH, EPISODES_MAX = 4, 120  # of films: frames of an episode, episodes in all
 
 
@@ -49,7 +51,7 @@ def _add_ask(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "question", metavar="QUESTION", help="'where is the red cube?', 'what does the robot hold?', ..."
     )
     _add_weights(parser)
-    parser.set_defaults(run=run_ask, resume_hint="Nothing was written.")
+    parser.set_defaults(run=run_ask, resume_hint="Nothing was written.", writes=None)
 
 
 def run_ask(args: argparse.Namespace) -> None:
@@ -77,7 +79,8 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--films", type=Path, nargs="+", default=[], metavar="DATA", help="recorded data sets")
     _add_weights(parser)
     parser.add_argument("--json", type=Path, metavar="F.json", help="write the figures")
-    parser.set_defaults(run=run_eval, resume_hint="Nothing was written; give the same command again.")
+    writes = Writes(files=("json",), data=("questions", "films"), tokenizers=("teacher",))
+    parser.set_defaults(run=run_eval, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
 
 def run_eval(args: argparse.Namespace) -> None:
@@ -131,7 +134,8 @@ def _add_scenes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--count", type=int, default=2240, metavar="N", help="scenes (default: 2240)")
     parser.add_argument("--image-size", type=int, default=128, metavar="S", help="pixels a side (default: 128)")
     parser.add_argument("--workers", type=int, default=1, metavar="W", help="processes (default: 1)")
-    parser.set_defaults(run=run_scenes, resume_hint="Give the same command again: whole scenes are kept.")
+    hint = "Give the same command again: whole scenes are kept."
+    parser.set_defaults(run=run_scenes, resume_hint=hint, writes=Writes(folder="out"))
 
 
 def run_scenes(args: argparse.Namespace) -> None:
@@ -139,8 +143,11 @@ def run_scenes(args: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    import xtok.sim  # noqa: F401, chooses what renders before MuJoCo is imported
+    from xtok.sim.runtime import check_rendering  # chooses what renders before MuJoCo is imported
+
+    check_rendering()
     from xtok.sim.questions import QuestionRequest, look, scene_specs
+    from xtok.sim.staging import bind
     from xtok.sim.suite import cells
     from xtok.sim.tasks.names import CORPUS_SINGLE_TASKS
     from xtok.sim.workers import run_jobs
@@ -149,7 +156,11 @@ def run_scenes(args: argparse.Namespace) -> None:
         (cell.task, cell.arm) for cell in cells(dual=False) if cell.task in CORPUS_SINGLE_TASKS and not cell.held_out
     )
     request = QuestionRequest(learned, ("easy", "hard"), args.count, "train", args.image_size)
-    args.out.mkdir(parents=True, exist_ok=True)
+    decides = {"cells": [list(cell) for cell in learned], "image_size": args.image_size}
+    record = args.out / SCENES
+    if not record.exists() and any(args.out.glob("[!.]*/about.json")):
+        raise ValueError(f"{args.out} holds scenes and does not say how they were made; choose a new folder")
+    bind(record, decides, f"{args.out} holds scenes")
     specs = scene_specs(request, args.count)
     jobs = [spec for spec in specs if not (args.out / spec.name).is_dir()]
     with tqdm(total=len(specs), initial=len(specs) - len(jobs), unit="scene", desc="scenes", disable=None) as bar:
@@ -181,7 +192,10 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--looking", type=int, metavar="N", help="steps of the first part (default: the recipe's)")
     parser.add_argument("--speaking", type=int, metavar="N", help="steps of the second part (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.set_defaults(run=run_train, resume_hint="Give the same command again: it goes on from the last checkpoint.")
+    hint = "Give the same command again: it goes on from the last checkpoint."
+    touches = ("checkpoint.safetensors", "metrics.jsonl", "run.json", "connector.safetensors", "config.json")
+    writes = Writes(folder="out", touches=touches, data=("scenes", "films"))
+    parser.set_defaults(run=run_train, resume_hint=hint, writes=writes)
 
 
 def run_train(args: argparse.Namespace) -> None:

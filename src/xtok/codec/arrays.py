@@ -173,7 +173,8 @@ def _context(
         get_embodiment(robot_type)  # an unknown name is told its close matches
         raise ValueError(
             f"this tokenizer has no robot {robot_type!r}; it has {sorted(tokenizer.statistics)}; "
-            "use `xtok adapt` on its data, with_statistics(...), or 'none'"
+            "measure it with `xtok.tokenizer_for(dataset)`, give with_statistics(...) what `xtok stats DATA -o F.json` "
+            "wrote, or use 'none'"
         )
     if obs_state is not None:
         obs_state = floats_of(obs_state, "obs_state", f"[{B}, {D}], one state a chunk").to(device)

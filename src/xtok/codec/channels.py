@@ -93,7 +93,7 @@ class ChannelCodec:
         if fitted and state is not None and len(state.mean_D) != tokenizer.statistics[CHANNELS].mask_D.sum():
             raise ValueError(f"the state code has {len(state.mean_D)} channels, the tokenizer was fitted on others")
         self.state, self.fitted = state, fitted
-        self.tokenizer = tokenizer if fitted else tokenizer.with_statistics(ranges(tokenizer.layout))
+        self.tokenizer = tokenizer if fitted else tokenizer.with_ranges(ranges(tokenizer.layout))
 
     @property
     def levels(self) -> int:

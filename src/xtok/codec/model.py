@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from typing_extensions import Self
 
-from xtok.actions.delta import from_tangent, tangent_mask, tangent_width, to_delta, to_tangent
+from xtok.actions.delta import tangent_width, to_delta
 from xtok.actions.embodiments import NONE, get_embodiment
 from xtok.actions.layout import get_layout
 from xtok.actions.statistics import Statistics
@@ -31,8 +31,10 @@ from xtok.codec.output import CodecOutput as CodecOutput
 from xtok.codec.precision import KeepsPrecision
 from xtok.codec.prior import GenericPrior, MotionPrior, narrowed
 from xtok.codec.quantizer import Quantized, ResidualQuantizer
+from xtok.codec.robot_statistics import RobotStatistics
 from xtok.codec.setting import Robot, Setting
 from xtok.codec.slotwise import choosing
+from xtok.codec.units import from_units, to_units
 
 BASES_BYTES = 2 << 30  # memory for closed forms at the chunk lengths in use
 
@@ -46,6 +48,7 @@ class Codec(KeepsPrecision):
         super().__init__()
         self.config, self.robots, self.generic = config, dict(robots or {}), generic
         self.ranges: dict[str, Statistics] = {}  # robots without a prior of their own: the generic one serves them
+        self.measured: dict[str, RobotStatistics | None] = {}  # those of `robots` that have no codebooks of their own
         self.layout = get_layout(config.layout)
         self._bases: dict[tuple[str, bytes, int], tuple[MotionPrior, ChunkBasis]] = {}
         K, D = tangent_width(self.layout), self.layout.width
@@ -96,12 +99,14 @@ class Codec(KeepsPrecision):
             get_embodiment(name)  # an unknown name is told its close matches
         raise ValueError(
             f"this tokenizer has no robot {name!r}; it has {sorted(self.statistics)}. Add yours from its data with "
-            "`xtok adapt DATA -o TOKENIZER` (no training), or give with_statistics(...), or use 'none'"
+            "`xtok.tokenizer_for(dataset)`, which measures it on its train episodes, or with_statistics(...) from "
+            "`xtok stats DATA -o F.json`; `xtok adapt DATA -o TOKENIZER` gives it codebooks of its own"
         )
 
     def forget_robot(self, name: str) -> None:
         """Its prior and books; "none" and robots known by their ranges stay."""
         self.robots.pop(name, None)
+        self.measured.pop(name, None)
         for books in self.all_books:
             if name in books.own:
                 del books.own[name]
@@ -113,9 +118,19 @@ class Codec(KeepsPrecision):
 
     def add_statistics(self, statistics: Statistics) -> None:
         """A robot known by its ranges alone: the generic prior serves it."""
-        self.robots.pop(statistics.embodiment, None)
+        self.forget_robot(statistics.embodiment)
         self.ranges[statistics.embodiment] = statistics
-        self._bases.clear()
+
+    def add_measured(self, robot: RobotStatistics) -> None:
+        """A robot measured through these shared codebooks (`Tokenizer.with_statistics` looks that it was)."""
+        name = robot.embodiment
+        self.forget_robot(name)
+        self.ranges.pop(name, None)
+        if robot.stretch_C is not None:
+            book = self.detail.add(name)
+            book.books_QVC.copy_(self.detail.shared.books_QVC * robot.stretch_C.to(self.device))
+            book.restart_from_books()
+        self.robots[name], self.measured[name] = robot.prior, robot
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         self._bases.clear()  # they may be on another device
@@ -133,6 +148,10 @@ class Codec(KeepsPrecision):
         key = (name, mask_D.tobytes(), horizon)
         if key not in self._bases:
             prior = self.prior(name, mask_D)
+            if not prior.valid.any():
+                raise ValueError(
+                    f"none of these channels ever moved in what {name!r} was measured on; measure it where it moves"
+                )
             basis = prior.at(horizon, self.config.intent_noise, self.config.code_dim)
             if prior.slotwise is not None and self.device.type != "cpu":
                 prior = replace(prior, slotwise=prior.slotwise.to(self.device))
@@ -161,6 +180,7 @@ class Codec(KeepsPrecision):
         robots = []
         device = self.device
         slot_B = torch.empty(len(context), dtype=torch.long, device=device)
+        moving_BK = torch.zeros(len(context), tangent_width(self.layout), dtype=torch.bool, device=device)
         for (name, mask), rows in groups.items():
             prior, basis = self.basis(name, np.frombuffer(mask, dtype=bool), context.horizon)
             index = torch.tensor(rows, device=device)
@@ -168,12 +188,13 @@ class Codec(KeepsPrecision):
                 if name != NONE:
                     prior.statistics.check(self.layout, control_hz, context.horizon)
             slot_B[index] = get_embodiment(name).slot
+            moving_BK[index] = prior.valid.to(device)
             robots.append(Robot(name, index, prior, basis, prior.valid.nonzero().flatten().to(device)))
         nothing_BD = torch.zeros(len(context), self.layout.width, dtype=torch.float32)
         anchor_BD = nothing_BD if context.anchor_BD is None else context.anchor_BD
         given = Conditions(
             torch.where(context.mask_BD, anchor_BD, 0.0).float().to(device),
-            tangent_mask(self.layout, context.mask_BD).to(device),
+            moving_BK,
             slot_B,
             context.control_hz_B.float().to(device),
         )
@@ -188,22 +209,11 @@ class Codec(KeepsPrecision):
 
     def motion_of_delta(self, delta_BTD: Float[Tensor, "B T D"], setting: Setting) -> Float[Tensor, "B T K"]:
         """Physical deltas to normalised tangent."""
-        tangent = to_tangent(self.layout, delta_BTD)
-        out = torch.zeros_like(tangent)
-        for robot in setting.robots:
-            scale = out.new_zeros(tangent.shape[-1])
-            scale[robot.channels] = 1 / robot.prior.scale_K.to(scale)
-            out[robot.rows] = tangent[robot.rows] * scale
-        return out
+        return to_units(self.layout, delta_BTD, setting.robots)
 
     def delta(self, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> Float[Tensor, "B T D"]:
-        """Inverse of `motion_of_delta`. Masked rotations come back as the identity; callers mask."""
-        tangent = torch.zeros_like(motion_BTK)
-        for robot in setting.robots:
-            scale = motion_BTK.new_zeros(motion_BTK.shape[-1])
-            scale[robot.channels] = robot.prior.scale_K.to(scale)
-            tangent[robot.rows] = motion_BTK[robot.rows] * scale
-        return from_tangent(self.layout, tangent)
+        """Inverse of `motion_of_delta`, constant channels included. Masked rotations come back as the identity."""
+        return from_units(self.layout, motion_BTK, setting.robots)
 
     # -- encoder, SRQ, decoder ------------------------------------------------------------------------------------
 
@@ -301,18 +311,6 @@ class Codec(KeepsPrecision):
         """What the detail levels have to code, for placing their books."""
         h = self.latents(motion_BTK, setting)
         return self._details(motion_BTK, self.quantize_intent(h, setting).latents_NC.view_as(h), setting)[0]
-
-    @torch.no_grad()
-    def activity(
-        self, motion_BTK: Float[Tensor, "B T K"], setting: Setting
-    ) -> tuple[Int[Tensor, " B"], Float[Tensor, "B M C"]]:
-        """Activity bin of each chunk of one robot, and its details in units of the Gaussian's gain."""
-        (robot,) = setting.robots
-        h = self.latents(motion_BTK, setting)
-        found = self.quantize_intent(h, setting).latents_NC.view_as(h)
-        seen = self.seen(found, setting, robot)
-        left = motion_BTK[..., robot.channels].flatten(1) - robot.basis.predict(seen)
-        return robot.prior.activity(robot.basis, seen), robot.basis.analyse(left)
 
     @torch.no_grad()
     def _details(

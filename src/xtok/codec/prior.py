@@ -24,6 +24,7 @@ from torch import Tensor
 from xtok.actions.delta import tangent_mask
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
+from xtok.actions.tangent import tangent_kinds, tangent_scale
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
 from xtok.codec.basis import ChunkBasis, compand, deal, emphasis_of, expand, fixed_sign, posterior, steps
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor, tensors_of
@@ -35,24 +36,6 @@ _JITTER = 1e-9
 SLOTWISE = "slotwise."  # before the names of a slot predictor's tensors
 BEND = 0.3  # units up to which q0's space is about linear: 3 cm, .15 rad; or .3 of a robot's usual motion
 ACTIVITY_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # of a chunk's movement over the robot's usual
-
-
-def tangent_kinds(layout: Layout) -> tuple[str, ...]:
-    """Kind of each tangent channel: a rotation has 3."""
-    return tuple(group.kind for group in layout.groups for _ in range(3 if group.kind == "rotation6d" else group.size))
-
-
-def tangent_scale(layout: Layout, statistics: Statistics) -> Float[Tensor, " K"]:
-    """Half the range of every tangent channel, so that an error of 1 there is about 1 in normalised l1.
-
-    Rotations: near the identity the 6D channels are linear in the rotation vector (c1 = [1, z, -y], c2 = [-z, 1, x]).
-    """
-    half_D = torch.from_numpy((statistics.high_D - statistics.low_D) / 2)
-    parts = []
-    for group in layout.groups:
-        half = half_D[layout.slices[group.name]]
-        parts.append(half[[5, 2, 1]] if group.kind == "rotation6d" else half)
-    return torch.cat(parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +78,8 @@ class MotionPrior:
 
     @cached_property
     def valid(self) -> Bool[Tensor, " Kfull"]:
-        return tangent_mask(self.layout, torch.from_numpy(self.statistics.mask_D.copy()))
+        """Tangent channels that move; constant ones are not coded."""
+        return tangent_mask(self.layout, torch.from_numpy(self.statistics.moving_D.copy()))
 
     @cached_property
     def scale_K(self) -> Float[Tensor, " K"]:
@@ -271,7 +255,7 @@ def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor,
             f"a motion prior needs two or more windows of {HORIZON_MAX} frames, there are {N} of {S}; "
             "give longer episodes, or encode with embodiment 'none'"
         )
-    valid = tangent_mask(layout, torch.from_numpy(statistics.mask_D.copy()))
+    valid = tangent_mask(layout, torch.from_numpy(statistics.moving_D.copy()))
     x_NP = (windows_NSK.double() / tangent_scale(layout, statistics)[valid]).reshape(N, S * K)
     mean_P = x_NP.mean(dim=0)
     centred = (x_NP - mean_P) / N**0.5
@@ -287,6 +271,24 @@ def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor,
     return MotionPrior(layout, statistics, mean_P.reshape(S, K).float(), factor.float(), noise, no_activity())
 
 
+def shrunk(prior: MotionPrior, towards: MotionPrior, share: float, rank: int) -> MotionPrior:
+    """The Gaussian of `prior`, with a `share` of its weight on that of `towards`, in at most `rank` directions.
+
+    Moments of the mixture of the two: a robot of which little was seen is not taken to move as that little did.
+    """
+    mean, other = prior.mean_SK.double(), towards.mean_SK.double()
+    parts = [
+        prior.factor_SKR.double() * (1 - share) ** 0.5,
+        towards.factor_SKR.double() * share**0.5,
+        ((mean - other) * (share * (1 - share)) ** 0.5)[..., None],
+    ]
+    together_PR = torch.cat(parts, dim=-1).flatten(0, 1)
+    torch.manual_seed(0)
+    direction_PR, value, _ = torch.svd_lowrank(together_PR, q=min(rank, *together_PR.shape), niter=6)
+    factor_SKR = (direction_PR * value).unflatten(0, mean.shape)
+    return replace(prior, mean_SK=((1 - share) * mean + share * other).float(), factor_SKR=factor_SKR.float())
+
+
 @dataclass(frozen=True, eq=False)
 class GenericPrior:
     """For a robot without a prior: each channel by itself, with the time course that its kind usually has."""
@@ -299,7 +301,7 @@ class GenericPrior:
 
     def for_robot(self, statistics: Statistics) -> MotionPrior:
         """A prior over the valid channels of `statistics`."""
-        valid = tangent_mask(self.layout, torch.from_numpy(statistics.mask_D.copy()))
+        valid = tangent_mask(self.layout, torch.from_numpy(statistics.moving_D.copy()))
         kinds = [kind for kind, keep in zip(tangent_kinds(self.layout), valid, strict=True) if keep]
         S, r = next(iter(self.temporal.values())).shape
         factor = torch.zeros(S, len(kinds), len(kinds) * r, dtype=torch.float32)

@@ -14,8 +14,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xtok.codec.precision import TRAINING_STATE, KeepsPrecision
+from xtok.progress import phase
 
-_ROWS = 16384  # vectors per distance matrix: 16384 x 2048 floats are 128 MiB
+_ROWS = 1024  # vectors per distance matrix: 1024 x 2048 floats stay in the cache, which takes half the time
+
+
+def is_training_state(name: str) -> bool:
+    """Whether an entry of a state dict belongs to a checkpoint, not to released weights."""
+    return name.rsplit(".", 1)[-1] in ResidualQuantizer.TRAINING_STATE
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class ResidualQuantizer(KeepsPrecision):
         generator = torch.Generator().manual_seed(seed)
         valid = None if valid_NC is None else valid_NC.to(x_NC.dtype)
         residual = x_NC.clone() if valid is None else x_NC * valid
+        bar = phase(f"k-means of {len(residual)} vectors", self.levels * iterations)
         for level in range(self.levels):
             start = torch.randperm(len(residual), generator=generator)[: self.codebook_size]
             self.books_QVC[level] = residual[start]
@@ -139,10 +146,12 @@ class ResidualQuantizer(KeepsPrecision):
                 empty = (count == 0).nonzero().flatten()
                 spare = torch.randint(len(residual), (len(empty),), generator=generator)
                 self.books_QVC[level, empty] = residual[spare]
+                bar.update()
             index = self._nearest(level, residual, valid)
             self._restart_ema(level, residual, index, valid)
             code = self.books_QVC[level][index]
             residual = residual - (code if valid is None else code * valid)
+        bar.close()
 
     def health(self, reset: bool = True) -> list[Health]:
         """Use of each level over all training forwards since the last call."""
@@ -168,7 +177,7 @@ class ResidualQuantizer(KeepsPrecision):
             else:
                 valid = valid_NC[start : start + _ROWS]
                 distance = torch.addmm(valid @ square.T, x * valid, book.T, alpha=-2)
-            out.append(distance.argmin(dim=1))
+            out.append(_argmin(distance))
         return torch.cat(out) if out else x_NC.new_zeros(0, dtype=torch.long)
 
     def _gather(self, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -238,3 +247,11 @@ class ResidualQuantizer(KeepsPrecision):
             residual = residual.gather(1, parent[..., None].expand(-1, -1, self.dim)) - book[index]
             codes = torch.cat([codes.gather(1, parent[..., None].expand(-1, -1, level)), index[..., None]], dim=-1)
         return codes[:, 0]
+
+
+def _argmin(distance_NV: Tensor) -> Tensor:
+    """Index of each row's least value, the first of equal ones. On a CPU numpy finds it ten times faster than torch."""
+    known = distance_NV.dtype in (torch.float32, torch.float64)
+    if not known or distance_NV.device.type != "cpu" or torch.compiler.is_compiling():
+        return distance_NV.argmin(dim=1)
+    return torch.from_numpy(distance_NV.detach().numpy().argmin(axis=1))

@@ -21,11 +21,12 @@ from torch import Tensor
 from xtok.actions.layout import LAYOUTS, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.steady import exact
+from xtok.actions.tangent import tangent_kinds
 from xtok.codec.config import CodecConfig
 from xtok.codec.model import Codec
 from xtok.codec.precision import check_exact, fill
-from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior, tangent_kinds
-from xtok.codec.quantizer import ResidualQuantizer
+from xtok.codec.prior import SLOTWISE, GenericPrior, MotionPrior
+from xtok.codec.quantizer import is_training_state
 from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor
 from xtok.whole import file_whole, write_whole
 
@@ -76,7 +77,7 @@ def save(codec: Codec, folder: Path) -> None:
     """Write both files; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = tensors_of(codec)
-    config = {
+    config: dict[str, Any] = {
         "format": FORMAT,
         "codec": codec.config.to_dict(),
         "layout_digest": codec.layout.digest,
@@ -84,6 +85,8 @@ def save(codec: Codec, folder: Path) -> None:
         "ranges": {name: statistics.to_dict() for name, statistics in sorted(codec.ranges.items())},
         "digest": digest(codec, tensors),
     }
+    if codec.measured:  # else the file is as it was before there were any
+        config["measured"] = sorted(codec.measured)
     with file_whole(folder / WEIGHTS) as draft:
         save_file({name: _half_if_exact(tensor) for name, tensor in tensors.items()}, draft)
     write_whole(folder / CONFIG, json.dumps(config, indent=1) + "\n")
@@ -114,7 +117,7 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
     """The codec that a configuration and its tensors (which are used up) describe."""
     with torch.device("meta"):  # shapes only: whatever the configuration claims costs no memory
         codec = _empty(config, tensors)
-    expected = {k: v.shape for k, v in codec.state_dict().items() if not _is_training_state(k)}
+    expected = {k: v.shape for k, v in codec.state_dict().items() if not is_training_state(k)}
     given = {k: v.shape for k, v in tensors.items() if not k.startswith(("robot.", "generic."))}
     if wrong := sorted(k for k in expected.keys() | given.keys() if expected.get(k) != given.get(k)):
         raise ValueError(f"{folder / WEIGHTS} does not fit its {CONFIG}: see {wrong[0]} ({len(wrong)} such tensors)")
@@ -127,6 +130,9 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
         if wrong := sorted((fields.keys() - {"emphasis_K"}) ^ PRIOR_TENSORS):
             raise ValueError(f"{folder / WEIGHTS}: the prior of {name!r} differs in {wrong}; fetch the tokenizer again")
         codec.robots[name] = MotionPrior(codec.layout, Statistics.from_dict(part), **fields, slotwise=slotwise)
+    codec.measured = dict.fromkeys(config.get("measured", ()))
+    if unknown := codec.measured.keys() - codec.robots.keys():
+        raise ValueError(f"{folder / CONFIG} says that {sorted(unknown)} were measured, but has no such robots")
     if any(name.startswith("generic.") for name in tensors):
         codec.generic = _generic(codec.config.layout, _pop(tensors, "generic.", folder))
     fill(codec, tensors)
@@ -149,7 +155,7 @@ def _empty(config: dict[str, Any], tensors: dict[str, Tensor]) -> Codec:
 def tensors_of(codec: Codec) -> dict[str, Tensor]:
     """Everything that is released: weights, books, priors; no training state, no heads."""
     codec = getattr(codec, "_orig_mod", codec)  # torch.compile wraps it, and names every tensor anew
-    out = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items() if not _is_training_state(k)}
+    out = {k: v.detach().cpu().contiguous() for k, v in codec.state_dict().items() if not is_training_state(k)}
     for name, prior in codec.robots.items():
         out |= {f"robot.{name}.{k}": v.contiguous() for k, v in prior.tensors().items()}
     if codec.generic is not None:
@@ -173,14 +179,20 @@ def digest(codec: Codec, tensors: dict[str, Tensor] | None = None) -> str:
     return found.hexdigest()[:16]
 
 
+def foundation(codec: Codec) -> str:
+    """Sixteen hex digits over what robots share: networks, shared codebooks, generic prior, configuration."""
+    found = hashlib.sha256(json.dumps(codec.config.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted(tensors_of(codec).items()):
+        if ".own." not in name and not name.startswith("robot."):
+            found.update(f"{name}{tuple(tensor.shape)}".encode())
+            found.update(tensor.numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
 def _half_if_exact(tensor: Tensor) -> Tensor:
     """In half the bytes where that loses nothing (see xtok.pretrain.precision.round_to_half)."""
     half = tensor.half()
     return half if torch.equal(half.float(), tensor) else tensor
-
-
-def _is_training_state(name: str) -> bool:
-    return name.rsplit(".", 1)[-1] in ResidualQuantizer.TRAINING_STATE
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -189,7 +201,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); fetch the tokenizer again") from error
     expected = {"format", "codec", "layout_digest", "robots", "ranges", "digest"}
-    if not isinstance(config, dict) or config.keys() != expected:
+    if not isinstance(config, dict) or config.keys() - {"measured"} != expected:
         raise ValueError(f"{path} is not a tokenizer's configuration: expected the fields {sorted(expected)}")
     if config["format"] != FORMAT:
         raise ValueError(f"{path} has format {config['format']}, this xtok reads {FORMAT}: update xtok")

@@ -9,14 +9,14 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xtok.actions.delta import from_delta
+from xtok.actions.delta import from_delta, to_delta
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.entrance import whole_of
 from xtok.actions.layout import Layout
@@ -30,8 +30,11 @@ from xtok.codec.checked import chunks_of, context_of
 from xtok.codec.encoder import Encoder
 from xtok.codec.model import Codec
 from xtok.codec.precision import Seal
+from xtok.codec.robot_statistics import RobotStatistics
 from xtok.codec.sequence import Checked, OnInvalid, check_sequences
 from xtok.codec.setting import Setting
+
+KnownBy = Literal["own", "measured", "ranges"]
 
 
 class Tokenizer(ArrayInterface):
@@ -82,6 +85,11 @@ class Tokenizer(ArrayInterface):
         """
         return storage.digest(self.codec)
 
+    @cached_property
+    def foundation(self) -> str:
+        """Sixteen hex digits over what its robots share: statistics of a robot are measured for one of these."""
+        return storage.foundation(self.codec)
+
     # -- from and to disk -----------------------------------------------------------------------------------------
 
     @classmethod
@@ -99,14 +107,44 @@ class Tokenizer(ArrayInterface):
 
     # -- robots ---------------------------------------------------------------------------------------------------
 
-    def with_statistics(self, statistics: Statistics) -> Tokenizer:
-        """The same weights for one more robot, known by its ranges only: the generic motion prior serves it.
+    @property
+    def known_by(self) -> dict[str, KnownBy]:
+        """How each robot is known: by codebooks or details of its "own" (training or `xtok adapt` gave it those), as
+        "measured" on its episodes for the shared codebooks, or by its "ranges" alone."""
+        own: dict[str, KnownBy] = dict.fromkeys(self.codec.robots, "own")
+        return {**dict.fromkeys(self.codec.ranges, "ranges"), **own, **dict.fromkeys(self.codec.measured, "measured")}
 
-        `xtok.pretrain.adapt` measures the robot's own prior from its episodes, which codes it better.
+    def with_statistics(self, robot: RobotStatistics) -> Tokenizer:
+        """The same weights for one more robot, as `xtok.pretrain.measure` or `xtok stats` measured it for them.
 
         Raises:
-            ValueError: statistics of another layout, for shorter chunks than 64 frames, or of a robot that is not in
-                the registry.
+            ValueError: ranges alone (`with_ranges` takes those), statistics of another layout or for shorter chunks
+                than 64 frames, measured through other codebooks, or of a robot that is not in the registry.
+        """
+        if isinstance(robot, Statistics):
+            raise ValueError(
+                f"these statistics of {robot.embodiment!r} are ranges alone, which code a robot badly: measure it with "
+                "`xtok.tokenizer_for(dataset)` or `xtok stats DATA -o F.json`, or ask for it: with_ranges(statistics)"
+            )
+        get_embodiment(robot.embodiment)
+        robot.statistics.check(self.layout, robot.statistics.control_hz, HORIZON_MAX)
+        known = self.codec.measured.get(robot.embodiment)
+        if known is not None and known.digest == robot.digest:
+            return self
+        if robot.measured_for != self.foundation:
+            raise ValueError(
+                f"statistics of {robot.embodiment!r} were measured for codebooks {robot.measured_for}, these are "
+                f"{self.foundation}: measure them for this tokenizer, `xtok stats DATA --tokenizer X -o F.json`"
+            )
+        codec = self.shared_codec()
+        codec.add_measured(robot)
+        return Tokenizer(codec, self.name)
+
+    def with_ranges(self, statistics: Statistics) -> Tokenizer:
+        """The same weights for one more robot, known by its ranges only: the generic motion prior serves it, badly.
+
+        Raises:
+            ValueError: as `with_statistics`.
         """
         get_embodiment(statistics.embodiment)
         statistics.check(self.layout, statistics.control_hz, HORIZON_MAX)
@@ -229,6 +267,17 @@ class Tokenizer(ArrayInterface):
         """This tokenizer at 1 .. Q levels, for rate-distortion curves."""
         return [Prefix(self, level) for level in range(1, self.levels + 1)]
 
+    @property
+    def own_rate(self) -> int:
+        """Which of `rate_points` is this tokenizer itself: the last."""
+        return self.levels - 1
+
+    def encode_rates(self, chunks: ChunkBatch) -> list[Codes]:
+        """Codes at each of `rate_points`, from one encoding: a prefix keeps the first levels of the same codes."""
+        grid = self.encode(chunks).grid_BMQ
+        assert grid is not None
+        return [Codes.from_grid(grid[..., :levels], self.vocab_size) for levels in range(1, self.levels + 1)]
+
     @exact
     def saturation(self, chunks: ChunkBatch) -> dict[str, float]:
         """Share of a channel's values outside the range of the robot's statistics, for channels where there are any.
@@ -239,8 +288,10 @@ class Tokenizer(ArrayInterface):
         chunks = chunks_of(chunks, self._device)
         context = chunks.context
         _check_anchor(context)
-        setting = self._setting(context)
-        delta = self.codec.delta(self.codec.motion(chunks, setting), setting)
+        self._setting(context)
+        anchor_BD = context.anchor_BD
+        assert anchor_BD is not None
+        delta = to_delta(self.layout, chunks.target_BTD.double(), anchor_BD.double(), context.mask_BD)
         normalised = normalise_batch(self.statistics, context, delta)
         return {self.layout.channel_names[i]: share for i, share in saturation(normalised, context.mask_BD).items()}
 

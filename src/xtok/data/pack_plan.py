@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,20 +13,19 @@ import numpy as np
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX, get_embodiment
 from xtok.actions.layout import LAYOUTS
-from xtok.data.digests import digest_of, folder_digest
-from xtok.data.episode import ActionSource, Episode, EpisodeDataset
-from xtok.data.hub import is_snapshot
+from xtok.data.digests import differences
+from xtok.data.episode import ActionSource, Episode, EpisodeDataset, LeftOut
+from xtok.data.fingerprint import fingerprint
 from xtok.data.licences import find_licence
-from xtok.data.mapping_file import read_mapping
-from xtok.data.open import data_root, open_dataset
+from xtok.data.open import data_root, open_dataset, open_unchecked
 from xtok.data.pack_format import FORMAT, MANIFEST, UNFINISHED, Manifest, PackedSource, check_folder, read_json
 from xtok.data.packed import members, open_sources
 from xtok.data.source import typed_errors
+from xtok.lock import entries
 from xtok.whole import write_whole
 
 SHARD_BYTES = 1 << 21  # about what a shard holds: what a kill costs, and what workers share out
 PER_SHARD_MIN, PER_SHARD_MAX = 8, 1024
-FILMS = (".mp4", ".avi", ".mkv", ".webm", ".mov")  # a corpus holds motion only
 Asked = Literal["achieved", "commanded", "both"]
 
 
@@ -40,9 +38,20 @@ class Reading:
     embodiment: str | None
     mapping: str | None
     asked: ActionSource
+    left_out: tuple[int, ...] = ()  # places in the set that cannot be read, found when the corpus was planned
 
     def open(self) -> EpisodeDataset:
-        return open_dataset(self.path, self.layout, self.embodiment, self.asked, self.mapping)
+        how = (self.path, self.layout, self.embodiment, self.asked, self.mapping)
+        if not self.left_out:
+            return open_dataset(*how)
+        dataset = open_unchecked(*how)
+        return dataset.without([LeftOut(dataset.name, -1, place, "") for place in self.left_out])
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = asdict(self)
+        if not self.left_out:
+            del fields["left_out"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ def plan(
     mapping: str | Path | None = None,
     action_source: Asked = "both",
     statistics: bool = True,
+    skip_bad: bool = False,
 ) -> Plan:
     """Look at every data set and claim the folder `out`, or go on in it.
 
@@ -95,6 +105,7 @@ def plan(
         layout: as in `open_dataset`; "both" packs a set in every layout that it can be read in.
         action_source: "both" packs the commanded motion too, where a set has it.
         statistics: gather those of every robot's train episodes.
+        skip_bad: leave out episodes that cannot be read in every way in which their set is packed; all are read for it.
 
     Raises:
         ValueError: `out` holds something else, a corpus of other settings, or one whose data have changed since; two
@@ -106,8 +117,11 @@ def plan(
         raise ValueError("no data set to pack; give one folder or more")
     sources, folders, units, tasks = [], [], [], []
     for path in every:
-        readings = list(_readings(path, layout, embodiment, mapping, action_source))
+        readings = list(_readings(path, layout, embodiment, mapping, action_source, skip_bad))
+        bad = _bad(readings) if skip_bad else []
+        readings = [replace(reading, left_out=tuple(each.position for each in bad)) for reading in readings]
         first = readings[0].open()
+        left_out = (*(first.left_out if not bad else first.left_out[: -len(bad)]), *bad)
         folder = _folder_name(first.name, path)
         if folder in folders:
             raise ValueError(f"two data sets are called {first.name!r}, by which episodes are found; rename a folder")
@@ -123,14 +137,15 @@ def plan(
             units=(),
             licence=find_licence(root),
             origin=str(path),
-            fingerprint=_fingerprint(path, root, mapping),
+            fingerprint=fingerprint(path, mapping).digest,
+            left_out=tuple(sorted(left_out, key=lambda each: each.position)),
         )
         sources.append(about)
         folders.append(folder)
         for reading in readings:
             dataset = reading.open()
             per_shard = _per_shard(dataset[0])
-            units.append({"folder": folder, "episodes": len(dataset), "per_shard": per_shard, **asdict(reading)})
+            units.append({"folder": folder, "episodes": len(dataset), "per_shard": per_shard, **reading.to_dict()})
             unit = out / folder / f"{reading.layout}-{reading.asked}"
             shards = range(-(-len(dataset) // per_shard))
             tasks.append(tuple(Task(unit, i, reading, per_shard, dataset.held_out_tasks, statistics) for i in shards))
@@ -142,13 +157,31 @@ def plan(
         "units": units,
         "statistics": statistics,
     }
+    if told := [each.to_dict() for source in sources for each in source.left_out]:
+        settings["left_out"] = told
     with typed_errors(f"what is in {out}"):
         _claim(out, settings)
     return Plan(out, settings, tuple(sources), tuple(folders), tuple(tasks))
 
 
+def _bad(readings: Sequence[Reading]) -> list[LeftOut]:
+    """What cannot be read in one of several ways, so that all have the same episodes."""
+    found: dict[int, LeftOut] = {}
+    for reading in readings:
+        dataset = open_unchecked(reading.path, reading.layout, reading.embodiment, reading.asked, reading.mapping)
+        before = len(dataset.left_out)
+        for each in dataset.without_bad().left_out[before:]:
+            found.setdefault(each.position, each)
+    return [found[position] for position in sorted(found)]
+
+
 def _readings(
-    path: Path, layout: str | None, embodiment: str | None, mapping: str | Path | None, action_source: Asked
+    path: Path,
+    layout: str | None,
+    embodiment: str | None,
+    mapping: str | Path | None,
+    action_source: Asked,
+    skip_bad: bool = False,
 ) -> Iterator[Reading]:
     """The ways in which a set is to be read; at least one."""
     where = None if mapping is None else str(mapping)
@@ -158,13 +191,14 @@ def _readings(
     for name in layouts:
         try:
             asked: ActionSource = "commanded" if action_source == "commanded" else "achieved"
-            dataset = open_dataset(path, name, embodiment, asked, where)
+            dataset = (open_unchecked if skip_bad else open_dataset)(path, name, embodiment, asked, where)
         except ValueError as error:
             failures.append(error)
             continue
         found = True
         reading = Reading(str(path), dataset.layout.name, embodiment, where, asked)
         yield reading
+        dataset = dataset.without_bad() if skip_bad and action_source == "both" else dataset
         if action_source == "both" and "commanded" in dataset.action_sources and dataset[0].action_source == asked:
             yield replace(reading, asked="commanded")
     if not found:
@@ -184,20 +218,6 @@ def _folder_name(name: str, path: Path) -> str:
         raise ValueError(f"{path} is called {name!r}, which gives no name for a folder; rename it") from None
 
 
-def _fingerprint(path: Path, root: Path, mapping: str | Path | None) -> str:
-    """What lies in a folder, and the mapping that it is read by; of a hub's snapshot, whose files come one by one, its
-    revision."""
-    read_by = mapping or (path if path.suffix in (".yaml", ".yml") else None)
-    rules = ""
-    if read_by is not None:
-        spec = read_mapping(read_by)
-        urdf = None if spec.kinematics is None else spec.folder / spec.kinematics.urdf
-        texts = [Path(read_by).read_bytes(), urdf.read_bytes() if urdf is not None and urdf.is_file() else b""]
-        rules = hashlib.sha256(b"\0".join(texts)).hexdigest()
-    contents = root.name if is_snapshot(root) else folder_digest(root, FILMS)
-    return digest_of(contents=contents, rules=rules)
-
-
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Begin in an empty folder, or find the same settings there.
 
@@ -214,7 +234,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{out} holds something else ({inside}, ...); choose a new folder")
     else:
         out.mkdir(parents=True, exist_ok=True)
-        for left in out.iterdir():
+        for left in entries(out):
             left.unlink()
         write_whole(out / UNFINISHED, json.dumps(settings, indent=1) + "\n")
         return
@@ -223,18 +243,39 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     told = {s["folder"]: s for s in before.get("sources", [])}
     for source in settings["sources"]:
         old = told.get(source["folder"])
-        if old is not None and old["data"] == source["data"] and old["contents"] != source["contents"]:
+        read_alike = _how(before.get("units", [])) == _how(plain["units"])
+        if old is None or old["data"] != source["data"] or not read_alike:
+            continue
+        if old["contents"] != source["contents"]:
             raise ValueError(
-                f"{source['data']} has changed since {out} was begun (contents {old['contents']}, now "
-                f"{source['contents']}): put it back as it was, or remove {out} and pack anew"
+                f"{source['data']} has changed since {out} was begun, or the mapping that it is read by (contents "
+                f"{old['contents']}, now {source['contents']}): put it back as it was, or remove {out} and pack anew"
             )
-    names = [key for key in plain if before.get(key) != plain[key]]
-    raise ValueError(f"{out} was begun with other {' and '.join(names)}; give that command, or choose a new folder")
+    what = " and ".join(_different(before, plain))
+    raise ValueError(f"{out} was begun with other {what}; give that command, or choose a new folder")
+
+
+def _how(units: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    """How sets are read: arguments, not contents."""
+    return [tuple(unit.get(key) for key in ("folder", "layout", "embodiment", "mapping", "asked")) for unit in units]
+
+
+def _different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs, in words. Lists of sets and units are compared one by one where they are of one length."""
+
+    def numbered(settings: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: dict(enumerate(value)) if isinstance(value, list) and len(value) == len(now[key]) else value
+            for key, value in settings.items()
+            if key in now
+        }
+
+    return differences(numbered(before), numbered(now)) or ["settings"]
 
 
 def _inside(out: Path) -> str:
     """Something in a folder that no killed `xtok pack` left, or ""."""
     if out.is_file():
         return "a file"
-    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    names = [path.name for path in entries(out)]
     return next((name for name in names if not re.fullmatch(rf"\.{UNFINISHED}\.\d+\.tmp", name)), "")

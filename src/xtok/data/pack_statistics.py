@@ -19,7 +19,7 @@ import numpy as np
 
 from xtok.actions.histogram import QuantileHistogram
 from xtok.actions.layout import LAYOUTS
-from xtok.actions.statistics import DeltaRange, count_deltas, delta_range, statistics_of
+from xtok.actions.statistics_fit import DeltaRange, count_deltas, delta_range, statistics_of
 from xtok.data.pack_format import ABSOLUTE, EPISODES, Kind, PackedSource, map_array, read_json, statistics_key
 from xtok.whole import write_whole
 

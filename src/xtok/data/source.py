@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +16,19 @@ import numpy as np
 
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Pictures, Segment
 from xtok.data.mapping import ChannelMapping, Feature
+from xtok.data.order import Remark, rate_remark
+from xtok.write_errors import WriteError, errno_of
+
+# What stands between us and a file that may well be sound, and what helps.
+_NOT_THE_DATA: Mapping[int | None, str] = {
+    errno.EACCES: "you may not read that; `chmod -R u+rX` it if it is yours, or ask its owner",
+    errno.EPERM: "you may not read that; `chmod -R u+rX` it if it is yours, or ask its owner",
+    errno.EMFILE: "too many files are open: raise the limit (`ulimit -n 4096`) and try again",
+    errno.ENFILE: "too many files are open on this machine: close some and try again",
+    errno.ENOMEM: "the memory is used up: close other programs and try again",
+    errno.ESTALE: "the network disk has lost it: mount that again",
+    errno.EIO: "the disk cannot read it: see whether it is there and sound",
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,8 @@ class RawEpisode:
     videos: Mapping[str, Pictures] = field(default_factory=dict)
     task: str = ""
     embodiment: str | None = None  # where robots differ from episode to episode
+    wordings: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()  # what is odd in it and was read all the same
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,8 @@ class Source:
 
     format: for people. robot_type: what the set calls its robot. control_hz: None where the set states no rate.
     features: every numeric vector. read: position and names of features -> RawEpisode. cameras: those declared.
-    remarks: what the reader found odd, for `xtok inspect`.
+    remarks: what the reader found odd, for `xtok inspect`. broken: position -> why what the set lists there is no
+    episode. contradictions: those remarks that whoever opens the set is told. It can be pickled if `read` can.
     """
 
     name: str
@@ -48,6 +66,8 @@ class Source:
     read: Callable[[int, Sequence[str]], RawEpisode] = field(repr=False)
     cameras: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    broken: Mapping[int, str] = field(default_factory=dict)
+    contradictions: tuple[Remark, ...] = ()
 
     def __len__(self) -> int:
         return len(self.episode_indices)
@@ -56,8 +76,11 @@ class Source:
         """One episode with these features.
 
         Raises:
-            ValueError: files that are missing, damaged or malformed, whatever the library below calls it.
+            ValueError: files that are missing, damaged or malformed, whatever the library below calls it; a feature
+                that the set has not.
         """
+        if unknown := [name for name in features if name not in self.features]:
+            raise ValueError(f"{self.name} has no feature {unknown[0]!r}; it has {', '.join(self.features)}")
         with typed_errors(f"{self.name}, episode {self.episode_indices[position]}"):
             return self.read(position, features)
 
@@ -67,9 +90,16 @@ def typed_errors(what: str) -> Iterator[None]:
     """Files are a stranger's: whatever a library makes of a damaged one becomes the one error that we promise."""
     try:
         yield
-    except (ValueError, ImportError):
+    except (ImportError, WriteError):
+        raise
+    except ValueError as error:
+        # A reader has told it as damage; what it found may be something else.
+        if error.__cause__ is not None and (number := errno_of(error.__cause__)) in _NOT_THE_DATA:
+            raise ValueError(f"cannot read {what}: {error.__cause__}; {_NOT_THE_DATA[number]}") from error.__cause__
         raise
     except Exception as error:
+        if (number := errno_of(error)) in _NOT_THE_DATA:
+            raise ValueError(f"cannot read {what}: {error}; {_NOT_THE_DATA[number]}") from error
         raise ValueError(
             f"cannot read {what}: {type(error).__name__}: {error}; it is damaged or breaks its format, get it again"
         ) from error
@@ -94,12 +124,37 @@ def map_source(
             f"{source.name} states no control rate; give control_hz in a mapping (`xtok inspect` writes one)"
         )
 
-    def load(position: int) -> Episode:
+    robots = embodiments or (mapping.embodiment,)
+    return EpisodeDataset(
+        source.name,
+        mapping.layout,
+        robots,
+        hz,
+        source.episode_indices,
+        MappedEpisodes(source, mapping, hz, action_source),
+        broken=source.broken,
+        remarks=tuple(remark.text for remark in source.contradictions),
+        **of_the_set,
+    )
+
+
+class MappedEpisodes:
+    """Position -> episode of a source through a mapping. Oddities are told, each kind once."""
+
+    def __init__(self, source: Source, mapping: ChannelMapping, control_hz: float, action_source: ActionSource) -> None:
+        self.source, self.mapping, self.control_hz, self.action_source = source, mapping, control_hz, action_source
+        self._told: set[str] = set()
+
+    def __call__(self, position: int) -> Episode:
+        source, mapping, hz = self.source, self.mapping, self.control_hz
         raw = source.read_episode(position, mapping.features)
         try:
             absolute_ND, mask_D = mapping(raw.arrays)
         except ValueError as error:
             raise ValueError(f"{source.name}, episode {raw.index}: {error}") from error
+        off = None if raw.timestamps_s is None else rate_remark(raw.timestamps_s, hz)
+        for remark in (*raw.remarks, *([off] if off else [])):
+            self._tell(remark, raw.index)
         nominal_s = np.arange(len(absolute_ND)) / hz
         return Episode(
             absolute_ND=absolute_ND,
@@ -111,14 +166,19 @@ def map_source(
             dataset=source.name,
             index=raw.index,
             timestamps_s=nominal_s if raw.timestamps_s is None else raw.timestamps_s,
-            action_source=action_source,
+            action_source=self.action_source,
             subtasks=raw.subtasks,
             videos=raw.videos,
             task=raw.task,
+            wordings=raw.wordings,
         )
 
-    robots = embodiments or (mapping.embodiment,)
-    return EpisodeDataset(source.name, mapping.layout, robots, hz, source.episode_indices, load, **of_the_set)
+    def _tell(self, remark: Remark, index: int) -> None:
+        if remark.kind not in self._told:
+            self._told.add(remark.kind)
+            warnings.warn(
+                f"{self.source.name}, episode {index}: {remark.text} (told once; others may be alike)", stacklevel=4
+            )
 
 
 def check_finite(array_NW: np.ndarray, feature: str, where: str) -> np.ndarray:

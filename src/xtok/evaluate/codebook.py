@@ -9,28 +9,31 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes
-from xtok.evaluate.batches import encode
+from xtok.actions.types import Codes
+from xtok.evaluate.coded import Coded
 
 
-def run(tokenizer: ActionTokenizer, chunks: ChunkBatch) -> Iterator[tuple[str, list[float]]]:
+def run(coded: Coded) -> Iterator[tuple[str, list[float]]]:
     """`usage` (share of the vocabulary seen) and `perplexity` (exp of the entropy), one entry a level.
 
     Tokenizers without a grid of slots and levels have one vocabulary and so one entry. Both figures are bounded by
     the number of codes looked at: compare them between tokenizers on the same chunks.
     """
-    counts = code_counts(encode(tokenizer, chunks))
+    counts = code_counts(coded.codes)
     yield "usage", [usage(level) for level in counts]
     yield "perplexity", [perplexity(level) for level in counts]
 
 
 def code_counts(codes: Codes) -> list[np.ndarray]:
     """How often each code occurs: one int64 [V] a level."""
+    return [np.bincount(level, minlength=codes.vocab_size) for level in by_level(codes)]
+
+
+def by_level(codes: Codes) -> list[np.ndarray]:
+    """All tokens of all chunks, level by level; one list where there is no grid of slots and levels."""
     if codes.grid_BMQ is None:
-        levels = [np.concatenate(codes.tokens)]
-    else:
-        levels = list(codes.grid_BMQ.flatten(0, 1).T.cpu().numpy())
-    return [np.bincount(level, minlength=codes.vocab_size) for level in levels]
+        return [np.concatenate(codes.tokens)]
+    return list(codes.grid_BMQ.flatten(0, 1).T.cpu().numpy())
 
 
 def usage(counts: np.ndarray) -> float:

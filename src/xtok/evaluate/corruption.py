@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import Actions, ActionTokenizer, ChunkBatch, Codes, Context
-from xtok.evaluate.batches import encode
-from xtok.evaluate.reconstruction import measure
+from xtok.evaluate.coded import Coded
+from xtok.evaluate.errors import measure
 
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 CHUNKS_MAX = 128  # of the set, evenly: sequences that do not decode are tried one by one
@@ -43,15 +45,14 @@ class Corrupted:
 
 
 def run(
-    tokenizer: ActionTokenizer,
-    chunks: ChunkBatch,
+    coded: Coded,
     statistics: Mapping[str, Statistics],
     seed: int,
     rates: Sequence[float] = RATES,
 ) -> Iterator[tuple[str, dict[str, list[Corrupted]]]]:
     """`corruption`: kind -> a point for every rate. Kinds: those of KINDS, and "flip q0" .. where there are levels."""
-    chunks = some(chunks)
-    clean = encode(tokenizer, chunks)
+    rows = some(coded.chunks)
+    tokenizer, chunks, clean = coded.tokenizer, coded.chunks.take(rows), coded.codes.take(rows)
     kinds = dict(KINDS)
     if clean.grid_BMQ is not None:
         Q = clean.grid_BMQ.shape[-1]
@@ -65,11 +66,10 @@ def run(
     )
 
 
-def curves(
-    tokenizers: Mapping[str, ActionTokenizer], chunks: ChunkBatch, statistics: Mapping[str, Statistics], seed: int
-) -> dict[str, Any]:
+def curves(contestants: Mapping[str, Coded], statistics: Mapping[str, Statistics], seed: int) -> dict[str, Any]:
     """Of several tokenizers on the same chunks, as JSON: name -> kind -> points, with T and the number of chunks."""
-    found = {name: dict(run(tokenizer, chunks, statistics, seed)) for name, tokenizer in tokenizers.items()}
+    found = {name: dict(run(coded, statistics, seed)) for name, coded in contestants.items()}
+    chunks = next(iter(contestants.values())).chunks
     return {
         "horizon": chunks.context.horizon,
         "chunks": len(some(chunks)),
@@ -80,11 +80,9 @@ def curves(
     }
 
 
-def some(chunks: ChunkBatch) -> ChunkBatch:
-    """At most CHUNKS_MAX of them, evenly over the set."""
-    if len(chunks) <= CHUNKS_MAX:
-        return chunks
-    return chunks.take(torch.linspace(0, len(chunks) - 1, CHUNKS_MAX).round().long())
+def some(chunks: ChunkBatch) -> Int[Tensor, " n"]:
+    """Rows of at most CHUNKS_MAX of them, evenly over the set."""
+    return torch.linspace(0, len(chunks) - 1, min(CHUNKS_MAX, len(chunks))).round().long()
 
 
 # -- ways to be wrong -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,26 @@ from xtok.data.episode import EpisodeDataset
 from xtok.data.splits import Split, select
 from xtok.evaluate import corruption
 from xtok.evaluate.batches import target_delta
-from xtok.evaluate.fit import BASELINES, fit_baselines, spread_within
+from xtok.evaluate.coded import Coded
+from xtok.evaluate.compare import FAST_POOLED
+from xtok.evaluate.fit import BASELINES, check_baselines, fit_baselines
 from xtok.evaluate.illustrate import Illustration, illustrate
+from xtok.evaluate.pool import PoolMember, check_pool
+from xtok.evaluate.progress import Tell, silent
 from xtok.evaluate.robustness import SIGMAS
 from xtok.evaluate.run import evaluate
+from xtok.evaluate.strides import spread_chunks, spread_within
 
 HORIZONS = (8, 16, 32, 64)
 ILLUSTRATED_HORIZON = 32  # the report draws the longest horizon up to this one
+KNOWN_BY = ("trained", "adapted", "measured", "ranges")  # how a tokenizer knows a robot, best first
+FITTING = 0.6  # share of a horizon's time that fitting takes, about
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Chunks a horizon, at most: evaluated ones, and those that FAST's vocabulary is fitted on.
+    """Chunks a horizon, at most: evaluated ones, those that FAST's vocabulary is fitted on, and train chunks whose
+    tokens give an entropy coder its frequencies.
 
     The stride between chunk starts is the smallest that stays within it, and is told in the result. Where episodes are
     shorter than it, it runs on from one into the next.
@@ -37,6 +45,7 @@ class Budget:
 
     evaluated: int = 512
     fitted: int = 8000
+    counted: int = 1024
 
 
 @dataclass(frozen=True)
@@ -57,8 +66,10 @@ def evaluate_dataset(
     baselines: Sequence[str] = BASELINES,
     budget: Budget = Budget(),
     seed: int = 0,
-    progress: Callable[[str], None] = lambda _: None,
+    tell: Tell = silent,
     corrupt: bool = False,
+    pool: Sequence[PoolMember] = (),
+    robots_known_by: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Evaluate `tokenizers` (the report is about the first) beside baselines on one split of a data set.
 
@@ -66,25 +77,34 @@ def evaluate_dataset(
         statistics: by embodiment; the same normalised units for every tokenizer.
         weights: tokenizer name -> hash of its weights, or None where it has none.
         baselines: "fast" is refitted at each horizon on train episodes, over scales that enclose the first tokenizer's
-            bits; "bins" needs no fit. Other tokenizers, a plain RVQ for one, come in through `tokenizers`.
-        progress: told what is being done.
+            rates, in the better of its forms; "bins" needs no fit. Other tokenizers, a plain RVQ for one, come in
+            through `tokenizers`.
+        tell: told what is being done, and how far it is.
         corrupt: also the corruption curve, at the horizon that the report draws.
+        pool: other robots, on whose train episodes a second FAST is fitted, "fast-pooled".
+        robots_known_by: robot -> how the first tokenizer knows it, one of KNOWN_BY.
 
     Raises:
-        ValueError: no tokenizer, weights of other names, an unknown or doubly named baseline, or no episode long enough
-            for any horizon.
+        ValueError: no tokenizer, weights of other names, an unknown or doubly named baseline, a pool that holds a
+            robot of the data, or no episode long enough for any horizon.
     """
     if not tokenizers:
         raise ValueError("no tokenizer to evaluate")
-    if both := set(tokenizers) & set(baselines):
+    baselines = tuple(baselines)
+    check_baselines(baselines, pool)
+    check_pool(pool, dataset.embodiments, dataset.layout.name)
+    if unknown := set((robots_known_by or {}).values()) - set(KNOWN_BY):
+        raise ValueError(f"robots are known by {sorted(unknown)}; expected some of {list(KNOWN_BY)}")
+    fitted_names = (*baselines, *([FAST_POOLED] if pool else []))
+    if both := set(tokenizers) & set(fitted_names):
         raise ValueError(f"{sorted(both)} are tokenizers and baselines at once; rename the tokenizers")
     if weights.keys() != tokenizers.keys():
         raise ValueError(
             f"weights are given for {sorted(weights)}, tokenizers are {sorted(tokenizers)}; name each once"
         )
     episodes = select(dataset, split)
-    train = select(dataset, "train") if baselines else []
-    subject_name, subject = next(iter(tokenizers.items()))
+    train = list(select(dataset, "train"))
+    subject_name = next(iter(tokenizers))
     by_horizon: dict[str, dict[str, Any]] = {
         key: {}
         for key in (
@@ -93,41 +113,55 @@ def evaluate_dataset(
             "chunk_stride",
             "stride_runs_on",
             "fast_fit",
+            "fast_pooled_fit",
             "saturation",
             "horizons",
         )
     }
     illustration = None
-    for horizon in sorted(horizons):
+    total = sum(horizons)
+    for number, horizon in enumerate(sorted(horizons)):
+        done = sum(sorted(horizons)[:number])
+        part = tell.within(0.98 * done / total, 0.98 * (done + horizon) / total, f"T {horizon}: ")
         key = str(horizon)
         usable = [episode for episode in episodes if len(episode) > horizon]
         by_horizon["episodes_used"][key] = len(usable)
         if not usable:
             warnings.warn(f"no {split} episode of {dataset.name} is longer than {horizon} frames", stacklevel=2)
             continue
+        part("cutting chunks", 0.0)
         stride, runs_on = spread_within(usable, horizon, budget.evaluated)
         chunks = concatenate(list(iter_chunks(usable, horizon, stride, runs_on=runs_on)))
         by_horizon["chunk_stride"][key], by_horizon["chunks"][key] = stride, len(chunks)
         by_horizon["stride_runs_on"][key] = runs_on
         by_horizon["saturation"][key] = saturated_channels(chunks, statistics)
 
-        progress(f"T {horizon}: fitting {', '.join(baselines) or 'nothing'}")
-        fitted, fast_fit = fit_baselines(baselines, train, chunks, subject, statistics, budget.fitted)
-        by_horizon["fast_fit"][key] = fast_fit
-        contestants = {**tokenizers, **fitted}
-        progress(f"T {horizon}: {len(chunks)} chunks through {', '.join(contestants)}")
-        by_horizon["horizons"][key] = evaluate(contestants, chunks, statistics, seed)
+        counted = spread_chunks(train, horizon, budget.counted)
+        contestants = {name: Coded(tokenizer, chunks, counted) for name, tokenizer in tokenizers.items()}
+        part(f"coding {len(chunks)} chunks with {subject_name}", 0.02)
+        fitted = fit_baselines(
+            baselines,
+            train,
+            contestants[subject_name],
+            statistics,
+            budget.fitted,
+            pool,
+            part.within(0.05, FITTING),
+        )
+        by_horizon["fast_fit"][key], by_horizon["fast_pooled_fit"][key] = fitted.fast, fitted.pooled
+        contestants |= fitted.coded
+        by_horizon["horizons"][key] = evaluate(contestants, chunks, statistics, seed, tell=part.within(FITTING, 1.0))
         if illustration is None or horizon <= ILLUSTRATED_HORIZON:
-            illustration = illustrate(contestants, usable[0], chunks, seed)
-            drawn = contestants, chunks
+            illustration = illustrate(contestants, usable[0], seed)
+            drawn = contestants
     if illustration is None:
         raise ValueError(
             f"no {split} episode of {dataset.name} is longer than {min(horizons)} frames; use shorter horizons"
         )
     corruption_curve = None
     if corrupt:
-        progress(f"T {illustration.horizon}: corrupting the codes of {', '.join(drawn[0])}")
-        corruption_curve = corruption.curves(*drawn, statistics, seed)
+        tell(f"T {illustration.horizon}: corrupting the codes of {', '.join(drawn)}", 0.98)
+        corruption_curve = corruption.curves(drawn, statistics, seed)
     result = {
         "dataset": dataset.name,
         "layout": dataset.layout.name,
@@ -136,8 +170,9 @@ def evaluate_dataset(
         "split": split,
         "episodes": len(episodes),
         "subject": subject_name,
-        "weights": {**weights, **dict.fromkeys(baselines)},
+        "weights": {**weights, **dict.fromkeys(fitted_names)},
         "vocab_sizes": {name: each.vocab_size for name, each in tokenizers.items()},
+        "robots_known_by": None if robots_known_by is None else dict(robots_known_by),
         "statistics": {name: statistics[name].digest for name in dataset.embodiments},
         "sigmas": list(SIGMAS),
         "seed": seed,

@@ -15,10 +15,10 @@ from markupsafe import Markup
 from xtok.evaluate import charts
 from xtok.evaluate.charts import Cell, Change, Series
 from xtok.evaluate.codebook import perplexity, usage
+from xtok.evaluate.compare import FAST, FAST_POOLED
 from xtok.evaluate.fit import BINS
 from xtok.evaluate.formatting import format_figure, format_percent
 from xtok.evaluate.illustrate import Curve, HandPath, Illustration, TokenStrip, Trajectory
-from xtok.evaluate.rate import FAST
 from xtok.evaluate.robustness import changed_tokens
 
 STRIP_TOKENS_MAX = 128  # longer sequences are not drawn as strips
@@ -52,10 +52,25 @@ def noise_unit(result: Mapping[str, Any]) -> str:
     return "mrad" if result["joint_unit"] == "rad" else "thousandths of a unit"
 
 
+def _lines(
+    entries: Mapping[str, Any], price: str, error: str, colours: Mapping[str, str]
+) -> tuple[list[Series], float]:
+    """A line a tokenizer, its errors over its prices; and the dearest price of those that are drawn."""
+    most = max(entry["rate_distortion"][-1][price] for name, entry in entries.items() if name != BINS)
+    lines = []
+    for name, entry in entries.items():
+        points = [point for point in entry["rate_distortion"] if point[error]]
+        if not points or (name == BINS and points[0][price] > 2 * most):
+            continue  # so far to the right that the others would shrink to a line
+        paid, errors = (np.array([point[key] for point in points]) for key in (price, error))
+        lines.append(Series(name, paid, errors, colours[name], dots=True))
+    return lines, most
+
+
 def styles(result: Mapping[str, Any]) -> dict[str, str]:
     """Tokenizer -> CSS class of its colour: ours, FAST and bins have their own, others take turns."""
     names = list(result["weights"])
-    fixed = {result["subject"]: "ours", FAST: "fast", BINS: "bins"}
+    fixed = {result["subject"]: "ours", FAST: "fast", FAST_POOLED: "pooled", BINS: "bins"}
     others = [name for name in names if name not in fixed]
     return {name: fixed[name] if name in fixed else f"other{others.index(name) % 2}" for name in names}
 
@@ -119,14 +134,7 @@ def rate_tone(level: int, levels: int) -> str:
 
 def rate_distortion(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Figure]:
     for horizon, entries in result["horizons"].items():
-        lines = []
-        bits_max = max(entry["bits_mean"] for name, entry in entries.items() if name != BINS)
-        for name, entry in entries.items():
-            if name == BINS and entry["bits_mean"] > 2 * bits_max:
-                continue  # so far to the right that the others would shrink to a line
-            points = entry["rate_distortion"]
-            bits, l1 = (np.array([point[key] for point in points]) for key in ("bits", "l1"))
-            lines.append(Series(name, bits, l1, colours[name], dots=True))
+        lines, _ = _lines(entries, "bits", "l1", colours)
         svg = charts.line_chart(
             lines,
             "bits a chunk",
@@ -140,6 +148,27 @@ def rate_distortion(result: Mapping[str, Any], colours: Mapping[str, str]) -> It
         yield Figure(f"T {horizon} frames", note, svg)
 
 
+def by_tokens(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Figure]:
+    """Error in millimetres (or joint units) over tokens: what the ratios at M to 4M tokens are taken from."""
+    units = {"position_mm": "position, mm", "joint": f"joints, {result['joint_unit']}"}
+    for horizon, entries in result["horizons"].items():
+        error = next((key for key in units if entries[result["subject"]][key] is not None), None)
+        if error is None:
+            continue
+        lines, _ = _lines(entries, "tokens", error, colours)
+        marks = np.array([point["tokens"] for point in entries[result["subject"]]["curve"]])
+        svg = charts.line_chart(
+            lines,
+            "tokens a chunk",
+            units[error],
+            height=220,
+            y_log=True,
+            verticals=marks,
+            description=f"error by tokens at T {horizon}",
+        )
+        yield Figure(f"T {horizon} frames", "M to 4M tokens are marked", svg)
+
+
 def noise(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str, str]) -> Iterator[Figure]:
     """Token error of all tokenizers, and which levels flip for those that have levels."""
     entries = result["horizons"][str(drawn.horizon)]
@@ -148,8 +177,8 @@ def noise(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str, 
         Series(name, sigmas, 100 * np.array(list(entry["wer"].values())), colours[name], dots=True)
         for name, entry in entries.items()
     ]
-    svg = charts.line_chart(errors, label, "%", y_from_zero=True, description="token error rate")
-    yield Figure("Token error", "edits / clean length", svg)
+    svg = charts.line_chart(errors, label, "%", y_from_zero=True, description="tokens that change under noise")
+    yield Figure("Tokens that change", "edits / clean length", svg)
     yield _swaps(result, drawn, colours)
     for name, entry in entries.items():
         if entry["flip_per_level"] is None:
@@ -159,7 +188,7 @@ def noise(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str, 
             Series(f"q{q}", sigmas, flips_S, f"depth depth{q}", dots=True) for q, flips_S in enumerate(flips_SQ.T)
         ]
         svg = charts.line_chart(levels, label, "%", y_from_zero=True, description=f"flips of {name} by level")
-        yield Figure(f"Flipped codes of {name}", "share of slots", svg)
+        yield Figure(f"Codes of {name} that change, by level", "share of slots", svg)
 
 
 def _swaps(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str, str]) -> Figure:

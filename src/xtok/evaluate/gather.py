@@ -17,11 +17,11 @@ from xtok.data.chunks import iter_chunks
 from xtok.data.episode import Episode, EpisodeDataset
 from xtok.data.splits import select
 from xtok.evaluate.batches import decode, encode, target_delta
-from xtok.evaluate.fit import stride_within
+from xtok.evaluate.errors import motion
 from xtok.evaluate.labels import Labels, label_chunks
 from xtok.evaluate.probes import bag_of_tokens
-from xtok.evaluate.reconstruction import motion
 from xtok.evaluate.semantics import Held, novelty
+from xtok.evaluate.strides import stride_within
 
 TRAIN_CHUNKS, TEST_CHUNKS = 4000, 6000
 

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.rotation import geodesic_rad, matrix_from_rotation6d
-from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes, concatenate
+from xtok.actions.types import Codes, concatenate
 from xtok.data.chunks import iter_chunks
 from xtok.data.episode import Episode
-from xtok.evaluate.batches import encode, reconstruct
+from xtok.evaluate.batches import decode, encode
 from xtok.evaluate.codebook import code_counts
-from xtok.evaluate.rate import bits_mean, rate_points
+from xtok.evaluate.coded import Coded
+from xtok.evaluate.rate import bits_mean
 from xtok.evaluate.robustness import SIGMAS, add_noise
 
 FRAMES_MAX = 512  # of the episode's start: longer ones would be too dense to see anything
@@ -82,29 +83,31 @@ class Illustration:
     counts: Mapping[str, tuple[np.ndarray, ...]]  # tokenizer with a grid -> how often each code occurs, [V] a level
 
 
-def illustrate(
-    tokenizers: Mapping[str, ActionTokenizer], episode: Episode, chunks: ChunkBatch, seed: int
-) -> Illustration:
-    """Drawings of the first tokenizer (tokens: of all those named) on `episode`; code use on all `chunks`."""
-    horizon = chunks.context.horizon
+def illustrate(contestants: Mapping[str, Coded], episode: Episode, seed: int) -> Illustration:
+    """Drawings of the first tokenizer (tokens: of all those named) on `episode`; code use on all chunks."""
+    horizon = next(iter(contestants.values())).chunks.context.horizon
     line = concatenate(list(iter_chunks([episode], horizon, stride=horizon)))[: max(1, FRAMES_MAX // horizon)]
     middle = line[slice(len(line) // 2, len(line) // 2 + 1)]
     noisy = {sigma: add_noise(middle, sigma, seed) for sigma in SIGMAS}
     strips = tuple(
-        TokenStrip(name, encode(tokenizer, middle), {sigma: encode(tokenizer, chunk) for sigma, chunk in noisy.items()})
-        for name, tokenizer in tokenizers.items()
+        TokenStrip(
+            name,
+            encode(coded.tokenizer, middle),
+            {sigma: encode(coded.tokenizer, chunk) for sigma, chunk in noisy.items()},
+        )
+        for name, coded in contestants.items()
     )
-    codes = {name: encode(tokenizer, chunks) for name, tokenizer in tokenizers.items()}
+    codes = {name: coded.codes for name, coded in contestants.items()}
     counts = {name: tuple(code_counts(each)) for name, each in codes.items() if each.grid_BMQ is not None}
-    subject = next(iter(tokenizers.values()))
-    return Illustration(horizon, _trajectory(subject, episode, line), strips, counts)
+    subject = next(iter(contestants.values())).tokenizer
+    return Illustration(horizon, _trajectory(Coded(subject, line), episode), strips, counts)
 
 
-def _trajectory(tokenizer: ActionTokenizer, episode: Episode, line: ChunkBatch) -> Trajectory:
-    points = rate_points(tokenizer)
+def _trajectory(coded: Coded, episode: Episode) -> Trajectory:
+    line = coded.chunks
     decoded = []
-    for point in points:
-        absolute_BTD = reconstruct(point, line).absolute_BTD
+    for point, codes in zip(coded.points, coded.rate_codes, strict=True):
+        absolute_BTD = decode(point, codes, line.context).absolute_BTD
         assert absolute_BTD is not None, "chunks of an episode have anchors"
         decoded.append(absolute_BTD.flatten(0, 1))
     original_ND, decoded_LND = line.target_BTD.flatten(0, 1), torch.stack(decoded)
@@ -113,7 +116,7 @@ def _trajectory(tokenizer: ActionTokenizer, episode: Episode, line: ChunkBatch) 
         embodiment=episode.embodiment,
         control_hz=episode.control_hz,
         horizon=line.context.horizon,
-        bits_L=tuple(bits_mean(encode(point, line)) for point in points),
+        bits_L=tuple(bits_mean(codes) for codes in coded.rate_codes),
         paths=tuple(_paths(episode, original_ND, decoded_LND)),
         curves=tuple(_curves(episode, original_ND, decoded_LND)),
     )

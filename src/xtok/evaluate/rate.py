@@ -8,49 +8,37 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from xtok.actions.statistics import Statistics
-from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes
-from xtok.evaluate.batches import decode, encode
-from xtok.evaluate.reconstruction import measure
-
-FAST = "fast"  # the name of the tokenizer that every other one is held against at equal bits
-
-
-@runtime_checkable
-class HasRatePoints(Protocol):
-    """A tokenizer that comes at several rates: the codec by its prefixes of levels, FAST by its scales."""
-
-    def rate_points(self) -> list[ActionTokenizer]: ...
+from xtok.actions.types import Codes
+from xtok.evaluate.coded import Coded
+from xtok.evaluate.entropy import entropy_bits_mean
 
 
 @dataclass(frozen=True)
 class RatePoint:
-    """Mean bits a chunk, and the normalised l1 that they buy."""
+    """A mean price a chunk (tokens; bits = tokens x log2 of the vocabulary; bits behind a unigram entropy coder), and
+    the mean errors that it buys, as `xtok.evaluate.errors.Errors` has them; None where there is none."""
 
     bits: float
     l1: float
+    tokens: float | None = None
+    entropy_bits: float | None = None
+    position_mm: float | None = None
+    rotation_deg: float | None = None
+    joint: float | None = None
 
 
-@dataclass(frozen=True)
-class EqualBits:
-    """An l1 over FAST's at the same bits, so under 1 is better than FAST; or None, and the reason why there is none."""
-
-    ratio: float | None
-    reason: str | None
-
-
-def run(
-    tokenizer: ActionTokenizer, chunks: ChunkBatch, statistics: Mapping[str, Statistics]
-) -> Iterator[tuple[str, float | list[RatePoint]]]:
-    """`tokens_mean`, `bits_mean` and `rate_distortion` (by rising bits)."""
-    codes = encode(tokenizer, chunks)
-    yield "tokens_mean", tokens_mean(codes)
-    yield "bits_mean", bits_mean(codes)
-    yield "rate_distortion", rate_distortion(tokenizer, chunks, statistics)
+def run(coded: Coded, statistics: Mapping[str, Statistics]) -> Iterator[tuple[str, float | list[RatePoint] | None]]:
+    """`tokens_mean`, `bits_mean`, `entropy_bits_mean` (None without train chunks) and `rate_distortion` (rising
+    bits)."""
+    yield "tokens_mean", tokens_mean(coded.codes)
+    yield "bits_mean", bits_mean(coded.codes)
+    train = coded.train_codes
+    yield "entropy_bits_mean", None if train is None else entropy_bits_mean(train, coded.codes)
+    yield "rate_distortion", rate_distortion(coded, statistics)
 
 
 def tokens_mean(codes: Codes) -> float:
@@ -62,31 +50,18 @@ def bits_mean(codes: Codes) -> float:
     return tokens_mean(codes) * math.log2(codes.vocab_size)
 
 
-def rate_points(tokenizer: ActionTokenizer) -> list[ActionTokenizer]:
-    """The tokenizer at each of its rates; itself alone where it has one."""
-    return tokenizer.rate_points() if isinstance(tokenizer, HasRatePoints) else [tokenizer]
-
-
-def rate_distortion(
-    tokenizer: ActionTokenizer, chunks: ChunkBatch, statistics: Mapping[str, Statistics]
-) -> list[RatePoint]:
-    points = []
-    for point in rate_points(tokenizer):
-        codes = encode(point, chunks)
-        errors = measure(chunks, decode(point, codes, chunks.context), statistics)
-        points.append(RatePoint(bits_mean(codes), errors.l1))
+def rate_distortion(coded: Coded, statistics: Mapping[str, Statistics]) -> list[RatePoint]:
+    train: Sequence[Codes | None] = coded.train_rate_codes or [None] * len(coded.rate_codes)
+    points = [
+        RatePoint(
+            bits=bits_mean(codes),
+            l1=errors.l1,
+            tokens=tokens_mean(codes),
+            entropy_bits=None if seen is None else entropy_bits_mean(seen, codes),
+            position_mm=errors.position_mm,
+            rotation_deg=errors.rotation_deg,
+            joint=errors.joint,
+        )
+        for codes, seen, errors in zip(coded.rate_codes, train, coded.errors(statistics), strict=True)
+    ]
     return sorted(points, key=lambda point: point.bits)
-
-
-def l1_ratio_at_equal_bits(bits: float, l1: float, fast_points: Sequence[RatePoint]) -> EqualBits:
-    """`l1` over FAST's at the same bits: log l1, interpolated linearly in bits inside FAST's sweep, never outside."""
-    if not fast_points:
-        return EqualBits(None, "FAST was not evaluated")
-    points = sorted(fast_points, key=lambda point: point.bits)
-    low, high = points[0].bits, points[-1].bits
-    if not low <= bits <= high:
-        return EqualBits(None, f"{bits:.1f} bits lie outside FAST's sweep ({low:.1f} to {high:.1f} bits)")
-    if min(l1, *(point.l1 for point in points)) <= 0.0:
-        return EqualBits(None, "an l1 of zero has no logarithm")
-    fast_log_l1 = np.interp(bits, [point.bits for point in points], [math.log(point.l1) for point in points])
-    return EqualBits(l1 / math.exp(fast_log_l1), None)

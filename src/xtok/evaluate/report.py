@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xtok.evaluate import corruption_figures, figures, meaning_figures
+from xtok.evaluate import comparison, corruption_figures, figures, meaning_figures
+from xtok.evaluate.compare import FAST
 from xtok.evaluate.dataset import Evaluation
 from xtok.evaluate.pages import environment
-from xtok.evaluate.rate import FAST
 from xtok.evaluate.robustness import sigma_key
 from xtok.evaluate.verdicts import verdicts
 
@@ -26,6 +26,7 @@ def render(evaluation: Evaluation) -> str:
     entries = result["horizons"][str(drawn.horizon)]
     meaning = result.get("semantics")
     found = verdicts(result)
+    rivals = comparison.rivals_of(result)
     judged = {
         name: [verdict for verdict in found if verdict.met is met]
         for name, met in (("met", True), ("missed", False), ("unmeasured", None))
@@ -43,6 +44,16 @@ def render(evaluation: Evaluation) -> str:
             noise_unit=figures.noise_unit(result),
             headline=entries[result["subject"]],
             fast=entries.get(FAST),
+            beside_fast=comparison.beside_fast(entries[result["subject"]]),
+            rivals=rivals,
+            compared=comparison.compared(result),
+            forms=comparison.forms_in_words(result),
+            form_words=comparison.FORM_WORDS,
+            pooled_robots=comparison.pooled_robots(result),
+            curves=comparison.curves(result, rivals),
+            curve_reasons=comparison.curve_reasons(result, rivals),
+            by_tokens=list(figures.by_tokens(result, colours)),
+            remedy=comparison.remedy(result),
             motion=list(figures.motion(drawn)),
             rate_distortion=list(figures.rate_distortion(result, colours)),
             noise=list(figures.noise(result, drawn, colours)),

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from xtok.actions.rotation import matrix_from_rotation6d, matrix_from_rotvec, rotation6d_from_matrix
-from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes
+from xtok.actions.types import ChunkBatch, Codes
 from xtok.evaluate.batches import encode
+from xtok.evaluate.coded import Coded
 
 try:
     from rapidfuzz.distance import Levenshtein
@@ -24,11 +25,11 @@ SIGMAS = (0.002, 0.004, 0.006, 0.008)  # METHOD 7 publishes .004, .006 and .008;
 
 
 def run(
-    tokenizer: ActionTokenizer, chunks: ChunkBatch, seed: int, sigmas: Sequence[float] = SIGMAS
+    coded: Coded, seed: int, sigmas: Sequence[float] = SIGMAS
 ) -> Iterator[tuple[str, dict[str, float] | dict[str, list[float]] | None]]:
     """`wer`, `q0_flip` and `flip_per_level`, each by sigma. Without a grid of slots and levels flips are None."""
-    clean = encode(tokenizer, chunks)
-    noisy = {sigma_key(sigma): encode(tokenizer, add_noise(chunks, sigma, seed)) for sigma in sigmas}
+    clean = coded.codes
+    noisy = {sigma_key(sigma): encode(coded.tokenizer, add_noise(coded.chunks, sigma, seed)) for sigma in sigmas}
     yield "wer", {key: word_error_rate(clean, codes) for key, codes in noisy.items()}
     flips = None if clean.grid_BMQ is None else {key: flip_per_level(clean, codes) for key, codes in noisy.items()}
     yield "q0_flip", None if flips is None else {key: levels[0] for key, levels in flips.items()}

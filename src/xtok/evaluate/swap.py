@@ -12,19 +12,18 @@ import numpy as np
 import torch
 
 from xtok.actions.statistics import Statistics
-from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes
-from xtok.evaluate.batches import decode, encode
-from xtok.evaluate.reconstruction import measure
+from xtok.actions.types import Codes
+from xtok.evaluate.batches import decode
+from xtok.evaluate.coded import Coded
+from xtok.evaluate.errors import measure
 
 
-def run(
-    tokenizer: ActionTokenizer, chunks: ChunkBatch, statistics: Mapping[str, Statistics], seed: int
-) -> Iterator[tuple[str, float | None]]:
+def run(coded: Coded, statistics: Mapping[str, Statistics], seed: int) -> Iterator[tuple[str, float | None]]:
     """After one random token of each chunk became another one: `swap_failure_rate` (share of chunks that no longer
     decode), `swap_l1` and `swap_position_mm` (over all chunks; one that does not decode counts as standing still)."""
-    swapped = swap_one_token(encode(tokenizer, chunks), seed)
-    actions = decode(tokenizer, swapped, chunks.context)
-    errors = measure(chunks, actions, statistics)
+    swapped = swap_one_token(coded.codes, seed)
+    actions = decode(coded.tokenizer, swapped, coded.chunks.context)
+    errors = measure(coded.chunks, actions, statistics)
     yield "swap_failure_rate", float(actions.failed_B.double().mean())
     yield "swap_l1", errors.l1
     yield "swap_position_mm", errors.position_mm

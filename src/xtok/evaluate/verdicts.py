@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from xtok.evaluate.compare import FAST
 from xtok.evaluate.fit import BINS
 from xtok.evaluate.formatting import format_figure, format_percent
-from xtok.evaluate.rate import FAST
 from xtok.evaluate.substitution import FLOOR
 
 # Names that other modules give to what is compared.
@@ -67,6 +67,12 @@ def _reconstruction(result: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(claim, _by_length(known, "times FAST's"), all(ratio <= 1 for ratio in known.values()))
     else:
         yield Verdict(claim, "no length at which FAST's bits reach ours", None)
+    for figure, word in (("position_mm", "position error"), ("rotation_deg", "rotation error")):
+        over = {T: entries[subject].get("at_equal_bits", {}).get(FAST, {}) for T, entries in result["horizons"].items()}
+        known = {T: ratio for T, each in over.items() if (ratio := each.get(figure)) is not None}
+        if known:
+            claim = f"{word} at or under FAST's at equal bits"
+            yield Verdict(claim, _by_length(known, "times FAST's"), all(ratio <= 1 for ratio in known.values()))
 
 
 def _use(result: Mapping[str, Any]) -> Iterator[Verdict]:
@@ -165,7 +171,7 @@ def _probes(meaning: Mapping[str, Any], subject: str) -> Iterator[Verdict]:
 def _noise(result: Mapping[str, Any]) -> Iterator[Verdict]:
     subject = result["subject"]
     rivals = [name for name in (FAST, BINS) if all(name in entries for entries in result["horizons"].values())]
-    claim = "fewer token errors under noise than FAST and bins"
+    claim = "fewer tokens change under sensor noise than with FAST and bins"
     if rivals:
         found = [
             said for rival in rivals if (said := _more_errors(result["horizons"].values(), subject, rival)) is not None
@@ -191,7 +197,7 @@ def _noise(result: Mapping[str, Any]) -> Iterator[Verdict]:
 
 
 def _more_errors(lengths: Iterable[Mapping[str, Any]], subject: str, rival: str) -> str | None:
-    """How often, over lengths and sigmas, a rival has fewer token errors, and from what to what; None: never."""
+    """How often, over lengths and sigmas, a rival has fewer tokens change, and from what to what; None: never."""
     pairs = [(entries[subject]["wer"][sigma], entries[rival]["wer"][sigma]) for entries in lengths for sigma in SIGMAS]
     lost = [(own, other) for own, other in pairs if own >= other]
     if not lost:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from xtok.pretrain.adapt import adapt, fit_rvq, measure
+from xtok.pretrain.adapt import adapt, fit_rvq
 from xtok.pretrain.loop import train
+from xtok.pretrain.measurement import measure, measure_robots, tokenizer_for
 from xtok.pretrain.recipe import Recipe
 
-__all__ = ["Recipe", "adapt", "fit_rvq", "measure", "train"]
+__all__ = ["Recipe", "adapt", "fit_rvq", "measure", "measure_robots", "tokenizer_for", "train"]

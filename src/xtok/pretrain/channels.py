@@ -104,9 +104,7 @@ def _choose_details(
     # Only long chunks show a slot predictor all the histories that it looks at.
     if any(chunks.context.horizon >= (PAST + 1) * FRAMES_PER_SLOT for chunks in batches):
         error, books = _error(codec, validation), book.books_QVC.clone()
-        fitted = place_slotwise(
-            codec, CHANNELS, samples_of(codec, batches, codec.intent.of(CHANNELS)), generator, tried, seed, iterations
-        )
+        fitted = place_slotwise(codec, CHANNELS, samples_of(codec, batches), generator, tried, seed, iterations)
         by_slot = _error(codec, validation) <= error
         if by_slot:
             details = draw_details([fitted], vectors, generator)

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from xtok.actions.delta import tangent_mask, to_delta, to_tangent
 from xtok.actions.layout import Layout, get_layout
-from xtok.actions.statistics import Statistics, fit_statistics
+from xtok.actions.statistics import Statistics
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, Context
 from xtok.data import Episode, open_dataset, select
-from xtok.data.episode import ActionSource
+from xtok.data.episode import ActionSource, LeftOut
 from xtok.data.origins import EpisodeKey, Origins, joined, words_of
 from xtok.data.packed import stored_statistics, trainable
 from xtok.pretrain.motion import motion_of
@@ -57,10 +58,20 @@ class Corpus:
     single arms leave over (docs/log.md, 2026-11-24).
 
     Validation episodes come out of the train split, so that nothing is ever chosen by held-out figures.
+    left_out: episodes that could not be read and are not here.
     """
 
-    def __init__(self, layout: Layout, episodes: Sequence[Episode], shares: Mapping[str, float] | None = None) -> None:
+    left_out: tuple[LeftOut, ...] = ()
+
+    def __init__(
+        self,
+        layout: Layout,
+        episodes: Sequence[Episode],
+        shares: Mapping[str, float] | None = None,
+        validation: bool = True,
+    ) -> None:
         """shares: of the chunks, by robot, in place of that rule (any positive numbers; every robot needs one).
+        validation: False keeps no episode back, where nothing is chosen.
 
         Raises:
             ValueError: no episodes, several rates for one robot, or shares of other robots.
@@ -77,7 +88,8 @@ class Corpus:
         for name, group in sorted(robots.items()):
             statistics = fit_statistics_of(layout, group)
             for part, sources in ((False, self.train), (True, self.validation)):
-                chosen = [e for i, e in enumerate(group) if (i % VALIDATION_EVERY == VALIDATION_EVERY - 1) is part]
+                kept = [validation and i % VALIDATION_EVERY == VALIDATION_EVERY - 1 for i in range(len(group))]
+                chosen = [episode for episode, keep in zip(group, kept, strict=True) if keep is part]
                 sources += _sources(name, chosen, statistics)
         self.train, self.validation = (_shared_out(part, shares) for part in (self.train, self.validation))
         for source in (*self.train, *self.validation):
@@ -92,23 +104,31 @@ class Corpus:
         paths: Sequence[Path],
         action_sources: Sequence[ActionSource] = ("achieved",),
         shares: Mapping[str, float] | None = None,
+        skip_bad: bool = False,
     ) -> Corpus:
         """Train episodes (index mod 5 != 4) of every data set, in one layout.
 
         action_sources: motion as measured, as commanded, or both where a set has both (one that has one kind gives it).
+        skip_bad: leave out episodes that cannot be read; they are in `left_out`.
 
         Raises:
             ValueError: a set whose robot is marked as held out (within a packed corpus it is left out, with a warning).
         """
         episodes: list[Episode] = []
+        left_out: list[LeftOut] = []
         for path in (each for given in paths for each in trainable(given, layout.name)):
-            dataset = open_dataset(path, layout=layout.name)
+            dataset = open_dataset(path, layout=layout.name, skip_bad=skip_bad)
+            left_out += dataset.left_out
             if dataset.held_out_robot:
                 raise ValueError(f"{path}: its robot is marked as held out (meta/info.json); leave this folder out")
             episodes += select(dataset, "train") if "achieved" in action_sources else []
             if "commanded" in action_sources and "commanded" in dataset.action_sources:
-                episodes += select(open_dataset(path, layout=layout.name, action_source="commanded"), "train")
-        return cls(layout, episodes, shares)
+                goals = open_dataset(path, layout=layout.name, action_source="commanded", skip_bad=skip_bad)
+                episodes += select(goals, "train")
+                left_out += [each for each in goals.left_out if each not in left_out]
+        corpus = cls(layout, episodes, shares)
+        corpus.left_out = tuple(left_out)
+        return corpus
 
     def of(self, name: str) -> Corpus:
         """The part of one robot, its episodes with all channels."""
@@ -178,7 +198,8 @@ class Corpus:
         context = chunks.context
         assert context.anchor_BD is not None
         delta = to_delta(self.layout, chunks.target_BTD.double(), context.anchor_BD.double(), context.mask_BD)
-        return to_tangent(self.layout, delta)[..., tangent_mask(self.layout, context.mask_BD[0])]
+        moving_D = torch.from_numpy(sources[0].statistics.moving_D.copy())
+        return to_tangent(self.layout, delta)[..., tangent_mask(self.layout, moving_D)]
 
 
 def fit_statistics_of(layout: Layout, episodes: Sequence[Episode]) -> Statistics:

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from xtok.actions.embodiments import NONE
 from xtok.actions.statistics import Statistics
@@ -17,7 +16,8 @@ from xtok.codec.model import Codec
 from xtok.codec.prior import ACTIVITY_EDGES, fit_generic, fit_prior, no_activity
 from xtok.codec.setting import Setting
 from xtok.pretrain.corpus import Corpus, draw_batches
-from xtok.pretrain.slotwise import place_shared, place_slotwise, samples_of
+from xtok.pretrain.slotwise import Sample, place_shared, place_slotwise, samples_of
+from xtok.progress import Shown, shown, track
 
 CALIBRATION = 40_000  # slots that q0 noise and activity are measured on
 VALIDATION_HORIZONS = (8, 32, 64)
@@ -32,7 +32,7 @@ def initialise(
     seed: int = 0,
     vectors: int = 150_000,
     iterations: int = 15,
-    progress: bool = True,
+    progress: Shown = True,
     own: Sequence[str] = (),
     strangers: bool = True,
 ) -> None:
@@ -44,10 +44,17 @@ def initialise(
     Raises:
         ValueError: a corpus too small for the books, or `own` names a robot that it lacks.
     """
+    with shown(progress):
+        _initialise(codec, corpus, seed, vectors, iterations, own, strangers)
+
+
+def _initialise(
+    codec: Codec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     codec.eval()
     fitted = []
-    for name, statistics in tqdm(corpus.statistics.items(), desc="motion priors", disable=not progress):
+    for name, statistics in track(corpus.statistics.items(), "motion priors", "robot", leave=True):
         windows = corpus.windows(name, WINDOWS, generator)
         if len(windows):
             fitted.append(fit_prior(codec.layout, statistics, windows, codec.config.prior_rank))
@@ -59,7 +66,7 @@ def initialise(
         if name not in codec.robots:
             codec.add_statistics(statistics)
     codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
-    refit_books(codec, corpus, seed, vectors, iterations, progress, own, strangers)
+    _refit_books(codec, corpus, seed, vectors, iterations, own, strangers)
 
 
 def refit_books(
@@ -68,11 +75,18 @@ def refit_books(
     seed: int = 0,
     vectors: int = 150_000,
     iterations: int = 15,
-    progress: bool = True,
+    progress: Shown = True,
     own: Sequence[str] = (),
     strangers: bool = True,
 ) -> None:
     """Place all books anew under the encoder as it is (needed after its weights were averaged)."""
+    with shown(progress):
+        _refit_books(codec, corpus, seed, vectors, iterations, own, strangers)
+
+
+def _refit_books(
+    codec: Codec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
+) -> None:
     generator = torch.Generator().manual_seed(seed + 1)
     codec.eval()
     if codec.config.front == "none":
@@ -80,7 +94,7 @@ def refit_books(
         codec.books.shared.initialise(torch.cat([h for h, _ in samples]), iterations=iterations, seed=seed)
         return
     if codec.config.own_books:
-        for name in tqdm(sorted(codec.robots), desc="books", disable=not progress):
+        for name in track(sorted(codec.robots), "books of each robot", "robot", leave=True):
             own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
         if not strangers and corpus.statistics.keys() <= set(codec.robots):
             return
@@ -92,10 +106,11 @@ def refit_books(
     codec.detail.own.clear()  # of a q0 that is no more
     _place_intent(codec, corpus, generator, vectors // 2, seed, iterations)
     calibrate_all(codec, corpus, generator)
-    detail = [codec.residual(*_motion(codec, chunks)) for chunks in draw_batches(others, vectors * 2, generator)]
+    drawn = track(draw_batches(others, vectors * 2, generator), "what q0 leaves open")
+    detail = [codec.residual(*_motion(codec, chunks)) for chunks in drawn]
     rows = torch.cat([part.flatten(0, 1).float() for part in detail])
     codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
-    for name in tqdm(own, desc="books of single robots", disable=not progress):
+    for name in track(own, "books of single robots", "robot", leave=True):
         part = corpus.of(name)
         batches = list(draw_batches(part, OWN_VECTORS, generator, longest=True))
         own_details(codec, part, batches, generator, OWN_VECTORS, seed, iterations)
@@ -148,11 +163,12 @@ def own_details(
     """
     (name,) = part.statistics
     book = codec.detail.add(name)
-    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
+    drawn = track(batches, "what q0 leaves open")
+    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in drawn])
     book.initialise(detail, iterations=iterations, seed=seed)
     by_chunk, l1_by_chunk, books = codec.robots[name], sum(validation_l1(codec, part)), book.books_QVC.clone()
 
-    samples = samples_of(codec, batches, codec.intent.of(name))
+    samples = samples_of(codec, batches)
     place_slotwise(codec, name, samples, generator, vectors, seed, iterations)
     l1_by_slot = sum(validation_l1(codec, part))
     if l1_by_slot > l1_by_chunk:
@@ -186,7 +202,7 @@ def own_details_if_better(
 def validation_l1(codec: Codec, part: Corpus) -> list[float]:
     """Of one robot's validation chunks, at each length it has chunks of."""
     out = []
-    for horizon in VALIDATION_HORIZONS:
+    for horizon in track(VALIDATION_HORIZONS, "l1 on validation episodes"):
         if not part.validates(horizon):
             continue
         chunks = part.validate(horizon, 128)
@@ -199,34 +215,32 @@ def validation_l1(codec: Codec, part: Corpus) -> list[float]:
 @torch.no_grad()
 def calibrate_all(codec: Codec, corpus: Corpus, generator: torch.Generator) -> None:
     """Measure every robot's q0 noise and activity, then the generic prior's from theirs."""
-    for name in list(codec.robots):
+    for name in track(list(codec.robots), "calibration of each robot", "robot", leave=True):
         calibrate(codec, name, list(draw_batches(corpus.of(name), CALIBRATION, generator)))
     codec.generic = fit_generic(codec.layout, list(codec.robots.values()))
     codec.forget_bases()
 
 
 @torch.no_grad()
-def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> None:
+def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> list[Sample]:
     """Measure on chunks of one robot, of all lengths, what its prior cannot know: what q0's book leaves open.
 
     First how far q0's code is from the motion by slot and channel, then, under that, how large details are by activity.
+    Returns the chunks as q0 sees them.
     """
     prior = codec.robots[name]
     error, count = (
         torch.zeros(slots(HORIZON_MAX), len(prior.scale_K), dtype=torch.float64),
         torch.zeros(slots(HORIZON_MAX)),
     )
-    for chunks in batches:
-        setting = codec.setting(chunks.context)
-        (robot,) = setting.robots
-        motion = codec.motion(chunks, setting)
-        h = codec.latents(motion, setting)
-        found = codec.quantize_intent(h, setting).latents_NC.view_as(h)
-        seen = codec.seen(found, setting, robot).unflatten(1, (-1, len(robot.channels)))[:, : setting.horizon]
-        squared = (seen - motion[..., robot.channels]).square().sum(dim=0)
-        slot = torch.arange(setting.horizon) // FRAMES_PER_SLOT
+    samples = samples_of(codec, batches)
+    for sample in samples:
+        horizon = sample.motion_BTK.shape[1]
+        seen_BTK = sample.seen_BMX.flatten(1).unflatten(1, (-1, len(prior.scale_K)))[:, :horizon]
+        squared = (seen_BTK - sample.motion_BTK).square().sum(dim=0)
+        slot = torch.arange(horizon) // FRAMES_PER_SLOT
         error.index_add_(0, slot, squared)
-        count.index_add_(0, slot, torch.full((setting.horizon,), float(len(chunks))))
+        count.index_add_(0, slot, torch.full((horizon,), float(len(sample.motion_BTK))))
     noise_MK = (error / count.clamp_min(1)[:, None]).float()
     last = int(count.nonzero().max())
     noise_MK[last + 1 :] = noise_MK[last]  # slots that no chunk reached
@@ -234,21 +248,25 @@ def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> None:
 
     bins = len(ACTIVITY_EDGES) + 1
     size, hits = torch.zeros(bins, dtype=torch.float64), torch.zeros(bins, dtype=torch.float64)
-    for chunks in batches:
-        moved_B, detail_BMC = codec.activity(codec.motion(chunks, setting := codec.setting(chunks.context)), setting)
+    for sample in samples:
+        measured, basis = codec.basis(name, sample.mask_D, sample.motion_BTK.shape[1])
+        seen = sample.seen_BMX.flatten(1)
+        moved_B = measured.activity(basis, seen)
+        detail_BMC = basis.analyse(sample.motion_BTK.flatten(1) - basis.predict(seen))
         size.index_add_(0, moved_B, detail_BMC.square().mean(dim=(1, 2)))
         hits.index_add_(0, moved_B, torch.ones(len(moved_B), dtype=torch.float64))
     # A few pseudo-counts of the average keep rare bins sane.
     mean = size.sum() / hits.sum()
     activity_A = ((size + 8 * mean) / (hits + 8)).sqrt().clamp_min(1e-3).float()
     codec.add_robot(replace(codec.robots[name], activity_A=activity_A))
+    return samples
 
 
 def pooled_statistics(parts: list[Statistics]) -> Statistics:
-    """Statistics of "none": in each channel the widest range of any robot; a channel that none has gets [-1, 1]."""
-    low_D = np.min([np.where(s.mask_D, s.low_D, np.inf) for s in parts], axis=0)
-    high_D = np.max([np.where(s.mask_D, s.high_D, -np.inf) for s in parts], axis=0)
-    unknown = ~np.any([s.mask_D for s in parts], axis=0)
+    """Statistics of "none": in each channel the widest range of any robot; one that moves in none gets [-1, 1]."""
+    low_D = np.min([np.where(s.moving_D, s.low_D, np.inf) for s in parts], axis=0)
+    high_D = np.max([np.where(s.moving_D, s.high_D, -np.inf) for s in parts], axis=0)
+    unknown = ~np.any([s.moving_D for s in parts], axis=0)
     first = parts[0]
     return Statistics(
         layout=first.layout,
@@ -267,7 +285,7 @@ def pooled_statistics(parts: list[Statistics]) -> Statistics:
 def _latents(
     codec: Codec, corpus: Corpus, vectors: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:
-    for chunks in draw_batches(corpus, vectors, generator):
+    for chunks in track(draw_batches(corpus, vectors, generator), "chunks as q0's space has them"):
         motion, setting = _motion(codec, chunks)
         h = codec.latents(motion, setting)
         yield h.flatten(0, 1).float(), codec.valid(setting).flatten(0, 1), setting.names

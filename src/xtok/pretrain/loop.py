@@ -25,9 +25,11 @@ from xtok.actions.types import ChunkBatch
 from xtok.codec import Tokenizer
 from xtok.codec.model import Codec, CodecOutput
 from xtok.codec.setting import Setting
+from xtok.data.digests import differences
 from xtok.pretrain import checkpoint
 from xtok.pretrain.average import WeightAverage
 from xtok.pretrain.corpus import REVERSED, Corpus
+from xtok.pretrain.identity import identity
 from xtok.pretrain.initialise import initialise, refit_books, refit_intent
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
 from xtok.pretrain.precision import bfloat16_networks, round_to_half
@@ -64,11 +66,13 @@ def train(
     resume: bool = False,
     features: FrameFeatures | None = None,
     tokenizer: Tokenizer | None = None,
+    skip_bad: bool = False,
 ) -> Path:
     """Train by `recipe` on the train episodes of the data sets; returns `out`, which then opens as a tokenizer.
 
     features: of a teacher, for a recipe that aligns or predicts. Data sets that it lacks just do not take part in that.
     tokenizer: for a recipe with learns="heads", the one that stays as it is; `out` then holds a copy beside the heads.
+    skip_bad: leave out episodes that cannot be read; run.json lists them.
 
     `out` also gets run.json (recipe, data hash, versions), metrics.jsonl, heads.safetensors and checkpoints/.
 
@@ -78,7 +82,7 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was written first.
     """
     recipe = _of_tokenizer(recipe, tokenizer)
-    corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths, recipe.action_sources, recipe.shares)
+    corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths, recipe.action_sources, recipe.shares, skip_bad)
     trainer = (
         resume_run(recipe, corpus, out, features, tokenizer)
         if resume
@@ -122,8 +126,9 @@ def begin_run(
     trainer = Trainer(recipe, corpus, codec, out, features)
     trainer.save()
     about = {
-        **_identity(recipe, corpus, features, tokenizer),
+        **identity(recipe, corpus, features, tokenizer),
         "data": [str(path) for path in data_paths],
+        "left_out": [each.to_dict() for each in corpus.left_out],
         "git_revision": provenance.git_revision(),
         "versions": provenance.versions(),
         "command": provenance.command(),
@@ -147,8 +152,8 @@ def resume_run(
     if not (out / "run.json").exists():
         raise ValueError(f"no run to go on with in {out}; start without --resume")
     recorded = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    now = _identity(recipe, corpus, features, tokenizer)
-    if different := [key for key, value in now.items() if recorded.get(key) != value]:
+    now = identity(recipe, corpus, features, tokenizer)
+    if different := differences({key: recorded.get(key) for key in now}, now):
         raise ValueError(f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with")
     trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(out / "start").codec, out, features)
     trainer.load()
@@ -161,18 +166,6 @@ def _of_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> Recipe:
         wants = "needs --tokenizer, the one that stays as it is" if tokenizer is None else "places a tokenizer itself"
         raise ValueError(f"recipe {recipe.name!r} {wants}; --tokenizer goes with a recipe of heads alone (`heads`)")
     return recipe if tokenizer is None else replace(recipe, codec=tokenizer.codec.config)
-
-
-def _identity(
-    recipe: Recipe, corpus: Corpus, features: FrameFeatures | None, tokenizer: Tokenizer | None
-) -> dict[str, Any]:
-    """What a resumed run must share with its beginning, as JSON gives it back."""
-    return {
-        **({} if tokenizer is None else {"tokenizer_digest": tokenizer.digest}),
-        "recipe": json.loads(json.dumps(recipe.to_dict())),
-        "data_digest": corpus.digest,
-        "features_digest": None if features is None else features.digest,
-    }
 
 
 class Trainer:

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from xtok.actions.rotation import geodesic_rad, matrix_from_rotation6d
+from xtok.actions.tangent import tangent_kinds
 from xtok.codec.model import Codec, CodecOutput
-from xtok.codec.prior import tangent_kinds
 from xtok.codec.setting import Setting
 
 # METHOD 4. One key a term; `weighted_sum` refuses any other.

@@ -19,21 +19,24 @@ from xtok.codec.prior import MotionPrior
 from xtok.codec.quantizer import ResidualQuantizer
 from xtok.codec.slotwise import FEATURES, PAST, Choose, GenericSlotPredictor, SlotPredictor, Step, choosing
 from xtok.pretrain.corpus import Corpus, draw_batches
+from xtok.progress import track
 
 NOISE = 2e-3  # half ranges: what decoding is taken to err by before there are books
 BINS = 8  # of activity
 EMPHASIS = 0.33  # 0: an error counts in half ranges, 1: in q0's physical units
 _RIDGE, _RIDGE_MOST = 3e-6, 1e3
+GENERIC_SLOTS = 0.1  # slots that the generic predictor weighs as much as, where a robot is measured
 VIRTUAL_CHANNELS = (4, 8)  # channels of a virtual robot, both ends included
 VIRTUAL_ROBOTS = 28
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Chunks of one robot and one length: motion in units of its prior, and q0's view of it."""
+    """Chunks of one robot and one length: motion in units of its prior, q0's view of it, and their channels."""
 
     motion_BTK: Float[Tensor, "B T K"]
     seen_BMX: Float[Tensor, "B M x"]
+    mask_D: Bool[np.ndarray, " D"]
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,37 @@ class Fitted:
 
 
 @torch.no_grad()
-def samples_of(codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuantizer) -> list[Sample]:
-    """Chunks of one robot as q0's `book` sees them."""
+def samples_of(codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuantizer | None = None) -> list[Sample]:
+    """Chunks of one robot as q0 sees them. book: in place of the one that codes this robot."""
     out = []
-    for chunks in batches:
+    for chunks in track(batches, "chunks as q0 sees them"):
         setting = codec.setting(chunks.context)
         (robot,) = setting.robots
         motion = codec.motion(chunks, setting)
         h = codec.latents(motion, setting)
-        found = book.lookup(book.search(h.flatten(0, 1), 1)).double().view(h.shape)
+        if book is None:
+            found = codec.quantize_intent(h, setting).latents_NC.view_as(h)
+        else:
+            found = book.lookup(book.search(h.flatten(0, 1), 1)).double().view(h.shape)
         seen = codec.seen(found, setting, robot).unflatten(1, (slots(setting.horizon), -1))
-        out.append(Sample(motion[..., robot.channels], seen))
+        out.append(Sample(motion[..., robot.channels], seen, chunks.context.mask_BD[0].numpy()))
     return out
 
 
-def fit_slotwise(samples: Sequence[Sample], dim: int, emphasis_K: Float[Tensor, " K"] | None = None) -> Fitted:
+@dataclass(frozen=True)
+class Leaning:
+    """Weights that a fit is drawn to, as if so many slots had been seen that ask for them."""
+
+    weight_HFX: Float[Tensor, "H F x"]
+    slots: float
+
+
+def fit_slotwise(
+    samples: Sequence[Sample],
+    dim: int,
+    emphasis_K: Float[Tensor, " K"] | None = None,
+    towards: Leaning | None = None,
+) -> Fitted:
     """A predictor by least squares, given the past as it was, plus a little noise."""
     K = samples[0].motion_BTK.shape[-1]
     X = FRAMES_PER_SLOT * K
@@ -75,28 +94,31 @@ def fit_slotwise(samples: Sequence[Sample], dim: int, emphasis_K: Float[Tensor, 
     def noisy(detail: Tensor) -> Tensor:
         return detail + noise * torch.randn(detail.shape, generator=generator, dtype=detail.dtype)
 
-    return _fit(_trace(blank, samples, X, noisy), dim, emphasis_K)
+    return _fit(_trace(blank, samples, X, noisy), dim, emphasis_K, towards)
 
 
-def refit_slotwise(first: Fitted, samples: Sequence[Sample], dim: int, book: ResidualQuantizer) -> Fitted:
+def refit_slotwise(
+    first: Fitted, samples: Sequence[Sample], dim: int, book: ResidualQuantizer, towards: Leaning | None = None
+) -> Fitted:
     """The same, given the past as `first` and `book` decode it."""
-    return _fit(_trace(first.predictor, samples, dim, choosing(book, 1, [])), dim, first.predictor.emphasis_K)
+    trace = _trace(first.predictor, samples, dim, choosing(book, 1, []))
+    return _fit(trace, dim, first.predictor.emphasis_K, towards)
 
 
 def _trace(predictor: SlotPredictor, samples: Sequence[Sample], dim: int, choose: Choose) -> list[Step]:
     trace: list[Step] = []
-    for sample in samples:
+    for sample in track(samples, "slot predictor"):
         predictor.analyse(sample.motion_BTK, sample.seen_BMX, dim, choose, trace)
     return trace
 
 
-def _fit(trace: Sequence[Step], dim: int, emphasis_K: Tensor | None) -> Fitted:
+def _fit(trace: Sequence[Step], dim: int, emphasis_K: Tensor | None, towards: Leaning | None) -> Fitted:
     by_history = [[step for step in trace if step[2] == h] for h in range(PAST + 1)]
     if empty := [h for h, steps in enumerate(by_history) if not steps]:
         raise ValueError(f"no chunk of the sample has {empty[0] + 1} whole slots; draw longer ones as well")
     features = [torch.cat([f for f, _, _ in steps]) for steps in by_history]
     wanted = [torch.cat([w for _, w, _ in steps]) for steps in by_history]
-    weight_HFX = steady_weights(features, wanted)
+    weight_HFX = steady_weights(features, wanted, towards)
     predicted = [f @ w.double() for f, w in zip(features, weight_HFX, strict=True)]
     left_NX = torch.cat([w - p for w, p in zip(wanted, predicted, strict=True)])
     covariance = (left_NX.T @ left_NX / len(left_NX)).float()
@@ -116,7 +138,9 @@ def _fit(trace: Sequence[Step], dim: int, emphasis_K: Tensor | None) -> Fitted:
     return Fitted(predictor, detail_NC.float(), (size_N / size_N.mean()).float())
 
 
-def steady_weights(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Float[Tensor, "H F x"]:
+def steady_weights(
+    features: Sequence[Tensor], wanted: Sequence[Tensor], towards: Leaning | None = None
+) -> Float[Tensor, "H F x"]:
     """Least squares by history, with as much ridge as it takes for an error not to grow from slot to slot.
 
     Motion that can be foretold all but exactly (simulated, few episodes) is extrapolated so boldly that one wrong code
@@ -125,17 +149,25 @@ def steady_weights(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Floa
     X = wanted[0].shape[1]
     ridge = _RIDGE
     while True:
-        weight_HFX = torch.stack([least_squares(f, w, ridge) for f, w in zip(features, wanted, strict=True)]).float()
+        weight_HFX = torch.stack(
+            [least_squares(f, w, ridge, towards, h) for h, (f, w) in enumerate(zip(features, wanted, strict=True))]
+        ).float()
         steady = SlotPredictor(weight_HFX, torch.eye(X), torch.empty(0), torch.ones(1)).carried_error() <= 1.0
         if steady or ridge > _RIDGE_MOST:
             return weight_HFX
         ridge *= 10
 
 
-def least_squares(features_NF: Tensor, wanted_NX: Tensor, ridge: float = _RIDGE) -> Float[Tensor, "F x"]:
+def least_squares(
+    features_NF: Tensor, wanted_NX: Tensor, ridge: float = _RIDGE, towards: Leaning | None = None, history: int = 0
+) -> Float[Tensor, "F x"]:
     gram = features_NF.T @ features_NF
-    least = ridge * len(features_NF) * torch.eye(len(gram), dtype=gram.dtype)
-    return torch.linalg.solve(gram + least, features_NF.T @ wanted_NX)
+    eye = torch.eye(len(gram), dtype=gram.dtype)
+    ask = features_NF.T @ wanted_NX
+    if towards is not None:  # so many slots whose features are as large as these, and independent
+        more = towards.slots * gram.diagonal().mean() / len(features_NF)
+        gram, ask = gram + more * eye, ask + more * towards.weight_HFX[history].to(ask)
+    return torch.linalg.solve(gram + ridge * len(features_NF) * eye, ask)
 
 
 def _some(x_N: Tensor, most: int = 100_000) -> Tensor:
@@ -198,7 +230,7 @@ def virtual_robots(codec: Codec, seed: int, count: int = VIRTUAL_ROBOTS) -> list
     out = []
     for i in range(count):
         name = names[i % len(names)]
-        full_D = codec.robots[name].statistics.mask_D
+        full_D = codec.robots[name].statistics.moving_D
         channels = np.flatnonzero(full_D)
         size = min(int(random.integers(low, high + 1)), len(channels))
         if i < len(names) and len(channels) <= high:
@@ -226,16 +258,17 @@ def place_shared(
             narrowed(chunks, robot.mask_D)
             for chunks in draw_batches(corpus.of(robot.name), each, generator, longest=True)
         ]
-        for robot in robots
+        for robot in track(robots, "chunks of virtual robots", "robot")
     ]
     latents = torch.cat([_latents(codec, chunks) for batches in drawn for chunks in batches])
     chosen = torch.randperm(len(latents), generator=generator)[:vectors]
     codec.intent.shared.initialise(latents[chosen], iterations=iterations, seed=seed)
     samples = [samples_of(codec, batches, codec.intent.shared) for batches in drawn]
     dim, book = codec.config.code_dim, codec.detail.shared
-    fitted = [fit_slotwise(part, dim) for part in samples]
+    fitted = [fit_slotwise(part, dim) for part in track(samples, "predictors of virtual robots", "robot")]
     book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
-    fitted = [refit_slotwise(first, part, dim, book) for first, part in zip(fitted, samples, strict=True)]
+    pairs = list(zip(fitted, samples, strict=True))
+    fitted = [refit_slotwise(first, part, dim, book) for first, part in track(pairs, "the same as decoded", "robot")]
     book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
     spectrum_C = torch.stack([rms(part.detail_NC) for part in fitted]).square().mean(dim=0).sqrt()
     return _generic(samples, fitted, book, spectrum_C)
@@ -277,22 +310,27 @@ def _generic(
     return GenericSlotPredictor(weight.float(), covariance.float(), edge_A, size_A, spectrum_C)
 
 
-def measured_books(codec: Codec, prior: MotionPrior, samples: Sequence[Sample]) -> None:
+def measured_books(codec: Codec, prior: MotionPrior, samples: Sequence[Sample]) -> Float[Tensor, " C"]:
     """Add a robot with a slot predictor of its own and the shared detail books, stretched to how its details spread.
 
-    Nothing is placed on its data: a code has the shared books' shape, in the units of the robot.
+    Nothing is placed on its data: a code has the shared books' shape, in the units of the robot. Returns the stretch.
+    The predictor leans on that of any robot, which weighs as much as a few slots.
     """
     assert codec.generic is not None and codec.generic.slotwise is not None
     dim, shared, book = codec.config.code_dim, codec.detail.shared, codec.detail.add(prior.statistics.embodiment)
     spectrum_C = codec.generic.slotwise.spectrum_C.clamp_min(1e-9)
+    towards = Leaning(codec.generic.slotwise.for_channels(len(prior.scale_K)).weight_HFX, GENERIC_SLOTS)
 
-    def stretch(to: Fitted) -> None:
+    def stretch(to: Fitted) -> Float[Tensor, " C"]:
         own_C = rms(to.detail_NC)
-        book.books_QVC.copy_(shared.books_QVC * torch.where(own_C > 0, (own_C / spectrum_C).clamp(0.05, 20.0), 1.0))
+        by_C = torch.where(own_C > 0, (own_C / spectrum_C).clamp(0.05, 20.0), 1.0)
+        book.books_QVC.copy_(shared.books_QVC * by_C)
         book.restart_from_books()
+        return by_C
 
-    fitted = fit_slotwise(samples, dim)
+    fitted = fit_slotwise(samples, dim, towards=towards)
     stretch(fitted)
-    fitted = refit_slotwise(fitted, samples, dim, book)
-    stretch(fitted)
+    fitted = refit_slotwise(fitted, samples, dim, book, towards)
+    stretch_C = stretch(fitted)
     codec.add_robot(replace(prior, slotwise=fitted.predictor))
+    return stretch_C

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Truthy once SIGINT or SIGTERM has come."""
+    """Truthy once SIGINT or SIGTERM has come; the second time they stop the program where it is."""
 
     def __init__(self) -> None:
         self.received = False
@@ -19,7 +20,11 @@ class StopRequest:
         return self.received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:  # asked twice: at once, and without the checkpoint
+            raise KeyboardInterrupt
         self.received = True
+        # Not print, which may be what the signal has interrupted.
+        os.write(2, b"\nxtok: stopping after this step, with a checkpoint; once more to stop at once\n")
 
 
 @contextmanager

@@ -5,8 +5,9 @@ A docstring holds command, hardware, hours and score, or "not yet run".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 
 from xtok.codec.config import CodecConfig, paper, small
@@ -236,12 +237,35 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
+DEFAULTS = {"arms26": "small_arms26", "joints": "small_joints"}  # by layout, for who has not chosen
+
+
 def get_recipe(name: str) -> Recipe:
     """The recipe called `name`.
 
     Raises:
-        ValueError: an unknown name; the message lists all.
+        ValueError: an unknown name; the message has close ones first, then all with a line on each.
     """
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; expected one of {sorted(RECIPES)}")
-    return RECIPES[name]()
+    if name in RECIPES:
+        return RECIPES[name]()
+    close = get_close_matches(name, RECIPES, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ";"
+    rest = [each for each in RECIPES if each not in close]
+    lines = "\n".join(described([*close, *rest]))
+    raise ValueError(f"unknown recipe {name!r}{hint} `xtok train --list` shows these too:\n{lines}")
+
+
+def described(names: Iterable[str] = RECIPES) -> list[str]:
+    """A line on each recipe: its name, what it reads, and the first line of what it says of itself."""
+    names = list(names)
+    width = max(map(len, names), default=0)
+    recipes = {name: RECIPES[name]() for name in names}
+    layouts = {name: "any" if each.learns == "heads" else each.codec.layout for name, each in recipes.items()}
+    return [f"  {name:<{width}}  {layouts[name]:<6}  {_first_line(name)}" for name in names]
+
+
+def _first_line(name: str) -> str:
+    recipe = RECIPES[name]
+    made_of = recipe.func if isinstance(recipe, partial) else recipe
+    line = (made_of.__doc__ or "").strip().splitlines()[0]
+    return f"mam={recipe.args[0]}: {line}" if isinstance(recipe, partial) else line

@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from xtok.data import Episode, EpisodeDataset, Pictures, open_dataset
-from xtok.data.digests import digest_of, folder_digest
+from xtok.data.digests import differences, digest_of, folder_digest
+from xtok.data.fingerprint import mapping_rules
 from xtok.data.open import data_root
+from xtok.lock import entries
 from xtok.semantics.store import (
     FORMAT,
     MANIFEST,
@@ -99,7 +101,7 @@ def plan(
         "views": list(chosen),
         "stride_frames": STRIDE_FRAMES,
         "data": [
-            {"name": dataset.name, "episodes": len(dataset), "digest": folder_digest(data_root(path))}
+            {"name": dataset.name, "episodes": len(dataset), "digest": folder_digest(data_root(path)), **_mapping(path)}
             for path, dataset in datasets.items()
         ],
     }
@@ -235,16 +237,22 @@ def _folder(work: Work, shard: Shard) -> Path:
     return work.out / SHARDS / f"{shard.number:05d}"
 
 
+def _mapping(path: Path) -> dict[str, str]:
+    """The mapping that a set is read by, which decides words and sub-tasks too; nothing where there is none."""
+    rules = mapping_rules(path)
+    return {"mapping": rules} if rules else {}
+
+
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     path = out / SETTINGS
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
-        if different := [key for key, value in settings.items() if before.get(key) != value]:
+        if different := differences(before, settings):
             raise ValueError(f"{out} holds a store of another {' and '.join(different)}; choose a new folder")
         for left in (out / SHARDS).glob(".*.tmp"):  # of a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         return
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} holds something else ({next(out.iterdir()).name}, ...); choose a new folder")
+    if inside := entries(out):
+        raise ValueError(f"{out} holds something else ({inside[0].name}, ...); choose a new folder")
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(settings, indent=1) + "\n")

@@ -27,7 +27,8 @@ from xtok.sim.ask import BOTH, Question, ask
 from xtok.sim.blind import Asked, balanced, controls
 from xtok.sim.facts import ObjectFact, PairFact
 from xtok.sim.props import COLOURS
-from xtok.sim.recorder import MANIFEST, STAGING, digest, seeds, tools
+from xtok.sim.recorder import MANIFEST, digest, seeds, tools
+from xtok.sim.staging import STAGING, open_staging
 from xtok.sim.workers import EpisodeSpec, environment, run_jobs
 from xtok.whole import folder_whole, write_whole
 
@@ -80,7 +81,7 @@ def make_questions(
             raise ValueError(f"{out} holds another set of questions; choose a new folder or remove it")
         shutil.rmtree(out / STAGING, ignore_errors=True)
         return manifest
-    staging = _open_staging(request, out)
+    staging = open_staging(out, asdict(request), "another set of questions")
     specs: list[EpisodeSpec] = []
     for _ in range(ROUNDS):
         more = scene_specs(request, len(specs) + (request.scenes if not specs else -(-request.scenes // 2)))
@@ -174,18 +175,6 @@ def _to_dict(question: Question) -> dict[str, Any]:
         "point": None if question.point is None else list(question.point),
         "mask": None if question.mask is None else run_lengths(question.mask),
     }
-
-
-def _open_staging(request: QuestionRequest, out: Path) -> Path:
-    staging = out / STAGING
-    if not staging.exists() and out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} holds something else ({next(out.iterdir()).name}, ...); choose a new folder")
-    settings = staging / "request.json"
-    if not settings.exists():
-        write_whole(settings, request.to_json())
-    elif settings.read_text(encoding="utf-8") != request.to_json():
-        raise ValueError(f"{out} holds part of another set of questions; give its command, or remove the folder")
-    return staging
 
 
 def _about(spec: EpisodeSpec, staging: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from xtok.data.mapping import ACTION, STATE
 from xtok.data.video_write import CRF, GOP_FRAMES, film_writer
 from xtok.provenance import versions
 from xtok.sim.arms import get_arm, is_held_out
+from xtok.sim.staging import STAGING, open_staging
 from xtok.sim.suite import get_cell
 from xtok.sim.tasks.names import HELD_OUT_TASKS
 from xtok.sim.workers import EVAL_SEED, EpisodeSpec, environment, run_jobs
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 CAMERA = "observation.images."
 ACTION_SOURCES = {STATE: "achieved", ACTION: "commanded"}
-STAGING, MANIFEST = ".staging", "manifest.json"
+MANIFEST = "manifest.json"
 _FAILED = ".failed"
 _TRIES = 3  # seeds tried for each episode wanted, before a cell is given up
 
@@ -171,7 +172,7 @@ def record(request: Request, out: Path, workers: int = 1, progress: Any = None, 
         shutil.rmtree(out / STAGING, ignore_errors=True)
         progress(request.episodes * len(request.cells) * len(request.levels))
         return manifest
-    staging = _open_staging(request, out)
+    staging = open_staging(out, asdict(request), "a recording")
     taken, failed = _act(request, staging, workers, progress)
     for arm in request.arms:
         if not (out / folder_name(arm)).exists():
@@ -185,22 +186,6 @@ def record(request: Request, out: Path, workers: int = 1, progress: Any = None, 
 
 def folder_name(arm: str) -> str:
     return arm.lower()
-
-
-def _open_staging(request: Request, out: Path) -> Path:
-    staging = out / STAGING
-    if not staging.exists() and out.exists() and any(out.iterdir()):
-        raise ValueError(f"{out} holds something else ({next(out.iterdir()).name}, ...); choose a new folder")
-    staging.mkdir(parents=True, exist_ok=True)
-    settings = staging / "request.json"
-    if not settings.exists():
-        write_whole(settings, request.to_json())
-    elif settings.read_text(encoding="utf-8") != request.to_json():
-        raise ValueError(
-            f"{out} holds part of a recording with other settings; give that run's command to finish it, or remove "
-            "the folder to begin anew"
-        )
-    return staging
 
 
 def _act(

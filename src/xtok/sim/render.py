@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from xtok.sim.geometry import look_at, quaternion_from_rotation
+from xtok.sim.runtime import rendering_fails
 
 VIEWS = ("scene", "front", "wrist")  # of an episode with one arm
 PAIR_VIEWS = ("scene", "left_wrist", "right_wrist")  # with two
@@ -49,7 +50,7 @@ class Views:
     """The renderer of one compiled model.
 
     Raises:
-        RuntimeError: there is nothing to render with; the message says what to do.
+        ValueError: there is nothing to render with; the message says what to do.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, size: int) -> None:
@@ -58,9 +59,8 @@ class Views:
         try:
             self._renderer = mujoco.Renderer(model, size, size)
         except Exception as error:  # every backend raises its own
-            raise RuntimeError(
-                f"no OpenGL for pictures (MUJOCO_GL={os.environ.get('MUJOCO_GL')}): {error}; import xtok.sim before "
-                "mujoco or robosuite, or set MUJOCO_GL=egl (or osmesa), and run `make sim` for the apt packages"
+            raise ValueError(
+                f"{rendering_fails(os.environ.get('MUJOCO_GL'), error)}; import xtok.sim before mujoco or robosuite"
             ) from error
         if not _OPEN:
             # after mujoco's own hook, so before it: closing a renderer once EGL is gone prints errors

@@ -20,6 +20,7 @@ import numpy as np
 
 from xtok.actions.layout import ARMS26
 from xtok.actions.types import ActionTokenizer
+from xtok.data.digests import differences
 from xtok.sim.intervals import bootstrap_mean, paired_ratio, wilson
 from xtok.sim.policies import Demonstration, Policy, ReplayPolicy, factory, through
 from xtok.sim.recorder import seeds
@@ -179,7 +180,10 @@ class Ledger:
             check_resume(path, resume)
             lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
             if lines and lines[0].rstrip("\n") != head:
-                raise ValueError(f"{path} is of a run with other settings; give that run's command, or remove the file")
+                different = ", ".join(differences(json.loads(lines[0]), settings))
+                raise ValueError(
+                    f"{path} is of a run with other settings: {different}; give that run's command, or remove the file"
+                )
             for line in lines[1:]:
                 self._keep(Result(**json.loads(line)))
         write_whole(path, "".join(lines) or head + "\n")

@@ -1,0 +1,87 @@
+"""What `xtok eval` prints: each tokenizer at each length, and the curve from M to 4M tokens against FAST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+COLUMNS: tuple[tuple[str, str, str], ...] = (
+    # heading, key of an entry, format
+    ("tokens", "tokens_mean", "{:.1f}"),
+    ("bits", "bits_mean", "{:.0f}"),
+    ("entropy", "entropy_bits_mean", "{:.0f}"),
+    ("l1", "l1", "{:.5f}"),
+    ("mm", "position_mm", "{:.2f}"),
+    ("deg", "rotation_deg", "{:.2f}"),
+    ("joint", "joint", "{:.4f}"),
+    ("failed", "decode_failures", "{:d}"),
+)
+RATIOS: tuple[tuple[str, str], ...] = (
+    # heading, figure
+    ("l1", "l1"),
+    ("mm", "position_mm"),
+    ("deg", "rotation_deg"),
+    ("joint", "joint"),
+)
+SHORT = {"fast": "fast", "fast-pooled": "pooled"}  # of a rival, in a heading
+
+
+def table(result: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal; a dash where a question has no answer."""
+    return [*_entries(result), *_curve(result)]
+
+
+def judgements(result: Mapping[str, Any]) -> list[str]:
+    """Lines for the terminal: each target, and whether it was met."""
+    from xtok.evaluate.verdicts import verdicts
+
+    words = {True: "met", False: "NOT MET", None: "unmeasured"}
+    return [f"  {words[verdict.met]:<10} {verdict.claim}: {verdict.found}" for verdict in verdicts(result)]
+
+
+def _entries(result: Mapping[str, Any]) -> Iterator[str]:
+    robots = ", ".join(result["embodiments"])
+    yield f"{result['dataset']} ({robots}), {result['split']} episodes, layout {result['layout']}"
+    every = [entry for entries in result["horizons"].values() for entry in entries.values()]
+    used = [column for column in COLUMNS if any(entry[column[1]] is not None for entry in every)]
+    from xtok.evaluate.comparison import rivals_of
+
+    over = [
+        (f"{heading}/{SHORT[rival]}", rival, figure)
+        for rival in rivals_of(result)
+        for heading, figure in RATIOS
+        if any(entry["at_equal_bits"].get(rival, {}).get(figure) is not None for entry in every)
+    ]
+    headings = [heading for heading, _, _ in used] + [heading for heading, _, _ in over]
+    widths = [max(9, len(heading) + 2) for heading in headings]
+    yield f"  {'T':>3} {'tokenizer':<12}" + "".join(f"{h:>{w}}" for h, w in zip(headings, widths, strict=True))
+    for horizon, entries in result["horizons"].items():
+        for name, entry in entries.items():
+            cells = ["-" if entry[key] is None else form.format(entry[key]) for _, key, form in used]
+            cells += [_ratio(entry["at_equal_bits"].get(rival, {}).get(figure)) for _, rival, figure in over]
+            row = "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
+            yield f"  {horizon:>3} {name:<12}{row}"
+
+
+def _curve(result: Mapping[str, Any]) -> Iterator[str]:
+    """The subject over each rival at the same number of tokens."""
+    from xtok.evaluate.comparison import curve_reasons, curves, rivals_of
+
+    subject, rivals = result["subject"], rivals_of(result)
+    if not rivals:
+        return
+    yield f"  {subject} at M, 2M, 3M, 4M tokens (M = T / 4) over a rival at as many tokens; under 1 is better"
+    for horizon, rows in curves(result, rivals):
+        for row in rows:
+            cells = [
+                f"{heading} " + " ".join(f"{_ratio(point[figure]):>5}" for point in row.points)
+                for heading, figure in RATIOS
+                if any(point[figure] is not None for point in row.points)
+            ]
+            named = row.rival if row.form is None else f"{row.rival} ({row.form})"
+            yield f"  {horizon:>3} {named:<36}" + "   ".join(cells)
+    yield from (f"      - : {reason}" for reason in curve_reasons(result, rivals))
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

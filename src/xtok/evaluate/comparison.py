@@ -1,0 +1,119 @@
+"""The comparison with FAST as it is read: at equal bits and at equal tokens, in which form, and what would help.
+
+From the result of `xtok eval` alone; the table at the terminal and the report draw on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xtok.evaluate.compare import FAST, FIGURES, RIVALS
+
+FORM_WORDS = {"tangent": "as rotation vectors", "columns": "as 6D columns"}
+FIGURE_WORDS = {"l1": "l1", "position_mm": "mm", "rotation_deg": "deg", "joint": "joint error"}
+KNOWN_WORDS = {
+    "measured": "known by closed forms, without books of its own",
+    "ranges": "known by its ranges alone",
+}
+FOUND_WORDS = {
+    "measured": "It is coded by closed forms measured on its train episodes, with the codes of other robots.",
+    "ranges": "It is coded by the range of each channel and by how other robots move on average.",
+}
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """The subject over one rival at one length. tokens: at M .. 4M. points: ratios by figure, and a reason. form: of
+    FAST."""
+
+    rival: str
+    form: str | None
+    tokens: list[int]
+    points: list[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """Robots that `xtok adapt` would code better: how the tokenizer knows them now, in words."""
+
+    robots: list[str]
+    known: str
+    found: str
+
+
+def rivals_of(result: Mapping[str, Any]) -> list[str]:
+    """Those that others are held against, at any length."""
+    entries = [entry for each in result["horizons"].values() for entry in each.values()]
+    return [rival for rival in RIVALS if any(rival in entry["at_equal_bits"] for entry in entries)]
+
+
+def compared(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Figures that the robot has, and what they are called."""
+    entries = [entry for each in result["horizons"].values() for entry in each.values()]
+    return [(key, FIGURE_WORDS[key]) for key in FIGURES if any(entry[key] is not None for entry in entries)]
+
+
+def beside_fast(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Ratios at equal bits, None where there are none."""
+    return entry["at_equal_bits"].get(FAST) or dict.fromkeys(FIGURES)
+
+
+def form_at(result: Mapping[str, Any], horizon: str) -> str | None:
+    """How FAST codes rotations at a length, in words; None without rotations or without FAST."""
+    fit = result["fast_fit"].get(horizon)
+    return None if fit is None or fit["form"] is None else FORM_WORDS[fit["form"]]
+
+
+def forms_in_words(result: Mapping[str, Any]) -> str | None:
+    """Over all lengths: "as rotation vectors", or which where."""
+    forms = {horizon: form for horizon in result["horizons"] if (form := form_at(result, horizon)) is not None}
+    if len(set(forms.values())) <= 1:
+        return next(iter(forms.values()), None)
+    return ", ".join(f"{form} at T {horizon}" for horizon, form in forms.items())
+
+
+def pooled_robots(result: Mapping[str, Any]) -> list[str]:
+    fits = [fit for fit in result["fast_pooled_fit"].values() if fit is not None]
+    return sorted({member["robot"] for fit in fits for member in fit["members"]})
+
+
+def curves(result: Mapping[str, Any], rivals: Sequence[str]) -> list[tuple[str, list[CurveRow]]]:
+    """Length by length, rival by rival; lengths without a rival are left out."""
+    out = []
+    for horizon, entries in result["horizons"].items():
+        points = entries[result["subject"]]["curve"]
+        rows = [
+            CurveRow(
+                rival,
+                form_at(result, horizon),
+                [point["tokens"] for point in points],
+                [point["over"][rival] for point in points],
+            )
+            for rival in rivals
+            if all(rival in point["over"] for point in points)
+        ]
+        if rows:
+            out.append((horizon, rows))
+    return out
+
+
+def curve_reasons(result: Mapping[str, Any], rivals: Sequence[str]) -> list[str]:
+    """Why a place of the curve is empty."""
+    return [
+        f"T {horizon}, over {row.rival}: {point['reason']}"
+        for horizon, rows in curves(result, rivals)
+        for row in rows
+        for point in row.points
+        if point["reason"] is not None
+    ]
+
+
+def remedy(result: Mapping[str, Any]) -> Remedy | None:
+    """Where `xtok adapt` is what helps: robots that the tokenizer knows by less than books of their own."""
+    known = result["robots_known_by"] or {}
+    for how, words in KNOWN_WORDS.items():
+        if robots := [robot for robot, by in known.items() if by == how]:
+            return Remedy(robots, words, FOUND_WORDS[how])
+    return None

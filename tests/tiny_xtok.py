@@ -1,0 +1,13 @@
+"""`xtok` with one episode a part and few ones a shard, so that a stop lands in the middle of little work."""
+
+import sys
+from unittest.mock import patch
+
+from xtok.cli.main import main
+
+if __name__ == "__main__":
+    with (
+        patch("xtok.cli.encode.EPISODES_PER_PART", 1),
+        patch.multiple("xtok.data.pack_plan", PER_SHARD_MIN=1, PER_SHARD_MAX=1),
+    ):
+        sys.exit(main())
