@@ -269,7 +269,7 @@ def test_statistics_go_out_and_come_back(tmp_path: Path) -> None:
         ("[]", "expected {robot"),
         ('{"panda": {"tail": {}}}', "unknown part 'tail'"),
         ('{"panda": {"height": {"min": [0, 1], "delta": [1, 1]}}}', "min \\(2,\\)"),
-        ('{"panda": {"height": {"min": [0], "delta": [0]}}}', "low must be finite and under high"),
+        ('{"panda": {"height": {"min": [0], "delta": [-1]}}}', "low must be finite and not above high"),
         ('{"panda": {"height": {"min": ["x"], "delta": [0]}}}', "'min' is amiss"),
         ('{"panda": {"height": {"min": [0]}}}', "'delta' is amiss"),
     ):

@@ -19,7 +19,7 @@ from xtok.actions.embodiments import NONE
 from xtok.actions.entrance import floats_of, integers_of, whole_of
 from xtok.actions.types import HORIZON_MAX
 from xtok.codec import Tokenizer
-from xtok.codec.channels import ChannelCodec
+from xtok.codec.channels import CHANNELS_MAX, ChannelCodec
 
 
 class ChunkTokenizer(ActionTokenizerBase):
@@ -46,7 +46,7 @@ class ChunkTokenizer(ActionTokenizerBase):
             raise ValueError("say action_dim=D: this channel codec was fitted on none")
         self.codec, self.robot_type = codec, robot_type
         self.horizon = whole_of(horizon, "horizon (T, frames)", 1, HORIZON_MAX)
-        self.action_dim = whole_of(width if action_dim is None else action_dim, "action_dim", 1)
+        self.action_dim = whole_of(width if action_dim is None else action_dim, "action_dim", 1, width or CHANNELS_MAX)
         if width is not None and self.action_dim != width:
             raise ValueError(f"action_dim is {self.action_dim}; this codec takes {width} channels")
 

@@ -12,7 +12,7 @@ import torch
 
 from xtok.actions.entrance import floats_of, mask_of, whole_of
 from xtok.actions.layout import Layout
-from xtok.actions.types import ChunkBatch, Context
+from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch, Context
 
 
 def chunks_of(chunks: Any, device: torch.device) -> ChunkBatch:
@@ -58,3 +58,23 @@ def context_of(context: Any, device: torch.device) -> Context:
     return replace(
         context, anchor_BD=anchor_BD, mask_BD=mask_BD, control_hz_B=rate_B, embodiment=tuple(names), horizon=horizon
     )
+
+
+def check_anchor(context: Context) -> None:
+    if context.anchor_BD is None:
+        raise ValueError("chunks of absolute actions need an anchor (the state one step before); encode deltas instead")
+
+
+def check_context(context: Context) -> None:
+    """Raises ValueError on a length, rate or mask for which there are no codes."""
+    if context.horizon not in range(HORIZON_MIN, HORIZON_MAX + 1):
+        raise ValueError(
+            f"chunks have {context.horizon} frames; expected {HORIZON_MIN} to {HORIZON_MAX}. "
+            "Cut longer motion into several chunks"
+        )
+    if len(context) == 0:
+        raise ValueError("there are no chunks in the batch; expected one or more")
+    if bad := [rate for rate in context.control_hz_B.tolist() if not 0 < rate < float("inf")]:
+        raise ValueError(f"control_hz is {bad[0]}; expected a rate above zero, in Hz")
+    if empty := (~context.mask_BD.any(dim=1)).nonzero().flatten().tolist():
+        raise ValueError(f"chunk {empty[0]} has no valid channel; expected a mask with one or more")

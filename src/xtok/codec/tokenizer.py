@@ -21,11 +21,11 @@ from xtok.actions.entrance import whole_of
 from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics, normalise_batch, saturation
 from xtok.actions.steady import exact
-from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, Actions, ChunkBatch, Codes, Context, slots
+from xtok.actions.types import HORIZON_MAX, Actions, ChunkBatch, Codes, Context, slots
 from xtok.actions.validate import check_actions
 from xtok.codec import storage
 from xtok.codec.arrays import ArrayInterface
-from xtok.codec.checked import chunks_of, context_of
+from xtok.codec.checked import check_anchor, check_context, chunks_of, context_of
 from xtok.codec.encoder import Encoder
 from xtok.codec.model import Codec
 from xtok.codec.precision import Seal
@@ -199,7 +199,7 @@ class Tokenizer(ArrayInterface):
             return self.encode_delta(chunks, robot_type, obs_state, dof_mask, control_hz, layout)
         chunks = chunks_of(chunks, self._device)
         context = chunks.context
-        _check_anchor(context)
+        check_anchor(context)
         setting = self._setting(context)
         check_actions(self.layout, chunks.target_BTD, context.mask_BD[:, None])
         codes = self._encode(self.codec.motion(chunks, setting), setting)
@@ -287,7 +287,7 @@ class Tokenizer(ArrayInterface):
         """
         chunks = chunks_of(chunks, self._device)
         context = chunks.context
-        _check_anchor(context)
+        check_anchor(context)
         self._setting(context)
         anchor_BD = context.anchor_BD
         assert anchor_BD is not None
@@ -311,7 +311,7 @@ class Tokenizer(ArrayInterface):
 
     def _setting(self, context: Context) -> Setting:
         """`Codec.setting` of a context that was looked at: a bad one would give wrong codes in silence."""
-        _check_context(context)
+        check_context(context)
         setting = self.codec.setting(context)
         if context.anchor_BD is not None:
             try:
@@ -356,23 +356,3 @@ class Tokenizer(ArrayInterface):
         if levels not in range(1, written + 1):
             raise ValueError(f"levels is {levels}; these codes have levels 1 to {written}")
         return levels
-
-
-def _check_anchor(context: Context) -> None:
-    if context.anchor_BD is None:
-        raise ValueError("chunks of absolute actions need an anchor (the state one step before); encode deltas instead")
-
-
-def _check_context(context: Context) -> None:
-    """Raises ValueError on a length, rate or mask for which there are no codes."""
-    if context.horizon not in range(HORIZON_MIN, HORIZON_MAX + 1):
-        raise ValueError(
-            f"chunks have {context.horizon} frames; expected {HORIZON_MIN} to {HORIZON_MAX}. "
-            "Cut longer motion into several chunks"
-        )
-    if len(context) == 0:
-        raise ValueError("there are no chunks in the batch; expected one or more")
-    if bad := [rate for rate in context.control_hz_B.tolist() if not 0 < rate < float("inf")]:
-        raise ValueError(f"control_hz is {bad[0]}; expected a rate above zero, in Hz")
-    if empty := (~context.mask_BD.any(dim=1)).nonzero().flatten().tolist():
-        raise ValueError(f"chunk {empty[0]} has no valid channel; expected a mask with one or more")
