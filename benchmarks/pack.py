@@ -71,8 +71,8 @@ def build(root: Path, frames: int, seed: int) -> float:
     tasks = tuple(Task(unit, n, reading, EPISODES_PER_SHARD, frozenset(), False) for n in range(shards))
     drawn = [episodes(EPISODES_PER_SHARD, rng) for _ in range(min(shards, DRAWN_SHARDS))]
     for task in tasks:
-        first = task.shard * EPISODES_PER_SHARD
-        write_episodes(task.folder, drawn[task.shard % DRAWN_SHARDS], first, frozenset(), ranges=False)
+        places = [task.shard * EPISODES_PER_SHARD + i for i in range(EPISODES_PER_SHARD)]
+        write_episodes(task.folder, drawn[task.shard % DRAWN_SHARDS], places, frozenset(), ranges=False)
     source = PackedSource("synthetic", (ROBOT,), 20.0, False, (), {}, ())
     settings = {"units": [{"folder": "synthetic", "asked": "achieved", "layout": "arms26"}]}
     work = Plan(root, settings, (source,), ("synthetic",), (tasks,))

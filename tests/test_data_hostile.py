@@ -26,6 +26,7 @@ from folders import CAMERA, STATE, write_v21, write_v30, write_video
 from reader_kit import quaternions, rlds_episode, write_rlds, write_robotwin_classic, write_robotwin_v1
 from test_data_formats import sawyer_states, write_demo, write_npz, write_stream
 from test_data_mapping_file import GOOD
+from test_data_robomimic import write_robomimic
 from xtok.data import open_dataset, read_mapping
 from xtok.data.hdf5 import open_hdf5
 from xtok.data.mapping_file import parse_mapping
@@ -65,6 +66,7 @@ WRITERS: dict[str, Callable[[Path], object]] = {
     "Arrow": lambda root: write_stream(root, np.ones((30, 6))),
     "npz": lambda root: write_npz(root, np.ones((9, 28)), np.ones((5, 28))),
     "robosuite": lambda root: write_demo(root, sawyer_states(21)),
+    "robomimic": lambda root: write_robomimic(root, lengths=(5, 6)),
     "RLDS": _rlds,
     "RoboTwin classic": lambda root: write_robotwin_classic(root, lengths=(5,)),
     "RoboTwin v1.0": lambda root: write_robotwin_v1(root, lengths=(5,)),

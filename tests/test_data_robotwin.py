@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ from xtok.actions.layout import ARMS26, JOINTS
 from xtok.actions.rotation import matrix_from_quaternion, rotation6d_from_matrix
 from xtok.data import open_dataset
 from xtok.data.open import open_source
+from xtok.data.stills import jpeg_comments
 
 cv2 = pytest.importorskip("cv2")
 torch = pytest.importorskip("torch")
@@ -63,6 +65,63 @@ def test_pictures_come_in_true_colours(tmp_path: Path, write: object) -> None:
         difference = np.abs(shown.astype(int) - picture(number).astype(int)).mean()
         assert difference < 6, "red and blue are swapped, or the frame is another"
     assert seen[0, -1, -1, 0] > 180 and abs(int(seen[0, -1, -1, 2]) - 70) < 12
+
+
+def _marked(jpeg: bytes, *comments: bytes) -> bytes:
+    """With comments (COM segments) after its start."""
+    return jpeg[:2] + b"".join(b"\xff\xfe" + (len(c) + 2).to_bytes(2, "big") + c for c in comments) + jpeg[2:]
+
+
+def _coded(image: np.ndarray, quality: int = 95) -> bytes:
+    """A JPEG of an array that is BGR."""
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def _with_pictures(root: Path, write: Any, jpegs: list[bytes]) -> Any:
+    write(root, lengths=(len(jpegs),))
+    with h5py.File(next(root.rglob("*.hdf5")), "a") as archive:
+        name = "observation/head_camera/rgb" if "observation" in archive else "vision/cam_head/colors"
+        del archive[name]
+        archive.create_dataset(name, data=jpegs, dtype=f"S{max(map(len, jpegs))}")
+    (view,) = open_dataset(root)[0].videos.values()
+    return view
+
+
+@pytest.mark.parametrize("write", [write_robotwin_classic, write_robotwin_v1])
+def test_colours_go_by_the_mark_in_each_jpeg(tmp_path: Path, write: Any) -> None:
+    images = [picture(k) for k in range(6)]
+    old = [_coded(image) for image in images]  # RGB that cv2 takes for BGR
+    true = [_coded(image[..., ::-1]) for image in images]
+    jpegs = [
+        old[0], _marked(true[1], b"XPL-RGB1"), _marked(true[2], b"made by hand", b"XPL-RGB1\0"),
+        _marked(old[3], b"CREATOR: gd-jpeg v1.0"), old[4], _marked(true[5], b"XPL-RGB1"),
+    ]  # fmt: skip
+    seen = _with_pictures(tmp_path, write, jpegs).frames([5, 0, 1, 2, 3, 4])
+    for shown, number in zip(seen, (5, 0, 1, 2, 3, 4), strict=True):
+        assert np.abs(shown.astype(int) - images[number].astype(int)).mean() < 6, number
+
+
+def test_the_mark_is_found_behind_other_segments(tmp_path: Path) -> None:
+    true = _coded(picture(3)[..., ::-1])
+    assert true[2:4] == b"\xff\xe0"  # APP0
+    end = 4 + int.from_bytes(true[4:6], "big")
+    exif = b"\xff\xe1" + (40).to_bytes(2, "big") + b"Exif XPL-NOT" + bytes(26)
+    behind = true[:end] + exif + b"\xff" + b"\xff\xfe\x00\x0aXPL-RGB1" + true[end:]  # with a byte of filling
+    within = true[:-2] + b"\xff\xfe\x00\x0aXPL-RGB1" + true[-2:]  # after the picture: none of its comments
+    assert jpeg_comments(behind) == [b"XPL-RGB1"] and jpeg_comments(within) == []
+    assert jpeg_comments(true[:30]) == [] and jpeg_comments(b"\xff\xd8\xff\xfe\x00\x01XPL") == []
+    shown = _with_pictures(tmp_path, write_robotwin_v1, [behind]).frames([0])[0]
+    assert np.abs(shown.astype(int) - picture(3).astype(int)).mean() < 6
+
+
+@pytest.mark.parametrize("mark", [b"XPL-RGB2", b"XPL-BGR1", b"XPL", b"xpl-rgb1", b"XPL-RGB1 of another kind"])
+def test_a_mark_that_is_not_known_is_told_and_the_old_rule_kept(tmp_path: Path, mark: bytes) -> None:
+    view = _with_pictures(tmp_path, write_robotwin_classic, [_marked(_coded(picture(2)), mark)])
+    with pytest.warns(
+        UserWarning, match=r"head_camera: pictures are marked .*not known.*red and blue swapped, as of old"
+    ):
+        shown = view.frames([0])[0]
+    assert np.abs(shown.astype(int) - picture(2).astype(int)).mean() < 6
 
 
 def test_padding_is_really_in_the_file(tmp_path: Path) -> None:

@@ -96,10 +96,7 @@ def whole_of(value: Any, name: str, low: int | None = None, high: int | None = N
     Raises:
         ValueError: a fraction, a float (whole ones too), a truth value, text, or a number outside the range.
     """
-    if low is None:
-        bounds = ""
-    else:
-        bounds = f" from {low} on" if high is None else f" from {low} to {high}"
+    bounds = "" if low is None else f" from {low} on" if high is None else f" from {low} to {high}"
     try:
         if isinstance(value, (bool, np.bool_)) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim):
             raise TypeError
@@ -107,7 +104,8 @@ def whole_of(value: Any, name: str, low: int | None = None, high: int | None = N
             raise TypeError
         if isinstance(value, np.ndarray) and value.dtype.kind not in "iu":
             raise TypeError
-        found = operator.index(value.item() if isinstance(value, Tensor) else value)
+        plain: Any = value.item() if isinstance(value, Tensor) else value
+        found = operator.index(plain)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{name} is {_short(value)}; expected a whole number{bounds}") from None
     if (low is not None and found < low) or (high is not None and found > high):
@@ -222,8 +220,8 @@ def _without_tensors(value: list[Any] | tuple[Any, ...], name: str, expected: st
 
 def _warn_coarse(name: str, dtype: torch.dtype) -> None:
     warnings.warn(
-        f"{name} came as {dtype}: values from 0.5 to 1 m stand {_COARSE[dtype]} apart there, so they were rounded before "
-        "they came here. They are coded as they are; keep float32 from the data to the tokenizer",
+        f"{name} came as {dtype}: values from 0.5 to 1 m stand {_COARSE[dtype]} apart there, so they were rounded "
+        "before they came here. They are coded as they are; keep float32 from the data to the tokenizer",
         CoarseInputWarning,
         stacklevel=caller(),
     )

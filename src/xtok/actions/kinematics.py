@@ -52,6 +52,7 @@ class ForwardKinematics:
     def __init__(self, model: str | Path, frames: Sequence[str], base: str | None = None) -> None:
         self._mujoco = _import_mujoco()
         text = _read(model)
+        self._made_of = (text, tuple(frames), base)
         try:
             self._model = self._mujoco.MjModel.from_xml_string(_strip(text))
         except ValueError as error:
@@ -64,6 +65,9 @@ class ForwardKinematics:
         moved = self._finders if self._base is None else [*self._finders, self._base]
         self.joint_names = self._joints_above({body for body, _ in moved})
         self.model_joints = tuple(self._model.joint(i).name for i in range(self._model.njnt))
+
+    def __reduce__(self) -> Any:  # for workers: made anew there, since mujoco's handles stay in their process
+        return ForwardKinematics, self._made_of
 
     def __call__(self, joint_names: Sequence[str], q_NJ: np.ndarray) -> Poses:
         """Poses for every row of `q_NJ` (rad; m for sliding joints), whose columns are `joint_names` in any order.

@@ -27,7 +27,7 @@ def tangent_scale(layout: Layout, statistics: Statistics) -> Float[Tensor, " K"]
 
     Rotations: near the identity the 6D channels are linear in the rotation vector (c1 = [1, z, -y], c2 = [-z, 1, x]).
     """
-    half_D = torch.from_numpy((statistics.high_D - statistics.low_D) / 2)
+    half_D = torch.from_numpy(statistics.half_D.copy())
     parts = []
     for group in layout.groups:
         half = half_D[layout.slices[group.name]]

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from xtok.actions.entrance import integers_of
+from xtok.actions.entrance import integers_of, whole_of
 from xtok.actions.layout import Layout
 
 HORIZON_MIN, HORIZON_MAX = 8, 64  # METHOD 2: T is drawn from [8, 64]
@@ -74,7 +74,9 @@ class ChunkBatch:
     context: Context
 
     def __post_init__(self) -> None:
-        shape = tuple(getattr(self.target_BTD, "shape", ()))
+        target: object = self.target_BTD
+        plain = isinstance(target, (Tensor, np.ndarray)) and not getattr(target, "is_nested", False)
+        shape = tuple(self.target_BTD.shape) if plain else ()
         if len(shape) != 3 or not isinstance(self.context, Context):
             raise ValueError(
                 f"target_BTD is a {type(self.target_BTD).__name__} of shape {list(shape)}, context a "
@@ -85,7 +87,7 @@ class ChunkBatch:
             raise ValueError(
                 f"actions have {D} channels; layout {self.context.layout.name!r} has {self.context.layout.width}"
             )
-        if T != self.context.horizon or B != len(self.context):
+        if whole_of(self.context.horizon, "horizon (T, frames)") != T or B != len(self.context):
             raise ValueError(f"target is [{B}, {T}], context says [{len(self.context)}, {self.context.horizon}]")
 
     def __len__(self) -> int:

@@ -55,7 +55,8 @@ def to_episode_dict(
     """
     absolute_ND = array_of(absolute_ND, "actions", f"[N, {ARMS26.width}]").astype(np.float32)
     mask_D = mask_of(mask_D, "mask", f"[{ARMS26.width}]").cpu().numpy()
-    if absolute_ND.ndim != 2 or absolute_ND.shape[1] != ARMS26.width or mask_D.shape != (ARMS26.width,):
+    N, D = (len(absolute_ND), ARMS26.width) if absolute_ND.ndim else (0, 0)
+    if N == 0 or absolute_ND.shape != (N, D) or mask_D.shape != (D,):
         raise ValueError(f"actions {absolute_ND.shape}, mask {mask_D.shape}; expected [N, {ARMS26.width}] and [26]")
     check_actions(ARMS26, torch.from_numpy(absolute_ND), torch.from_numpy(mask_D))
     out = {}

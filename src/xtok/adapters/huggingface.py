@@ -92,7 +92,7 @@ class ActionProcessor(ProcessorMixin):
     def __call__(self, action_chunk: Any, **unknown: Any) -> list[list[int]]:
         """Tokens of [T, D] or [B, T, D] in about [-1, 1]; one list of L ints a chunk.
 
-        action_chunk: a tensor, an array or lists, of any real dtype. `codec.outside(actions)` tells what is out of range.
+        action_chunk: a tensor, an array or lists, of any real dtype. `codec.outside(...)` tells what is out of range.
 
         Raises:
             ValueError: another shape or no numbers, T above 64 (or the longest fitted), D above 26 (or another than

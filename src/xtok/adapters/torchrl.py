@@ -69,7 +69,7 @@ class ChunkTokenizer(ActionTokenizerBase):
         if isinstance(self.codec, Tokenizer):
             grid = self.codec.encode_delta(flat, self.robot_type)
         else:
-            grid = torch.from_numpy(self.codec.encode(flat))
+            grid = torch.from_numpy(self.codec.encode(flat.cpu().numpy()))
         return grid.to(actions.device).view(*actions.shape[:-2], *grid.shape[1:])
 
     def decode(self, tokens: Int[Tensor, "*B M Q"]) -> Float[Tensor, "*B T D"]:
@@ -79,7 +79,7 @@ class ChunkTokenizer(ActionTokenizerBase):
             ValueError: ids outside the book or no integers, or another number of slots or levels.
         """
         tokens = integers_of(tokens, "tokens", "[..., slots, levels]")
-        if tokens.ndim < 2:
+        if tokens.ndim < 2 or tokens.numel() == 0:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected [..., slots, levels]")
         flat = tokens.reshape(-1, *tokens.shape[-2:]).cpu()
         if isinstance(self.codec, Tokenizer):

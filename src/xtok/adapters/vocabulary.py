@@ -151,7 +151,7 @@ class CodeVocabulary:
         if isinstance(ids, (str, bytes, Mapping)) or not hasattr(ids, "__iter__") or getattr(ids, "ndim", 2) < 2:
             raise ValueError(f"ids are a {type(ids).__name__}; expected a list of ids for each sequence, [B, L]")
         rows = [
-            integers_of(given, f"ids of sequence {row}", "in one row", 1).tolist() if len(given) else []
+            integers_of(given, f"ids of sequence {row}", "in one row", 1).tolist() if _any(given) else []
             for row, given in enumerate(ids)
         ]
         sequences = [self._codes_of(row, given) for row, given in enumerate(rows)]
@@ -218,6 +218,11 @@ class CodeVocabulary:
         out = torch.zeros(size, dtype=torch.bool)
         out[start : min(start + self.codebook_size, self.end)] = True
         return out
+
+
+def _any(given: Any) -> bool:
+    """False for a sequence without ids, whose dtype says nothing."""
+    return not hasattr(given, "__len__") or getattr(given, "ndim", 1) != 1 or len(given) > 0
 
 
 class CodeMask:

@@ -105,12 +105,12 @@ class ActionCodes:
         Raises:
             ValueError: as `ChannelCodec.encode`.
         """
-        if isinstance(actions, (str, bytes, Mapping)) or not hasattr(actions, "__iter__"):
-            raise ValueError(f"actions are a {type(actions).__name__}; expected one [T, D] for each sample")
-        if getattr(actions, "ndim", 1) == 0:
-            raise ValueError("actions have no axes; expected one [T, D] for each sample")
+        try:
+            samples = list(actions)
+        except (TypeError, RuntimeError, NotImplementedError):
+            raise ValueError(f"actions are a {type(actions).__name__}; expected one [T, D] for each sample") from None
         out = []
-        for action in actions:
+        for action in samples:
             grid = self.tokenizer.encode(array_of(action, "actions", "[T, D] in [-1, 1]", 2)[None])[0]
             numbers = grid + np.arange(self.tokenizer.levels) * self.tokenizer.codebook_size
             out.append([TOKEN.format(number) for number in numbers.ravel()])

@@ -12,7 +12,7 @@ from xtok.messages import say as say
 if TYPE_CHECKING:
     from xtok.codec import Tokenizer
     from xtok.data import EpisodeDataset
-    from xtok.data.episode import ActionSource
+    from xtok.data.episode import ActionSource, LeftOut
 
 SPLITS = ("train", "heldout", "all")
 
@@ -39,6 +39,16 @@ def add_reading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mapping", type=Path, metavar="M.yaml", help="which columns are which channels (`xtok inspect` writes one)"
     )
+    add_skip_bad_argument(parser)
+
+
+def add_skip_bad_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out episodes that cannot be read (all are read first), and list them here and in what is written; "
+        "the others keep their numbers and splits",
+    )
 
 
 def open_data(args: argparse.Namespace, action_source: ActionSource = "achieved") -> EpisodeDataset:
@@ -47,7 +57,16 @@ def open_data(args: argparse.Namespace, action_source: ActionSource = "achieved"
 
     paths = args.data if isinstance(args.data, list) else [args.data]
     how: dict[str, Any] = {"layout": args.layout, "embodiment": args.embodiment, "mapping": args.mapping}
-    return join([open_dataset(path, **how, action_source=action_source) for path in paths])
+    how["skip_bad"] = args.skip_bad
+    dataset = join([open_dataset(path, **how, action_source=action_source) for path in paths])
+    say_left_out(dataset.left_out, len(dataset))
+    return dataset
+
+
+def say_left_out(left_out: Sequence[LeftOut], kept: int) -> None:
+    if left_out:
+        lines = [f"  {each.why}" for each in left_out]
+        say("\n".join([f"left out {len(left_out)} of {kept + len(left_out)} episodes:", *lines]))
 
 
 def add_tokenizer_argument(parser: argparse.ArgumentParser) -> None:

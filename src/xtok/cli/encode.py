@@ -77,6 +77,8 @@ def run(args: argparse.Namespace) -> None:
         split=args.split,
         dataset=dataset.name,
         statistics={robot: robot_fields(tokenizer, robot) for robot in sorted(dataset.embodiments)},
+        left_out=tuple(each.to_dict() for each in dataset.left_out),
+        joint_units=native_joints(dataset),
     )
     positions = split_positions(dataset, args.split)
     if not positions:
@@ -100,6 +102,14 @@ def robot_fields(tokenizer: Tokenizer, robot: str) -> dict[str, Any]:
     """What a decoder has to know of a robot: as it was measured, or the ranges of one that the tokenizer knows."""
     measured = tokenizer.codec.measured.get(robot)
     return (tokenizer.statistics[robot] if measured is None else measured).to_dict()
+
+
+def native_joints(dataset: EpisodeDataset) -> dict[str, str]:
+    """Robots of a set whose joints are in no radians, with the unit that they are in."""
+    if not dataset.layout.of_kind("joint"):
+        return {}
+    units = {robot: dataset.joint_unit(robot) for robot in dataset.embodiments}
+    return {robot: unit for robot, unit in units.items() if unit != "rad"}
 
 
 @dataclass
@@ -270,6 +280,8 @@ def join(parts: Sequence[Path], out: Path, header: Header) -> Report:
 
 def print_report(report: Report, dataset: EpisodeDataset, header: Header, out: Path) -> None:
     print(f"{out}: {report.chunks} chunks of {header.horizon} frames from {report.episodes} episodes of {dataset.name}")
+    if header.left_out:
+        say(f"{len(header.left_out)} episodes could not be read and were left out; the file's header lists them")
     if report.too_short:
         say(f"{report.too_short} episodes have fewer than {header.horizon + 1} frames and gave no chunk")
     if uncoded := report.frames - report.frames_coded:

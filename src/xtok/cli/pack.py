@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtok.cli.common import say
+from xtok.cli.common import add_skip_bad_argument, say
 from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         default="both",
         help="of recordings that have both: the measured motion, the goals, or both (default)",
     )
+    add_skip_bad_argument(parser)
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument(
         "--no-statistics", action="store_true", help="do not gather ranges of every robot now; training will"
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
         mapping=args.mapping,
         action_source=args.action_source,
         statistics=not args.no_statistics,
+        skip_bad=args.skip_bad,
     )
     for bar in bars.values():
         bar.close()
@@ -99,6 +101,8 @@ def source_lines(source: OpenedSource) -> Iterator[str]:
         f"  {source.root.name}: {', '.join(about.embodiments)}, {about.control_hz:g} Hz"
         f"{''.join(f', {each}' for each in kept)}; from {about.origin}, licence {about.licence or 'unknown'}"
     )
+    for each in about.left_out:
+        yield f"    left out: {each.why}"
     for unit in about.units:
         channels = len({channel for kind in unit.kinds for channel in kind.channels})
         yield (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtok.cli.common import say
+from xtok.cli.common import add_skip_bad_argument, say
 from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="a folder, a hub id or shipped weights, for a recipe of heads alone (`heads`): its codes stay as they are",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN_DIR", help="checkpoints and weights")
+    add_skip_bad_argument(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN_DIR")
     writes = Writes(folder="out", touches=TOUCHED, data=("data", "features"))
     parser.set_defaults(run=run, resume_hint=resume_hint, writes=writes)

@@ -149,7 +149,7 @@ class ArrayInterface:
 def _actions(tokenizer: Tokenizer, actions: Any) -> Tensor:
     """Actions [B, T, D] as an exact tensor on the codec's device."""
     name, width = tokenizer.layout.name, tokenizer.layout.width
-    found = floats_of(actions, "actions", f"[B, T, {width}] of layout {name!r}").to(tokenizer.codec.device)
+    found = floats_of(actions, "actions", f"[B, T, {width}] of layout {name!r}").to(tokenizer._device)
     if found.ndim != 3 or found.shape[2] != width:
         raise ValueError(f"actions have shape {tuple(found.shape)}; layout {name!r} expects [B, T, {width}]")
     return found
@@ -165,7 +165,7 @@ def _context(
 ) -> Context:
     """All that is known of plain tensors of this shape."""
     B, T, D = shape
-    device = tokenizer.codec.device
+    device = tokenizer._device
     if not isinstance(robot_type, str):
         raise ValueError(f"robot_type is {robot_type!r}; expected the name of one robot, as 'panda', or 'none'")
     statistics = tokenizer.statistics.get(robot_type)

@@ -28,14 +28,12 @@ REMEDY = (
 
 
 class KeepsPrecision(nn.Module):
-    """A module whose floating tensors are float32 for good."""
+    """A module whose tensors keep their dtype, float32 or int64, for good."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         def keep(tensor: Tensor) -> Tensor:
             out = fn(tensor)
-            if out.dtype == tensor.dtype or not tensor.is_floating_point():
-                return out
-            return tensor.to(out.device)
+            return out if out.dtype == tensor.dtype else tensor.to(out.device)
 
         out: Self = super()._apply(keep, recurse)
         return out
@@ -80,6 +78,7 @@ def fill(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     """
     left = dict(tensors)
     for path, owner in module.named_modules():
+        owner._is_hf_initialized = True  # transformers, asked to initialise a policy that holds it, leaves it alone
         for held in (owner._parameters, owner._buffers):
             for leaf, empty in held.items():
                 if empty is None:
@@ -150,8 +149,8 @@ class Seal:
         content = _content(module)
         if self._content not in (None, content):
             raise ValueError(
-                "the codec's weights are not those that this tokenizer began with: an initialiser, an optimizer or a "
-                f"checkpoint wrote to them. If that was meant, Tokenizer(codec) makes a tokenizer of them; else {REMEDY}"
+                "the codec's weights are not those that this tokenizer began with: an initialiser, an optimizer or "
+                f"a checkpoint wrote to them. If that was meant, Tokenizer(codec) makes a new tokenizer; else {REMEDY}"
             )
         self._content, self._seen = content, seen
         return True
@@ -165,7 +164,7 @@ def _content(module: nn.Module) -> str:
     for name, tensor in tensors_in(module):
         if name.rsplit(".", 1)[-1] not in TRAINING_STATE:
             found.update(f"{tuple(tensor.shape)}".encode())  # no names: wrappers change them
-            found.update(tensor.detach().cpu().contiguous().numpy())
+            found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
 
 

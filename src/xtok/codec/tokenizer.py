@@ -49,6 +49,7 @@ class Tokenizer(ArrayInterface):
     def __init__(self, codec: Codec, name: str = "xtok") -> None:
         self.codec, self.name = codec.eval(), name
         self._seal = Seal()
+        self._seal.look(codec)
 
     # -- what it is -----------------------------------------------------------------------------------------------
 
@@ -196,7 +197,7 @@ class Tokenizer(ArrayInterface):
             raise ValueError("encode takes a ChunkBatch or a torch tensor; give arrays to encode_numpy")
         if not isinstance(chunks, ChunkBatch):
             return self.encode_delta(chunks, robot_type, obs_state, dof_mask, control_hz, layout)
-        chunks = chunks_of(chunks, self.codec.device)
+        chunks = chunks_of(chunks, self._device)
         context = chunks.context
         _check_anchor(context)
         setting = self._setting(context)
@@ -284,7 +285,7 @@ class Tokenizer(ArrayInterface):
         Raises:
             ValueError: as `encode`.
         """
-        chunks = chunks_of(chunks, self.codec.device)
+        chunks = chunks_of(chunks, self._device)
         context = chunks.context
         _check_anchor(context)
         self._setting(context)
@@ -301,15 +302,16 @@ class Tokenizer(ArrayInterface):
         """The encoder in float64. Its correction is small, but float32 would round differently by batch and thread."""
         return deepcopy(self.codec.encoder).double() if self.codec.config.front == "prior" else None
 
-    def _check_codec(self) -> None:
-        """Raises ValueError where something wrote to the weights since they were first used."""
+    @property
+    def _device(self) -> torch.device:
+        """Of the codec. Raises ValueError where something wrote to its weights since they were first used."""
         if self._seal.look(self.codec):
             self.__dict__.pop("_exact_encoder", None)
+        return self.codec.device
 
     def _setting(self, context: Context) -> Setting:
         """`Codec.setting` of a context that was looked at: a bad one would give wrong codes in silence."""
         _check_context(context)
-        self._check_codec()
         setting = self.codec.setting(context)
         if context.anchor_BD is not None:
             try:
@@ -325,7 +327,7 @@ class Tokenizer(ArrayInterface):
     def _decode(
         self, codes: Codes, context: Context, levels: int | None = None, on_invalid: OnInvalid = "raise"
     ) -> Actions:
-        context = context_of(context, self.codec.device)
+        context = context_of(context, self._device)
         setting = self._setting(context)
         written = self.levels if codes.grid_BMQ is None else codes.grid_BMQ.shape[-1]
         levels = self._check_levels(levels, written)
@@ -336,7 +338,7 @@ class Tokenizer(ArrayInterface):
 
     def _actions(self, checked: Checked, context: Context, setting: Setting, levels: int) -> Actions:
         grid, present_BM = (part.to(self.codec.device) for part in (checked.codes_BMQ, checked.present_BM))
-        motion = self.codec.decode(grid[..., :levels], setting, None if present_BM.all() else present_BM)
+        motion = self.codec.decode(grid[..., :levels], setting, None if present_BM.all() else present_BM).double()
         mask_BTD = context.mask_BD[:, None]
         delta_BTD = torch.where(mask_BTD, self.codec.delta(motion, setting), 0.0)
         absolute_BTD = None

@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,16 +38,30 @@ def adroit_source(root: Path) -> Source:
     if len(paths) != 1:
         raise ValueError(f"{root} has {len(paths)} npz files; expected one")
     names = get_embodiment(_ROBOT).joint_names
-    actions = _read(paths[0])
-    indices = tuple(sorted(actions))
-
-    def read(position: int, wanted: Sequence[str]) -> RawEpisode:
-        index = indices[position]
-        raw = _checked(actions[index], len(names), f"{root.name}, episode {index}").astype(np.float64)
-        return RawEpisode(dict.fromkeys(wanted, raw), index, None, _INSTRUCTION)
-
+    episodes = AdroitEpisodes(paths[0], root.name)
+    indices = tuple(sorted(episodes.actions))
     features = {ACTION: Feature(len(names), names)}
-    return Source(root.name, "Adroit npz", _ROBOT, get_embodiment(_ROBOT).control_hz, features, indices, read)
+    return Source(root.name, "Adroit npz", _ROBOT, get_embodiment(_ROBOT).control_hz, features, indices, episodes)
+
+
+class AdroitEpisodes:
+    """Position -> episode of one file; a copy in another process reads its own."""
+
+    def __init__(self, path: Path, dataset: str) -> None:
+        self.path, self.dataset = path, dataset
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "dataset": self.dataset}
+
+    @cached_property
+    def actions(self) -> dict[int, np.ndarray]:
+        return _read(self.path)
+
+    def __call__(self, position: int, wanted: Sequence[str]) -> RawEpisode:
+        index = sorted(self.actions)[position]
+        width = len(get_embodiment(_ROBOT).joint_names)
+        raw = _checked(self.actions[index], width, f"{self.dataset}, episode {index}").astype(np.float64)
+        return RawEpisode(dict.fromkeys(wanted, raw), index, None, _INSTRUCTION)
 
 
 def open_adroit(root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:

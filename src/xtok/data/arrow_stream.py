@@ -2,14 +2,14 @@
 
 Channel names, robot and instruction are not stored, so `dataset_info.json`'s name of the set decides what it is.
 
-# N frames of an episode
+# R rows of the whole set, N frames of an episode
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ import pyarrow
 
 from xtok.actions.embodiments import get_embodiment
 from xtok.data.episode import EpisodeDataset
-from xtok.data.mapping import ACTION, STATE, Feature, choose_mapping
-from xtok.data.source import RawEpisode, Source, map_source
-from xtok.data.tables import column_array, feature_arrays
+from xtok.data.json_fields import Fields, read_json
+from xtok.data.mapping import ACTION, STATE, Feature
+from xtok.data.open_by_names import open_by_names
+from xtok.data.order import find_order
+from xtok.data.source import RawEpisode, Source
+from xtok.data.tables import feature_arrays, loose_column
 
 
 @dataclass(frozen=True)
@@ -41,29 +44,58 @@ def arrow_source(root: Path) -> Source:
     Raises:
         ValueError: files that are truncated or lack a column, or uneven numbers of columns.
     """
-    table = pyarrow.concat_tables([_read_stream(path) for path in sorted(root.glob("*.arrow"))])
-    for column in (STATE, "timestamp", "episode_index"):
-        if column not in table.column_names:
-            raise ValueError(f"{root} has columns {table.column_names}; expected {column!r} too, as LeRobot writes it")
-    if not len(table):
-        raise ValueError(f"{root} holds no rows; download the data set again")
     name = _set_name(root)
     known = KNOWN_SETS.get(name)  # None: a set that nobody described here
+    episodes = ArrowEpisodes(root, known)
+    table, number_R = episodes.rows
     features = {key: _feature(table, key, known) for key in (STATE, ACTION) if key in table.column_names}
-    numbers = table["episode_index"].to_numpy()
-    indices = tuple(int(number) for number in np.unique(numbers))
-    hz = _nominal_hz(table["timestamp"].to_numpy(), numbers)
-
-    def read(position: int, wanted: Sequence[str]) -> RawEpisode:
-        index = indices[position]
-        where = f"{root.name}, episode {index}"
-        rows = table.take(np.flatnonzero(numbers == index))
-        arrays = feature_arrays(rows, features, wanted, where)
-        timestamps_s = column_array(rows, "timestamp", 1, where)[:, 0]
-        return RawEpisode(arrays, index, timestamps_s, known.instruction if known else "")
-
+    episodes.features = features
+    indices = tuple(int(number) for number in np.unique(number_R))
+    episodes.indices = indices
+    hz = _nominal_hz(loose_column(table, "timestamp"), number_R)
     robot_type = known.embodiment if known else name
-    return Source(root.name, "Arrow stream", robot_type, hz, features, indices, read)
+    return Source(root.name, "Arrow stream", robot_type, hz, features, indices, episodes)
+
+
+class ArrowEpisodes:
+    """Position -> episode of all rows of a folder's streams; a copy in another process reads its own."""
+
+    def __init__(self, root: Path, known: KnownSet | None) -> None:
+        self.root, self.known = root, known
+        self.features: dict[str, Feature] = {}
+        self.indices: tuple[int, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "rows"}
+
+    @cached_property
+    def rows(self) -> tuple[Any, np.ndarray]:
+        """The table, and the number of the episode of each of its rows."""
+        table = pyarrow.concat_tables([_read_stream(path) for path in sorted(self.root.glob("*.arrow"))])
+        for column in (STATE, "timestamp", "episode_index"):
+            if column not in table.column_names:
+                raise ValueError(
+                    f"{self.root} has columns {table.column_names}; expected {column!r} too, as LeRobot writes it"
+                )
+        if not len(table):
+            raise ValueError(f"{self.root} holds no rows; download the data set again")
+        number_R = loose_column(table, "episode_index")
+        if not np.isfinite(number_R).all():
+            row = int(np.flatnonzero(~np.isfinite(number_R))[0])
+            raise ValueError(f"{self.root}, column 'episode_index', row {row} is no number; repair or drop that row")
+        return table, number_R
+
+    def __call__(self, position: int, wanted: Sequence[str]) -> RawEpisode:
+        index = self.indices[position]
+        where = f"{self.root.name}, episode {index}"
+        table, number_R = self.rows
+        rows = table.take(np.flatnonzero(number_R == index))
+        frame_N = loose_column(rows, "frame_index") if "frame_index" in rows.column_names else None
+        order = find_order(frame_N, loose_column(rows, "timestamp"), len(rows), where)
+        rows = rows if order.rows_N is None else rows.take(order.rows_N)
+        arrays = feature_arrays(rows, self.features, wanted, where)
+        instruction = self.known.instruction if self.known else ""
+        return RawEpisode(arrays, index, order.time_s_N, instruction, remarks=order.remarks)
 
 
 def open_arrow_stream(root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
@@ -73,7 +105,7 @@ def open_arrow_stream(root: Path, layout: str | None, embodiment: str | None) ->
         ValueError: as `arrow_source`, or channels without a mapping.
     """
     source = arrow_source(root)
-    return map_source(source, choose_mapping(source.features, source.robot_type, layout, embodiment))
+    return open_by_names(source, root, layout, embodiment)
 
 
 def _read_stream(path: Path) -> Any:
@@ -87,9 +119,10 @@ def _read_stream(path: Path) -> Any:
 def _set_name(root: Path) -> str:
     path = root / "dataset_info.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["dataset_name"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"cannot read the set's name from {path}: {error!r}; `datasets` writes it there") from error
+        content = read_json(path, "the description that `datasets` writes")
+        return Fields(content, str(path)).text("dataset_name", "the name of the set")
+    except ValueError as error:
+        raise ValueError(f"cannot read the set's name: {error}") from error
 
 
 def _feature(table: Any, key: str, known: KnownSet | None) -> Feature:
@@ -108,7 +141,8 @@ def _feature(table: Any, key: str, known: KnownSet | None) -> Feature:
 
 def _nominal_hz(timestamps: np.ndarray, numbers: np.ndarray) -> float:
     """The rate that the median step of time within an episode makes, since the file does not state one."""
-    steps_s = np.diff(timestamps)[np.diff(numbers) == 0]
-    if not len(steps_s) or not np.median(steps_s) > 0:
+    rows = np.lexsort((timestamps, numbers))  # they may stand in any order
+    steps_s = np.diff(timestamps[rows])[np.diff(numbers[rows]) == 0]
+    if not len(steps_s) or not np.isfinite(steps_s).all() or not np.median(steps_s) > 0:
         raise ValueError("timestamps do not advance, so there is no control rate; repair the timestamp column")
     return round(float(1.0 / np.median(steps_s)), 1)

@@ -6,16 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 
 from xtok.actions.layout import Layout
 
 ActionSource = Literal["achieved", "commanded"]
+SKIP_BAD = (
+    "to go on without episodes that cannot be read: open_dataset(..., skip_bad=True), or --skip-bad of encode, eval, "
+    "stats, adapt, dictionary, pack and train"
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,9 @@ class Episode:
     control_hz: nominal rate. timestamps_s: as recorded, so they may jitter around it. action_source: "achieved" if
     the motion was measured, "commanded" if it is what was asked of the robot. index: the set's own episode number.
     task: the set's own short name for what is done, "" where it has none; the instruction may be worded in many ways.
+    instruction: the first wording that says something; of several tasks one after another all of them, "a; b", and
+    their spans are sub-tasks where the set names none. wordings: all of them where there are several, else (). joint_unit:
+    "rad" or "native" as a mapping says it, "" where the registry does.
 
     Raises:
         ValueError: shapes that do not fit, a value that is not finite, or a rate that is not positive.
@@ -90,6 +97,8 @@ class Episode:
     subtasks: tuple[Segment, ...] = ()
     videos: Mapping[str, Pictures] = field(default_factory=dict)
     task: str = ""
+    wordings: tuple[str, ...] = ()
+    joint_unit: str = ""
 
     def __post_init__(self) -> None:
         where = f"dataset {self.dataset!r}, episode {self.index}"
@@ -111,12 +120,30 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class EpisodeDataset(Sequence[Episode]):
-    """Episodes of one folder, read one at a time when asked for; slices give lists.
+class LeftOut:
+    """An episode that was left out because it cannot be used. index: its number in the set. position: its place among
+    all that the set lists. why: in words."""
 
-    embodiments: the robots in it, by registry name. episode_indices: the set's own number of each episode; position i
-    in this tuple is index i here, and splits go by position. parts: the sets that this one joins, in order; splits then
-    go by position within each.
+    dataset: str
+    index: int
+    position: int
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"dataset": self.dataset, "episode": self.index, "position": self.position, "why": self.why}
+
+
+@dataclass(frozen=True)
+class EpisodeDataset(Sequence[Episode]):
+    """Episodes of one folder, read one at a time when asked for; slices give lists. It can be pickled, so workers of
+    any start method can have it.
+
+    embodiments: the robots in it, by registry name. episode_indices: the set's own number of each episode. load: place
+    in the set -> episode. left_out: episodes that the set lists and that are not here. places: the place of each
+    episode among all that the set lists, () where none is left out; splits go by it, so leaving one out moves no other.
+    parts: the sets that this one joins, in order; splits then go by place within each. broken: place -> why what the
+    set lists there cannot be read. remarks: oddities of the set. joint_units: robot ->
+    what its mapping says of its joints.
     """
 
     name: str
@@ -129,6 +156,17 @@ class EpisodeDataset(Sequence[Episode]):
     held_out_robot: bool = False
     action_sources: tuple[ActionSource, ...] = ("achieved",)
     parts: tuple[EpisodeDataset, ...] = ()
+    places: tuple[int, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    broken: Mapping[int, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    joint_units: Mapping[str, str] = field(default_factory=dict)
+
+    def joint_unit(self, embodiment: str) -> str:
+        """What the joints of a robot are in: "rad" or "native", as its mapping says, else the registry."""
+        from xtok.actions.embodiments import get_embodiment
+
+        return self.joint_units.get(embodiment) or get_embodiment(embodiment).joint_unit
 
     @cached_property
     def embodiment(self) -> str:
@@ -154,11 +192,78 @@ class EpisodeDataset(Sequence[Episode]):
 
     def __getitem__(self, position: int | slice) -> Episode | list[Episode]:
         if isinstance(position, slice):
-            return [self.load(i) for i in range(len(self))[position]]
+            return [self._read(i) for i in range(len(self))[position]]
         try:
-            return self.load(range(len(self))[position])
+            found = range(len(self))[position]
         except IndexError:
             raise IndexError(f"dataset {self.name!r} has {len(self)} episodes; asked for {position}") from None
+        return self._read(found)
 
     def __iter__(self) -> Iterator[Episode]:
-        return (self.load(i) for i in range(len(self)))
+        return (self._read(i) for i in range(len(self)))
+
+    def place(self, position: int) -> int:
+        """The place of an episode among all that the set lists, those included that were left out."""
+        return self.places[position] if self.places else position
+
+    def _read(self, position: int) -> Episode:
+        """Raises ValueError that names the episode and the way out."""
+        if self.parts:
+            return self.load(position)  # its part says all that
+        try:
+            return self.load(self.place(position))
+        except ValueError as error:
+            raise ValueError(f"{self._named(position, error)}; {SKIP_BAD}") from error
+
+    def _named(self, position: int, error: ValueError) -> str:
+        index = self.episode_indices[position]
+        return str(error) if f"episode {index}" in str(error) else f"{self.name}, episode {index}: {error}"
+
+    def without_bad(self) -> EpisodeDataset:
+        """The episodes that can be read; all are read once to find them.
+
+        Raises:
+            ValueError: none can.
+        """
+        bad = []
+        for position, index in enumerate(self.episode_indices):
+            try:
+                episode = self.load(self.place(position))
+                assert len(episode.absolute_ND) == len(episode)  # looked at, for episodes that read when looked at
+            except ValueError as error:
+                bad.append(LeftOut(self.name, index, self.place(position), self._named(position, error)))
+        if bad and len(bad) == len(self):
+            raise ValueError(f"not one of the {len(bad)} episodes of {self.name} can be read; the first: {bad[0].why}")
+        return self.without(bad)
+
+    def without(self, bad: Sequence[LeftOut]) -> EpisodeDataset:
+        """The same set without some episodes; the others keep their numbers, places and splits."""
+        if not bad:
+            return self
+        gone = {each.position for each in bad}
+        kept = [i for i in range(len(self)) if self.place(i) not in gone]
+        return replace(
+            self,
+            episode_indices=tuple(self.episode_indices[i] for i in kept),
+            places=tuple(self.place(i) for i in kept),
+            left_out=(*self.left_out, *bad),
+            broken={},
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the robots that this process has registered, for a worker that has not."""
+        from xtok.actions.embodiments import get_embodiment
+
+        return {**self.__dict__, "_robots": [get_embodiment(name) for name in self.embodiments]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        from xtok.actions.embodiments import get_embodiment, register
+
+        for robot in state.pop("_robots"):
+            try:
+                known = get_embodiment(robot.name) == robot
+            except ValueError:
+                known = False
+            if not known:
+                register(robot)
+        self.__dict__.update(state)

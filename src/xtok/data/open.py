@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Any
 
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import get_layout
-from xtok.data.episode import ActionSource, Episode, EpisodeDataset
+from xtok.data.episode import SKIP_BAD, ActionSource, Episode, EpisodeDataset
 from xtok.data.hub import fetch_dataset, is_hub_id
 from xtok.data.mapped import open_mapped
 from xtok.data.mapping_file import MappingSpec, read_mapping
@@ -23,7 +24,8 @@ from xtok.data.source import Source, typed_errors
 _ROBOTWIN = re.compile(r"\d\.hdf5$")
 
 _FORMATS = (
-    "a LeRobot v2.0, v2.1 or v3.0 folder (meta/info.json), an Arrow stream (*.arrow), robosuite (**/demo.hdf5) or "
+    "a LeRobot v2.0, v2.1 or v3.0 folder (meta/info.json), an Arrow stream (*.arrow), robosuite (**/demo.hdf5), "
+    "robomimic (*.hdf5 with data/demo_N) or "
     "RoboTwin (**/episode*.hdf5) demonstrations, RLDS TFRecords (*.tfrecord*), an Adroit npz, a mapping file (*.yaml) "
     "with 'data', or the id of a LeRobot set on the Hugging Face hub (owner/name)"
 )
@@ -43,6 +45,7 @@ def open_dataset(
     embodiment: str | None = None,
     action_source: ActionSource = "achieved",
     mapping: str | Path | MappingSpec | None = None,
+    skip_bad: bool = False,
 ) -> EpisodeDataset:
     """Open a folder of demonstrations; episodes are read when they are asked for.
 
@@ -54,12 +57,39 @@ def open_dataset(
         embodiment: registry name of the robot where the set's own name for it is wrong or unknown.
         action_source: "achieved" (measured motion), or "commanded": the goals in `action` of a LeRobot set that names
             them as arms26 does, such as those of `xtok sim record`.
-        mapping: a mapping file (docs/data.md), which then decides all of the above.
+        mapping: a mapping file (docs/data.md), which then decides all of the above. Without one, a robot that nobody
+            registered is read by the names of its columns, tested on the data, and one line says so.
+        skip_bad: leave out episodes that cannot be read, and list them in `left_out`. All are read once to find them.
+            The others keep their numbers and splits.
 
     Raises:
         ValueError: nothing readable there, an unknown layout or embodiment, files that are missing, truncated or
-            malformed, or channels that cannot be mapped to the layout.
+            malformed, or channels that cannot be mapped to the layout. Where the set lists an episode twice or not
+            wholly, unless skip_bad.
+
+    Warns:
+        where the set contradicts itself in what no episode depends on; when an episode is read, where it is odd.
     """
+    dataset = open_unchecked(path, layout, embodiment, action_source, mapping)
+    if skip_bad:
+        with typed_errors(str(path)):
+            dataset = join([each.without_bad() for each in dataset.parts or (dataset,)])
+    for place, why in sorted(dataset.broken.items())[:1]:
+        more = f" (and {len(dataset.broken) - 1} more)" if len(dataset.broken) > 1 else ""
+        raise ValueError(f"{dataset.name}, episode {dataset.episode_indices[place]}{more}: {why}; {SKIP_BAD}")
+    for remark in dataset.remarks:
+        warnings.warn(f"{dataset.name}: {remark}", stacklevel=2)
+    return dataset
+
+
+def open_unchecked(
+    path: str | Path,
+    layout: str | None = None,
+    embodiment: str | None = None,
+    action_source: ActionSource = "achieved",
+    mapping: str | Path | MappingSpec | None = None,
+) -> EpisodeDataset:
+    """`open_dataset` without a word about what is broken or odd: an episode that is broken says so when it is read."""
     with typed_errors(str(path)):
         return _open(path, layout, embodiment, action_source, mapping)
 
@@ -106,7 +136,7 @@ def _open(
         from xtok.data.adroit_npz import open_adroit
 
         return open_adroit(root, layout, embodiment)
-    return _open_shipped(open_source(root), layout, embodiment)
+    return _open_shipped(open_source(root), root, layout, embodiment)
 
 
 def open_source(path: str | Path) -> Source:
@@ -143,6 +173,10 @@ def _source(root: Path) -> Source:
         from xtok.data.robotwin_hdf5 import robotwin_source
 
         return robotwin_source(root)
+    if found == "robomimic":
+        from xtok.data.robomimic_hdf5 import robomimic_source
+
+        return robomimic_source(root)
     if found == "rlds":
         from xtok.data.rlds import rlds_source
 
@@ -155,15 +189,19 @@ def _source(root: Path) -> Source:
 def data_root(path: str | Path) -> Path:
     """The folder that a path, a hub id or a mapping file stands for; a hub's set is fetched as far as it must be.
 
+    A path is made whole, so that ".", links and relative paths give the set the name that its folder has.
+
     Raises:
         ValueError: no such folder, or no such set on the hub.
     """
     if Path(path).suffix in _YAML:
         path = _data_of(Path(path))[0]
     if Path(path).is_dir():
-        return Path(path)
+        return Path(path).resolve()
     if is_hub_id(path):
         return fetch_dataset(path)
+    if Path(path).is_file():
+        raise ValueError(f"{path} is a file; give the folder that it is in, {Path(path).parent}")
     raise ValueError(f"no folder at {path}; expected {_FORMATS}")
 
 
@@ -182,14 +220,34 @@ def format_of(root: Path) -> str:
         raise ValueError(f"{root} holds {len(below)} data sets ({named}); open one of them, or give several")
     for name, pattern in (("arrow", "*.arrow"), ("robosuite", "**/demo.hdf5"), ("rlds", "*.tfrecord*")):
         if any(root.glob(pattern)):
-            return name
+            return _robosuite_kind(root) if name == "robosuite" else name
     if any(_ROBOTWIN.search(path.name) for path in root.rglob("episode*.hdf5")):
         return "robotwin"
     for name, pattern in (("rlds", "*/*.tfrecord*"), ("npz", "*.npz")):
         if any(root.glob(pattern)):
             return name
+    if any(root.rglob("*.hdf5")):
+        from xtok.data.robomimic_hdf5 import demo_files
+
+        if demo_files(root):
+            return "robomimic"
+    deeper = sorted({str(path.parent) for path in root.glob("*/*/*.tfrecord*")})
+    if deeper:
+        raise ValueError(f"{root} holds data sets further down ({', '.join(deeper[:4])}); open one of them")
     inside = sorted(entry.name for entry in root.iterdir())[:8]
     raise ValueError(f"nothing to read in {root} (it holds {inside}); expected {_FORMATS}")
+
+
+def _robosuite_kind(root: Path) -> str:
+    """robosuite's own recordings are simulator states; what has observations beside them is in robomimic's layout."""
+    from xtok.data.robomimic_hdf5 import demo_files, vectors_in
+    from xtok.data.robosuite_hdf5 import knows_robot
+
+    first = next(iter(demo_files(root)), None)
+    found = set() if first is None else vectors_in(first)
+    if first is None or not found:
+        return "robosuite"
+    return "robosuite" if "obs" not in found and knows_robot(first) else "robomimic"
 
 
 def shipped_mapping(source: Source, layout: str | None) -> Path | None:
@@ -204,14 +262,23 @@ def shipped_mapping(source: Source, layout: str | None) -> Path | None:
     return None if name is None else Path(str(files("xtok") / "data" / "mappings" / name))
 
 
-def _open_shipped(source: Source, layout: str | None, embodiment: str | None) -> EpisodeDataset:
+def _open_shipped(source: Source, root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
+    if source.format.startswith("robomimic"):
+        from xtok.data.robomimic_hdf5 import robomimic_mapping
+
+        made = robomimic_mapping(source, layout)
+        if made is not None:
+            return open_mapped(source, replace(made, embodiment=embodiment) if embodiment else made)
+        raise ValueError(
+            f"{source.name} ({source.format}, {source.robot_type}) has {', '.join(source.features)}, none of which "
+            f"xtok knows as layout {layout or 'arms26 or joints'}: write a mapping (`xtok inspect` proposes one), and "
+            "give it with mapping=... or --mapping"
+        )
     path = shipped_mapping(source, layout)
     if path is None:
-        raise ValueError(
-            f"{source.format} names no channels, and no mapping ships for {source.robot_type!r} in layout "
-            f"{layout or 'arms26'}: run `xtok inspect` on it, which proposes one, and give that with mapping=... or "
-            "--mapping"
-        )
+        from xtok.data.open_by_names import open_proposed
+
+        return open_proposed(source, root, layout, embodiment)
     spec = read_mapping(path)
     return open_mapped(source, replace(spec, embodiment=embodiment) if embodiment else spec)
 
@@ -256,18 +323,34 @@ def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
     first = datasets[0]
     if len(layouts := sorted({each.layout.name for each in datasets})) > 1:
         raise ValueError(f"the sets were read in layouts {layouts}; choose one with --layout, or give sets of one kind")
-    starts = [0, *accumulate(len(each) for each in datasets)]
-
-    def load(position: int) -> Episode:
-        part = bisect_right(starts, position) - 1
-        return datasets[part][position - starts[part]]
-
     robots = tuple(dict.fromkeys(robot for each in datasets for robot in each.embodiments))
     indices = tuple(index for each in datasets for index in each.episode_indices)
     names = [each.name for each in datasets]
     if len(names) > _NAMED_MAX:
         names[_NAMED_MAX - 1 :] = [f"{len(names) - _NAMED_MAX + 1} more"]
-    return EpisodeDataset("+".join(names), first.layout, robots, first.control_hz, indices, load, parts=tuple(datasets))
+    left_out = tuple(each for dataset in datasets for each in dataset.left_out)
+    return EpisodeDataset(
+        "+".join(names),
+        first.layout,
+        robots,
+        first.control_hz,
+        indices,
+        JoinedEpisodes(tuple(datasets)),
+        parts=tuple(datasets),
+        left_out=left_out,
+    )
+
+
+class JoinedEpisodes:
+    """Position among several sets -> episode."""
+
+    def __init__(self, datasets: tuple[EpisodeDataset, ...]) -> None:
+        self._datasets = datasets
+        self._starts = [0, *accumulate(len(each) for each in datasets)]
+
+    def __call__(self, position: int) -> Episode:
+        part = bisect_right(self._starts, position) - 1
+        return self._datasets[part][position - self._starts[part]]
 
 
 def sample_path() -> Path:

@@ -52,7 +52,7 @@ from xtok.data.pack_format import (
 from xtok.data.pack_plan import Plan, Reading, Task, plan
 from xtok.data.pack_sample import belongs
 from xtok.data.pack_statistics import STATISTICS, Run, gather, ranges_of, to_npy, to_plain
-from xtok.data.splits import HELDOUT_EVERY, HELDOUT_REMAINDER
+from xtok.data.splits import is_heldout
 from xtok.whole import folder_whole, write_whole
 
 
@@ -123,13 +123,14 @@ def write_shard(task: Task) -> None:
     dataset = _opened(task.reading)
     first = task.shard * task.per_shard
     episodes = [dataset[i] for i in range(first, min(first + task.per_shard, len(dataset)))]
-    write_episodes(task.folder, episodes, first, task.held_out_tasks, task.ranges)
+    places = [dataset.place(first + i) for i in range(len(episodes))]
+    write_episodes(task.folder, episodes, places, task.held_out_tasks, task.ranges)
 
 
 def write_episodes(
-    folder: Path, episodes: Sequence[Episode], first: int, held_out_tasks: frozenset[str], ranges: bool
+    folder: Path, episodes: Sequence[Episode], places: Sequence[int], held_out_tasks: frozenset[str], ranges: bool
 ) -> None:
-    """One shard; `first`: the position of its first episode in the set."""
+    """One shard; places: of its episodes among all that the set lists."""
     layout = episodes[0].layout
     frames = [episode.absolute_ND for episode in episodes]
     absolute_ND = np.concatenate(frames)
@@ -140,12 +141,10 @@ def write_episodes(
         times_N = times_N.astype(np.float32)
     kinds: dict[Kind, int] = {}
     entries: list[dict[str, Any]] = []
-    for position, (episode, path_ND) in enumerate(zip(episodes, frames, strict=True), first):
+    for place, episode, path_ND in zip(places, episodes, frames, strict=True):
         channels = tuple(np.flatnonzero(episode.mask_D).tolist())
         kind = Kind(episode.embodiment, channels, float(episode.control_hz))
-        flags = HELD_OUT * (position % HELDOUT_EVERY == HELDOUT_REMAINDER) | TASK_HELD_OUT * (
-            episode.task in held_out_tasks
-        )
+        flags = HELD_OUT * is_heldout(place) | TASK_HELD_OUT * (episode.task in held_out_tasks)
         entries.append(
             {
                 "index": episode.index,
@@ -156,6 +155,7 @@ def write_episodes(
                 "instruction": episode.instruction,
                 "task": episode.task,
                 "subtasks": [[each.start, each.end, each.text] for each in episode.subtasks],
+                **({"wordings": list(episode.wordings)} if episode.wordings else {}),
             }
         )
     about: dict[str, Any] = {
@@ -167,7 +167,7 @@ def write_episodes(
         "ranges": [],
     }
     if ranges:
-        where = f"{episodes[0].dataset}, episodes {first} to {first + len(episodes) - 1}"
+        where = f"{episodes[0].dataset}, episodes {episodes[0].index} to {episodes[-1].index}"
         for kind, number in kinds.items():
             train = [f for f, e in zip(frames, entries, strict=True) if e["kind"] == number and not e["flags"]]
             try:

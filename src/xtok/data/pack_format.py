@@ -27,7 +27,7 @@ import numpy as np
 
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN
-from xtok.data.episode import ActionSource
+from xtok.data.episode import ActionSource, LeftOut
 from xtok.data.splits import Split
 
 FORMAT = 1
@@ -140,7 +140,8 @@ class Unit:
 @dataclass(frozen=True)
 class PackedSource:
     """One data set of a corpus. joint_units: of robots outside the registry. origin, fingerprint: where it was packed
-    from and what lay there, "" where unknown; they are no part of the digest, nor is the licence."""
+    from and what lay there, "" where unknown; they are no part of the digest, nor is the licence. left_out: episodes
+    that could not be read, by place; they count in splits."""
 
     name: str
     embodiments: tuple[str, ...]
@@ -152,12 +153,16 @@ class PackedSource:
     licence: str | None = None
     origin: str = ""
     fingerprint: str = ""
+    left_out: tuple[LeftOut, ...] = ()
     format: int = FORMAT
 
     @property
     def digest(self) -> str:
         """16 hex digits over its contents."""
-        content = {key: value for key, value in asdict(self).items() if key not in ("licence", "origin", "fingerprint")}
+        told = ("licence", "origin", "fingerprint", "left_out")
+        content = {key: value for key, value in asdict(self).items() if key not in told}
+        if self.left_out:
+            content["left_out"] = [[each.position, each.index] for each in self.left_out]
         return hashlib.sha256(canonical(content)).hexdigest()[:16]
 
     def unit(self, layout: str, asked: ActionSource) -> Unit | None:
@@ -202,6 +207,7 @@ class PackedSource:
                 licence=None if fields["licence"] is None else _text(fields["licence"], "licence"),
                 origin=_text(fields["origin"], "origin"),
                 fingerprint=_text(fields["fingerprint"], "fingerprint"),
+                left_out=tuple(_left_out(each) for each in fields.get("left_out", ())),  # absent in older ones
             )
 
 
@@ -343,6 +349,11 @@ def _count(value: Any, name: str, low: int = 1, high: int = _COUNT_MAX) -> int:
     if type(value) is not int or not low <= value <= high:
         raise ValueError(f"{name} is {value!r}; expected a whole number from {low} to {high}")
     return value
+
+
+def _left_out(fields: Mapping[str, Any]) -> LeftOut:
+    index, position = (_count(fields[name], name, 0) for name in ("index", "position"))
+    return LeftOut(_text(fields["dataset"], "dataset"), index, position, _text(fields["why"], "why"))
 
 
 def _text(value: Any, name: str) -> str:

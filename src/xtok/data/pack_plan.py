@@ -14,10 +14,10 @@ import numpy as np
 from xtok.actions.embodiments import UNREGISTERED_PREFIX, get_embodiment
 from xtok.actions.layout import LAYOUTS
 from xtok.data.digests import differences
-from xtok.data.episode import ActionSource, Episode, EpisodeDataset
+from xtok.data.episode import ActionSource, Episode, EpisodeDataset, LeftOut
 from xtok.data.fingerprint import fingerprint
 from xtok.data.licences import find_licence
-from xtok.data.open import data_root, open_dataset
+from xtok.data.open import data_root, open_dataset, open_unchecked
 from xtok.data.pack_format import FORMAT, MANIFEST, UNFINISHED, Manifest, PackedSource, check_folder, read_json
 from xtok.data.packed import members, open_sources
 from xtok.data.source import typed_errors
@@ -38,9 +38,20 @@ class Reading:
     embodiment: str | None
     mapping: str | None
     asked: ActionSource
+    left_out: tuple[int, ...] = ()  # places in the set that cannot be read, found when the corpus was planned
 
     def open(self) -> EpisodeDataset:
-        return open_dataset(self.path, self.layout, self.embodiment, self.asked, self.mapping)
+        how = (self.path, self.layout, self.embodiment, self.asked, self.mapping)
+        if not self.left_out:
+            return open_dataset(*how)
+        dataset = open_unchecked(*how)
+        return dataset.without([LeftOut(dataset.name, -1, place, "") for place in self.left_out])
+
+    def to_dict(self) -> dict[str, Any]:
+        fields = asdict(self)
+        if not self.left_out:
+            del fields["left_out"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,7 @@ def plan(
     mapping: str | Path | None = None,
     action_source: Asked = "both",
     statistics: bool = True,
+    skip_bad: bool = False,
 ) -> Plan:
     """Look at every data set and claim the folder `out`, or go on in it.
 
@@ -93,6 +105,7 @@ def plan(
         layout: as in `open_dataset`; "both" packs a set in every layout that it can be read in.
         action_source: "both" packs the commanded motion too, where a set has it.
         statistics: gather those of every robot's train episodes.
+        skip_bad: leave out episodes that cannot be read in every way in which their set is packed; all are read for it.
 
     Raises:
         ValueError: `out` holds something else, a corpus of other settings, or one whose data have changed since; two
@@ -104,8 +117,11 @@ def plan(
         raise ValueError("no data set to pack; give one folder or more")
     sources, folders, units, tasks = [], [], [], []
     for path in every:
-        readings = list(_readings(path, layout, embodiment, mapping, action_source))
+        readings = list(_readings(path, layout, embodiment, mapping, action_source, skip_bad))
+        bad = _bad(readings) if skip_bad else []
+        readings = [replace(reading, left_out=tuple(each.position for each in bad)) for reading in readings]
         first = readings[0].open()
+        left_out = (*(first.left_out if not bad else first.left_out[: -len(bad)]), *bad)
         folder = _folder_name(first.name, path)
         if folder in folders:
             raise ValueError(f"two data sets are called {first.name!r}, by which episodes are found; rename a folder")
@@ -117,18 +133,22 @@ def plan(
             control_hz=first.control_hz,
             held_out_robot=first.held_out_robot,
             held_out_tasks=tuple(sorted(first.held_out_tasks)),
-            joint_units={name: get_embodiment(name).joint_unit for name in robots},
+            joint_units={
+                **{name: get_embodiment(name).joint_unit for name in robots},
+                **{name: unit for reading in readings for name, unit in reading.open().joint_units.items()},
+            },
             units=(),
             licence=find_licence(root),
             origin=str(path),
             fingerprint=fingerprint(path, mapping).digest,
+            left_out=tuple(sorted(left_out, key=lambda each: each.position)),
         )
         sources.append(about)
         folders.append(folder)
         for reading in readings:
             dataset = reading.open()
             per_shard = _per_shard(dataset[0])
-            units.append({"folder": folder, "episodes": len(dataset), "per_shard": per_shard, **asdict(reading)})
+            units.append({"folder": folder, "episodes": len(dataset), "per_shard": per_shard, **reading.to_dict()})
             unit = out / folder / f"{reading.layout}-{reading.asked}"
             shards = range(-(-len(dataset) // per_shard))
             tasks.append(tuple(Task(unit, i, reading, per_shard, dataset.held_out_tasks, statistics) for i in shards))
@@ -140,13 +160,31 @@ def plan(
         "units": units,
         "statistics": statistics,
     }
+    if told := [each.to_dict() for source in sources for each in source.left_out]:
+        settings["left_out"] = told
     with typed_errors(f"what is in {out}"):
         _claim(out, settings)
     return Plan(out, settings, tuple(sources), tuple(folders), tuple(tasks))
 
 
+def _bad(readings: Sequence[Reading]) -> list[LeftOut]:
+    """What cannot be read in one of several ways, so that all have the same episodes."""
+    found: dict[int, LeftOut] = {}
+    for reading in readings:
+        dataset = open_unchecked(reading.path, reading.layout, reading.embodiment, reading.asked, reading.mapping)
+        before = len(dataset.left_out)
+        for each in dataset.without_bad().left_out[before:]:
+            found.setdefault(each.position, each)
+    return [found[position] for position in sorted(found)]
+
+
 def _readings(
-    path: Path, layout: str | None, embodiment: str | None, mapping: str | Path | None, action_source: Asked
+    path: Path,
+    layout: str | None,
+    embodiment: str | None,
+    mapping: str | Path | None,
+    action_source: Asked,
+    skip_bad: bool = False,
 ) -> Iterator[Reading]:
     """The ways in which a set is to be read; at least one."""
     where = None if mapping is None else str(mapping)
@@ -156,13 +194,14 @@ def _readings(
     for name in layouts:
         try:
             asked: ActionSource = "commanded" if action_source == "commanded" else "achieved"
-            dataset = open_dataset(path, name, embodiment, asked, where)
+            dataset = (open_unchecked if skip_bad else open_dataset)(path, name, embodiment, asked, where)
         except ValueError as error:
             failures.append(error)
             continue
         found = True
         reading = Reading(str(path), dataset.layout.name, embodiment, where, asked)
         yield reading
+        dataset = dataset.without_bad() if skip_bad and action_source == "both" else dataset
         if action_source == "both" and "commanded" in dataset.action_sources and dataset[0].action_source == asked:
             yield replace(reading, asked="commanded")
     if not found:

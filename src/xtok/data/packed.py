@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from xtok.actions.embodiments import Embodiment, get_embodiment, register
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Segment
@@ -55,7 +54,7 @@ class PackedUnit:
     """
 
     def __init__(self, root: Path, source: PackedSource, unit: Unit, statistics: dict[str, Any] | None = None) -> None:
-        self.folder, self.source, self.about = root / unit.folder, source, unit
+        self._root, self.folder, self.source, self.about = root, root / unit.folder, source, unit
         self.layout: Layout = get_layout(unit.layout)
         self.statistics = statistics or {}
         self.ends_E = map_array(self.folder / ENDS, "<i8", (unit.episodes,))
@@ -66,6 +65,9 @@ class PackedUnit:
         self._masks = [kind.mask(self.layout) for kind in unit.kinds]
         self._maps: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
         self._words: OrderedDict[int, dict[str, Any]] = OrderedDict()
+
+    def __reduce__(self) -> Any:  # files are mapped anew where it is unpickled
+        return PackedUnit, (self._root, self.source, self.about, self.statistics)
 
     def __len__(self) -> int:
         return self.about.episodes
@@ -196,6 +198,8 @@ class PackedEpisode(Episode):
             "subtasks": tuple(Segment(start, end, text) for start, end, text in words["subtasks"]),
             "videos": {},
             "task": words["task"],
+            "wordings": tuple(words.get("wordings", ())),
+            "joint_unit": unit.source.joint_units.get(kind.embodiment, ""),
             "_unit": unit,
             "_position": position,
             "_frames": unit.place(position)[2],
@@ -204,6 +208,9 @@ class PackedEpisode(Episode):
         for name, value in fields.items():
             object.__setattr__(self, name, value)
         return self
+
+    def __reduce__(self) -> Any:
+        return PackedEpisode.of, (self._unit, self._position)
 
     def __getattr__(self, name: str) -> Any:  # for what `of` leaves out
         if name == "absolute_ND":
@@ -228,6 +235,17 @@ class PackedEpisode(Episode):
     def known_statistics(self) -> dict[str, Any]:
         """Of its corpus, by key."""
         return self._unit.statistics
+
+
+@dataclass(frozen=True)
+class PackedEpisodes:
+    """Place in the set that was packed -> episode of a unit. rows: place -> position, {} where they are the same."""
+
+    unit: PackedUnit
+    rows: Mapping[int, int]
+
+    def __call__(self, place: int) -> Episode:
+        return self.unit.episode(self.rows[place] if self.rows else place)
 
 
 def stored_statistics(episodes: Sequence[Episode]) -> Statistics | None:
@@ -273,10 +291,11 @@ class OpenedSource:
                 f"{self.root} was packed as {there}; asked for is {layout} {action_source}: choose one that is there, "
                 "or pack it again (`xtok pack --layout`, `--action-source`)"
             )
-        for robot, joint_unit in source.joint_units.items():
-            if get_embodiment(robot).joint_unit != joint_unit:
-                register(Embodiment(robot, joint_unit=joint_unit))
         unit = PackedUnit(self.root, source, about, self.statistics)
+        gone = {each.position for each in source.left_out}
+        places = tuple(place for place in range(len(unit) + len(gone)) if place not in gone) if gone else ()
+        if gone and len(places) != len(unit):
+            raise ValueError(f"{self.root / SOURCE}: left_out does not fit {len(unit)} episodes; {PACK_AGAIN}")
         kinds: tuple[ActionSource, ...] = tuple(dict.fromkeys(u.action_source for u in source.units))
         return EpisodeDataset(
             name=source.name,
@@ -284,10 +303,13 @@ class OpenedSource:
             embodiments=source.embodiments,
             control_hz=source.control_hz,
             episode_indices=tuple(unit.table_E["index"].tolist()),
-            load=unit.episode,
+            load=PackedEpisodes(unit, {place: i for i, place in enumerate(places)}),
+            places=places,
+            left_out=source.left_out,
             held_out_tasks=frozenset(source.held_out_tasks),
             held_out_robot=source.held_out_robot,
             action_sources=kinds,
+            joint_units=dict(source.joint_units),
         )
 
 

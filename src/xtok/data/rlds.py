@@ -10,22 +10,27 @@ have a mapping that ships.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from xtok.data.instructions import Instructions, of_labels, of_wordings
+from xtok.data.json_fields import Fields, read_json
 from xtok.data.mapping import Feature
+from xtok.data.order import Remark
 from xtok.data.source import RawEpisode, Source, check_finite
 from xtok.data.stills import Stills
-from xtok.data.tfrecord import Record, Value, list_records, read_example
+from xtok.data.tfrecord import Record, Value, list_whole_records, read_example
 
 _FLAGS = ("is_first", "is_last", "is_terminal")
 _NOT_MOTION = {*_FLAGS, "reward", "discount"}
 _STEPS = "steps/"
 _WIDTH_MAX = 1024  # wider lists are depth pictures or features of pictures
+_RECORDS_MAX = 1_000_000  # of one shard
+_INFO = "the description that TensorFlow Datasets writes"
 _MAGIC = (b"\xff\xd8", b"\x89P")
 NOMINAL_FPS = 5.0  # for the length of picture sequences only; Stills are found by frame
 
@@ -38,16 +43,17 @@ def rlds_source(root: Path) -> Source:
     """A folder with TFRecord shards, or one whose only subfolder (the version) has them.
 
     Raises:
-        ValueError: shards of several versions, files that are truncated or damaged, or records that are no episodes.
+        ValueError: shards of several versions, files none of whose records can be read, or a damaged shard after which
+            the numbers of the others cannot be told. Records of a damaged shard are in `Source.broken`.
     """
     shards = _shards(root)
     if len(folders := sorted({str(path.parent) for path in shards})) > 1:
         raise ValueError(f"{root} holds TFRecords in several folders, {folders[:4]}; open one of them")
-    records = [record for shard in shards for record in list_records(shard)]
+    records, broken = _records(shards)
     if not records:
         raise ValueError(f"the TFRecord files in {root} hold no episodes; download them again")
-    first = read_example(records[0])
-    N = _step_count(first, f"{root.name}, episode 0")
+    first = _first_readable(records, broken, root.name)
+    N = _step_count(first, f"{root.name}, its first episode")
     features = {
         name: Feature(len(values) // N)
         for key, values in first.items()
@@ -55,14 +61,56 @@ def rlds_source(root: Path) -> Source:
     }
     cameras = tuple(key.removeprefix(_STEPS) for key, values in first.items() if _is_camera(key, values, N))
     name = _set_name(shards[0].parent) or root.name
-
-    def read(position: int, wanted: Sequence[str]) -> RawEpisode:
-        return _read_episode(records[position], position, root.name, features, wanted, cameras)
-
     return Source(
-        root.name, "RLDS TFRecord", name, None, dict(sorted(features.items())), tuple(range(len(records))), read,
-        tuple(sorted(cameras)),
+        root.name, "RLDS TFRecord", name, None, dict(sorted(features.items())), tuple(range(len(records))),
+        partial(_read_at, records, root.name, features, cameras, broken), tuple(sorted(cameras)),
+        tuple(dict.fromkeys(broken.values())), broken,
     )  # fmt: skip
+
+
+def _records(shards: Sequence[Path]) -> tuple[list[Record | None], dict[int, str]]:
+    """Every record of the shards in order, None for those that a damaged shard lacks, and why."""
+    records: list[Record | None] = []
+    broken: dict[int, str] = {}
+    lengths = _shard_lengths(shards[0].parent) if shards else {}
+    for shard in shards:
+        found, damage = list_whole_records(shard)
+        records += found
+        if not damage:
+            continue
+        stated = lengths.get(shard.name)
+        if stated is None and shard != shards[-1]:
+            raise ValueError(f"{damage}; how many episodes it had is not stated, so those after it have no numbers")
+        for _ in range(max(1, (stated or 0) - len(found))):
+            broken[len(records)] = damage
+            records.append(None)
+    return records, broken
+
+
+def _first_readable(records: Sequence[Record | None], broken: Mapping[int, str], dataset: str) -> dict[str, Value]:
+    failure: ValueError | None = None
+    for record in records:
+        try:
+            if record is not None and _step_count(example := read_example(record), dataset):
+                return example
+        except ValueError as error:
+            failure = failure or error
+    raise failure or ValueError(next(iter(broken.values())))
+
+
+def _read_at(
+    records: Sequence[Record | None],
+    dataset: str,
+    features: Mapping[str, Feature],
+    cameras: Sequence[str],
+    broken: Mapping[int, str],
+    position: int,
+    wanted: Sequence[str],
+) -> RawEpisode:
+    record = records[position]
+    if record is None:
+        raise ValueError(f"{dataset}, episode {position}: {broken[position]}")
+    return _read_episode(record, position, dataset, features, wanted, cameras)
 
 
 def _read_episode(
@@ -89,7 +137,11 @@ def _read_episode(
         for camera in cameras
         if _is_camera(_STEPS + camera, example.get(_STEPS + camera, []), N)
     }
-    return RawEpisode(arrays, index, None, _instruction(example), videos=videos)
+    said = _instructions(example, N)
+    return RawEpisode(
+        arrays, index, None, said.instruction, said.spans, videos, wordings=said.wordings,
+        remarks=(*said.remarks, *_flags_told(example, N)),
+    )  # fmt: skip
 
 
 def _read_pictures(record: Record, camera: str, N: int, indices: Sequence[int]) -> list[bytes | np.ndarray]:
@@ -99,11 +151,36 @@ def _read_pictures(record: Record, camera: str, N: int, indices: Sequence[int]) 
     return [pictures[index] for index in indices]
 
 
-def _instruction(example: Mapping[str, Value]) -> str:
-    for key, values in sorted(example.items()):
-        if "instruction" in key.rsplit("/", 1)[-1] and isinstance(values, list) and values:
-            return values[0].decode("utf-8", errors="replace").strip()
-    return ""
+def _instructions(example: Mapping[str, Value], N: int) -> Instructions:
+    """Every wording (DROID has three, any of them empty), and the spans of one that changes from step to step."""
+    said = [
+        [text.decode("utf-8", errors="replace").strip() for text in values]
+        for key, values in sorted(example.items())
+        if "instruction" in key.rsplit("/", 1)[-1] and isinstance(values, list)
+    ]
+    every = of_wordings([text for texts in said for text in dict.fromkeys(texts)])
+    for texts in said:
+        if len(texts) == N and len({text for text in texts if text}) > 1:
+            number = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+            labels_N = np.array([number[text] for text in texts])
+            spans = of_labels(labels_N, {i: [text] for text, i in number.items()})
+            return replace(spans, wordings=every.wordings)
+    return every
+
+
+def _flags_told(example: Mapping[str, Value], N: int) -> tuple[Remark, ...]:
+    """Steps that call themselves the first without being it: several episodes in one record, or steps out of order."""
+    flags = example.get(f"{_STEPS}is_first")
+    if not isinstance(flags, np.ndarray) or len(flags) != N:
+        return ()
+    steps = np.flatnonzero(flags).tolist()
+    if steps in ([0], []):
+        return ()
+    return (
+        Remark(
+            "order", f"is_first is set in steps {steps[:5]}, expected in step 0 alone; steps are taken as they stand"
+        ),
+    )
 
 
 def _step_count(example: Mapping[str, Value], where: str) -> int:
@@ -126,11 +203,27 @@ def _is_camera(key: str, values: Value, N: int) -> bool:
 
 def _set_name(folder: Path) -> str | None:
     path = folder / "dataset_info.json"
-    try:
-        name = json.loads(path.read_text(encoding="utf-8"))["name"] if path.is_file() else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"cannot read the set's name from {path}: {error!r}; download it again") from error
-    return name if isinstance(name, str) else None
+    if not path.is_file():
+        return None
+    return Fields(read_json(path, _INFO), str(path)).text("name", "the name of the set")
+
+
+def _shard_lengths(folder: Path) -> dict[str, int]:
+    """Name of a shard -> how many records it should have, as far as dataset_info.json says."""
+    path = folder / "dataset_info.json"
+    if not path.is_file():
+        return {}
+    fields = Fields(read_json(path, _INFO), str(path))
+    out: dict[str, int] = {}
+    splits = fields.raw("splits", "", default=())
+    for split in splits if isinstance(splits, list) else ():
+        counts = split.get("shardLengths") if isinstance(split, dict) else None
+        counts = counts if isinstance(counts, list) else []
+        for number, count in enumerate(counts):
+            if str(count).isdecimal() and int(count) <= _RECORDS_MAX:
+                name = f"{fields.raw('name', '', default='')}-{split.get('name')}"
+                out[f"{name}.tfrecord-{number:05d}-of-{len(counts):05d}"] = int(count)
+    return out
 
 
 def _shards(root: Path) -> list[Path]:

@@ -1,4 +1,5 @@
-"""Human demonstrations that ship with robosuite 0.3 and 1.0: demo.hdf5 with MuJoCo states beside models/*.xml.
+"""Human demonstrations as robosuite records them: demo.hdf5 with MuJoCo states, and the model beside them as a file
+(0.3, 1.0) or in an attribute (1.4 and later). Observations beside states are robomimic_hdf5.py's.
 
 Poses come from the stored states by forward kinematics. The stored actions are no help: integrating them is wrong by
 .4 to 4.8 m, and Sawyer's are zero in 95 % of the frames. States stand .01 to .024 s apart and some are stored twice, so
@@ -13,7 +14,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +25,7 @@ from xtok.actions.kinematics import ForwardKinematics
 from xtok.actions.layout import ARMS26
 from xtok.data.episode import EpisodeDataset
 from xtok.data.hdf5 import open_hdf5
+from xtok.data.json_fields import Fields
 from xtok.data.mapping import CHANNEL_VALID, STATE, Column, Feature, NamedPoses, write_arm
 from xtok.data.source import RawEpisode, Source, map_source
 
@@ -86,14 +90,15 @@ def robosuite_source(root: Path) -> Source:
     if not demos:
         raise ValueError(f"the demo.hdf5 files below {root} hold no demonstrations; copy them again")
 
-    def read(position: int, wanted: Sequence[str]) -> RawEpisode:
-        return _read_episode(demos[position], position)
-
     robots = "+".join(sorted({demo.robot for demo in demos}))
     names = ARMS26.channel_names
     features = {STATE: Feature(len(names), names), CHANNEL_VALID: Feature(len(names), names)}
     indices = tuple(range(len(demos)))
-    return Source(root.name, "robosuite HDF5", robots, CONTROL_HZ, features, indices, read)
+    return Source(root.name, "robosuite HDF5", robots, CONTROL_HZ, features, indices, partial(_read_at, demos))
+
+
+def _read_at(demos: Sequence[_Demo], position: int, wanted: Sequence[str]) -> RawEpisode:
+    return _read_episode(demos[position], position)
 
 
 def open_robosuite(root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
@@ -117,7 +122,7 @@ def _read_episode(demo: _Demo, index: int) -> RawEpisode:
     where = f"{demo.file}, {demo.key}"
     states, model = _read_states(demo)
     robot, embodiment = ROBOTS[demo.robot], get_embodiment(demo.robot)
-    forward = ForwardKinematics(model, list(robot.frames.values()), base=robot.base)
+    robot, forward = _kinematics(robot, model)
     fingers = {side: pair for side, pair in robot.fingers.items() if set(pair) <= set(forward.model_joints)}
     names = (*forward.joint_names, *(name for pair in fingers.values() for name in pair))
     if states.ndim != 2 or not len(states) or states.shape[1] <= forward.qpos_width:
@@ -142,6 +147,25 @@ def _read_episode(demo: _Demo, index: int) -> RawEpisode:
     return RawEpisode(arrays, index, time_s, demo.instruction, embodiment=demo.robot)
 
 
+def _kinematics(robot: TeleopRobot, model: Path | str) -> tuple[TeleopRobot, ForwardKinematics]:
+    """With the names of the version that wrote the model: since 1.5, those of a gripper say its side."""
+    try:
+        return robot, ForwardKinematics(model, list(robot.frames.values()), base=robot.base)
+    except ValueError as error:
+        if "gripper0_" not in repr(robot):
+            raise
+        sided = TeleopRobot(
+            robot.base,
+            {side: name.replace("gripper0_", "gripper0_right_") for side, name in robot.frames.items()},
+            {side: (a.replace("gripper0_", "gripper0_right_"), b.replace("gripper0_", "gripper0_right_"))
+             for side, (a, b) in robot.fingers.items()},
+        )  # fmt: skip
+        try:
+            return sided, ForwardKinematics(model, list(sided.frames.values()), base=sided.base)
+        except ValueError:
+            raise error from None
+
+
 def resample(time_s: np.ndarray, q_SJ: np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Joint values at a steady 20 Hz: times [N] from 0, the first state, and values [N, J], linear between states.
 
@@ -163,11 +187,12 @@ def resample(time_s: np.ndarray, q_SJ: np.ndarray, where: str) -> tuple[np.ndarr
 
 def _list_demos(file: Path) -> list[_Demo]:
     with open_hdf5(file) as archive:
-        attributes = archive["data"].attrs
-        env = str(attributes["env"])
-        stated = json.loads(attributes["env_info"])["robots"] if "env_info" in attributes else env  # 0.3: in env's name
-        keys = sorted(archive["data"], key=lambda key: int(key.removeprefix("demo_")))
-    robot = next((name for name in ROBOTS if str(stated).lower().startswith(name)), None)
+        if "data" not in archive:
+            raise ValueError(f"{file} has {sorted(archive)[:8]}; expected the group 'data' with demo_1, demo_2, ...")
+        env, stated = _environment(archive["data"].attrs, file)
+        keys = [key for key in archive["data"] if re.fullmatch(r"demo_\d+", key)]
+        keys.sort(key=lambda key: int(key.removeprefix("demo_")))
+    robot = _known(stated)
     if robot is None:
         raise ValueError(f"{file} is of robot {stated!r}; expected one of {sorted(ROBOTS)}")
     task = re.sub(f"^{robot}", "", env, flags=re.IGNORECASE)
@@ -175,8 +200,39 @@ def _list_demos(file: Path) -> list[_Demo]:
     return [_Demo(file, key, robot, instruction) for key in keys]
 
 
-def _read_states(demo: _Demo) -> tuple[np.ndarray, Path]:
-    """States [S, 1 + nq + nv] (time, qpos, qvel) and the path of the model that they belong to."""
+def knows_robot(file: Path) -> bool:
+    """Whether the robot of a file is one whose poses can be had from states."""
+    with open_hdf5(file) as archive:
+        return "data" in archive and _known(_environment(archive["data"].attrs, file)[1]) is not None
+
+
+def _known(stated: str) -> str | None:
+    return next((name for name in ROBOTS if stated.lower().startswith(name)), None)
+
+
+def _environment(attributes: Any, file: Path) -> tuple[str, str]:
+    """The task, and the robot: in `env_info` (1.0), `env_args` (1.4 and robomimic), or the task's name (0.3)."""
+    stored = {key: str(attributes[key]) for key in ("env", "env_info", "env_args") if key in attributes}
+    found = {}
+    for key in ("env_info", "env_args"):
+        if key in stored:
+            try:
+                found[key] = Fields(json.loads(stored[key]), f"{file}, data, {key}")
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{file}: the attribute {key!r} of data is no JSON object: {error}") from error
+    args, info = (found.get(key, Fields({}, "")) for key in ("env_args", "env_info"))
+    inner = args.inner("env_kwargs") if "env_kwargs" in args else info
+    env = stored.get("env") or args.text("env_name", default="") or info.text("env_name", default="")
+    robots = inner.texts("robots", "a robot's name, or a list of them", default=())
+    if not env and not robots:
+        raise ValueError(
+            f"{file}: data has the attributes {sorted(attributes)[:8]}; expected 'env', 'env_info' or 'env_args'"
+        )
+    return env, "+".join(robots) or env
+
+
+def _read_states(demo: _Demo) -> tuple[np.ndarray, Path | str]:
+    """States [S, 1 + nq + nv] (time, qpos, qvel) and the model that they belong to: its path, or itself."""
     with open_hdf5(demo.file) as archive:
         group = archive["data"][demo.key]
         if "states" not in group or "model_file" not in group.attrs:
@@ -187,4 +243,7 @@ def _read_states(demo: _Demo) -> tuple[np.ndarray, Path]:
             states = np.asarray(group["states"], dtype=np.float64)
         except OSError as error:
             raise ValueError(f"cannot read {demo.file}: {error}; it looks truncated, copy it again") from error
-        return states, demo.file.parent / "models" / Path(str(group.attrs["model_file"])).name
+        model = str(group.attrs["model_file"])
+        if model.lstrip().startswith("<"):
+            return states, model
+        return states, demo.file.parent / "models" / Path(model).name

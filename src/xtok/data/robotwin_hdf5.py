@@ -6,8 +6,9 @@ action/ with {left,right}_{arm_joint_states, ee_joint_states, ee_poses}, vision/
 additional_info/frequency.
 
 Three traps. Pictures are JPEGs that cv2.imencode made of RGB arrays, which it takes for BGR: an honest decoder gives
-red for blue, so they change places here. HDF5 fills the JPEGs of a column up with zeros to one length. And the joint
-"states" are what the drives were told, not what the joints did; the end poses are measured.
+red for blue, so they change places here, unless a JPEG is marked as true RGB, as later versions do (stills.py). HDF5
+fills the JPEGs of a column up with zeros to one length. And the joint "states" are what the drives were told, not what
+the joints did; the end poses are measured.
 
 # N frames of the episode, W columns of one feature
 """
@@ -24,6 +25,8 @@ from typing import Any
 import numpy as np
 
 from xtok.data.hdf5 import open_hdf5
+from xtok.data.instructions import of_wordings
+from xtok.data.json_fields import Fields, read_json
 from xtok.data.mapping import Feature
 from xtok.data.source import RawEpisode, Source, check_finite
 from xtok.data.stills import PIXELS_MAX, Stills
@@ -34,6 +37,7 @@ _GROUPS = {CLASSIC: ("joint_action", "endpose"), V1: ("state", "action")}
 _CAMERAS = {CLASSIC: ("observation", "rgb"), V1: ("vision", "colors")}
 _VALUES_MAX = 10_000_000  # of one feature of one episode; hours of motion have fewer
 _TEXT_MAX = 1_000_000
+_WORDINGS_MAX = 1000
 NOMINAL_FPS = 15.0  # for the length of picture sequences only
 
 
@@ -50,23 +54,46 @@ def robotwin_source(root: Path) -> Source:
         ValueError: a file that is truncated, of neither generation, or of another one than the first.
     """
     files = episode_files(root)
-    with open_hdf5(files[0]) as archive:
-        kind = _kind(archive, files[0])
+    first, kind = _first_readable(files)
+    with open_hdf5(first) as archive:
         features = {
             name: Feature(1 if len(shape) == 1 else shape[1]) for name, shape in _vectors(archive, kind).items()
         }
-        hz = _frequency(archive, files[0]) if kind == V1 else None
+        hz = _frequency(archive, first) if kind == V1 else None
         group, key = _CAMERAS[kind]
         cameras = tuple(name for name in archive.get(group, ()) if _is_inside(archive, f"{group}/{name}/{key}"))
     if not features:
-        raise ValueError(f"{files[0]} has no numeric columns in {_GROUPS[kind]}; get the file again")
-    robot = files[0].parent.parent.name if kind == V1 and files[0].parent.name == "data" else "robotwin"
-
-    def read(position: int, wanted: Sequence[str]) -> RawEpisode:
-        return _read_episode(files[position], position, kind, root.name, features, wanted, cameras, hz)
-
+        raise ValueError(f"{first} has no numeric columns in {_GROUPS[kind]}; get the file again")
+    robot = first.parent.parent.name if kind == V1 and first.parent.name == "data" else "robotwin"
     label = "RoboTwin HDF5, " + ("classic" if kind == CLASSIC else "v1.0")
+    read = partial(_read_at, files, kind, root.name, features, cameras, hz)
     return Source(root.name, label, robot, hz, features, tuple(range(len(files))), read, cameras)
+
+
+def _first_readable(files: Sequence[Path]) -> tuple[Path, str]:
+    """The first file that tells what the set is, and which generation; a damaged one says so when it is read."""
+    failure: ValueError | None = None
+    for file in files:
+        try:
+            with open_hdf5(file) as archive:
+                return file, _kind(archive, file)
+        except ValueError as error:
+            failure = failure or error
+    assert failure is not None, "format_of has found a file"
+    raise failure
+
+
+def _read_at(
+    files: Sequence[Path],
+    kind: str,
+    dataset: str,
+    features: Mapping[str, Feature],
+    cameras: Sequence[str],
+    hz: float | None,
+    position: int,
+    wanted: Sequence[str],
+) -> RawEpisode:
+    return _read_episode(files[position], position, kind, dataset, features, wanted, cameras, hz)
 
 
 def generation(source: Source) -> str:
@@ -99,7 +126,7 @@ def _read_episode(
             arrays[name] = check_finite(values, name, where)
         if len(lengths := {name: len(array) for name, array in arrays.items()}) and len(set(lengths.values())) > 1:
             raise ValueError(f"{where}: features differ in length, {lengths}; get the file again")
-        text = _classic_instruction(file) if kind == CLASSIC else _v1_instruction(archive)
+        said = of_wordings(_classic_wordings(file) if kind == CLASSIC else _v1_wordings(archive))
         group, key = _CAMERAS[kind]
         videos = {}
         for camera in cameras:
@@ -108,7 +135,7 @@ def _read_episode(
                 reader = partial(_read_pictures, file, name)
                 fps = hz or NOMINAL_FPS
                 videos[camera] = Stills(len(archive[name]), fps, reader, swapped=True, where=f"{where}, {camera}")
-    return RawEpisode(arrays, index, None, text, videos=videos)
+    return RawEpisode(arrays, index, None, said.instruction, videos=videos, wordings=said.wordings)
 
 
 def _read_pictures(file: Path, name: str, indices: Sequence[int]) -> list[bytes | np.ndarray]:
@@ -190,34 +217,35 @@ def _frequency(archive: Any, file: Path) -> float | None:
     return value
 
 
-def _classic_instruction(file: Path) -> str:
-    """The first wording of instructions/episode{i}.json, "" without one."""
+def _classic_wordings(file: Path) -> list[str]:
+    """All wordings of instructions/episode{i}.json, none without one."""
     path = file.parent.parent / "instructions" / f"{file.stem}.json"
     if not path.is_file():
-        return ""
-    try:
-        wordings = json.loads(path.read_text(encoding="utf-8"))
-        return str(next(iter([*wordings.get("seen", []), *wordings.get("unseen", [])]), ""))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"cannot read {path}: {error}; expected {{seen: [...], unseen: [...]}}") from error
+        return []
+    expected = "{seen: [...], unseen: [...]}"
+    fields = Fields(read_json(path, expected), str(path))
+    return [text for key in ("seen", "unseen") for text in fields.texts(key, "a list of texts", default=())]
 
 
-def _v1_instruction(archive: Any) -> str:
-    """The first of `instructions` (JSON of a list, or strings), or `instruction`."""
+def _v1_wordings(archive: Any) -> list[str]:
+    """All of `instructions` (JSON of a list, or strings), else `instruction`."""
     for key in ("instructions", "instruction"):
         if key not in archive:
             continue
         column = archive[key]
-        stored = np.asarray(column[()] if column.shape == () else column[:1]).ravel()
-        if not len(stored):
-            continue
-        text = stored[0].decode("utf-8", "replace") if isinstance(stored[0], bytes) else str(stored[0])
-        try:
-            parsed = json.loads(text[:_TEXT_MAX]) if text.startswith(("[", '"')) else text
-        except ValueError:
-            parsed = text
-        return str(parsed[0] if isinstance(parsed, list) and parsed else parsed)
-    return ""
+        stored = np.asarray(column[()] if column.shape == () else column[:_WORDINGS_MAX]).ravel()
+        texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text) for text in stored]
+        if found := [each for text in texts for each in _in_json(text[:_TEXT_MAX]) if each.strip()]:
+            return found
+    return []
+
+
+def _in_json(text: str) -> list[str]:
+    try:
+        parsed = json.loads(text) if text.startswith(("[", '"')) else text
+    except (ValueError, RecursionError):
+        parsed = text
+    return [str(each) for each in parsed] if isinstance(parsed, list) else [str(parsed)]
 
 
 def _number(path: Path) -> int:

@@ -26,15 +26,29 @@ def split_indices(n: int, split: Split) -> list[int]:
     if split not in ("train", "heldout"):
         raise ValueError(f"unknown split {split!r}; expected 'train', 'heldout' or 'all'")
     wants_heldout = split == "heldout"
-    return [i for i in range(n) if (i % HELDOUT_EVERY == HELDOUT_REMAINDER) == wants_heldout]
+    return [i for i in range(n) if is_heldout(i) == wants_heldout]
+
+
+def is_heldout(place: int) -> bool:
+    """Whether the episode at a place of its set is held out."""
+    return place % HELDOUT_EVERY == HELDOUT_REMAINDER
 
 
 def split_positions(dataset: EpisodeDataset, split: Split) -> list[int]:
-    """`split_indices` of a set; of joined sets, those of each."""
-    if not dataset.parts:
+    """Positions of a set that belong to a split, by the place of each episode among all that the set lists: leaving one
+    out (skip_bad) moves no other between train and held-out. Of joined sets, those of each.
+
+    Raises:
+        ValueError: an unknown split.
+    """
+    if dataset.parts:
+        starts = accumulate((len(part) for part in dataset.parts), initial=0)
+        joined = zip(starts, dataset.parts, strict=False)
+        return [start + i for start, part in joined for i in split_positions(part, split)]
+    if not dataset.places:
         return split_indices(len(dataset), split)
-    starts = accumulate((len(part) for part in dataset.parts), initial=0)
-    return [start + i for start, part in zip(starts, dataset.parts, strict=False) for i in split_positions(part, split)]
+    places = set(split_indices(max(dataset.places) + 1, split))
+    return [i for i, place in enumerate(dataset.places) if place in places]
 
 
 def empty_split(dataset: EpisodeDataset, split: str) -> str:
@@ -57,7 +71,7 @@ def select(dataset: EpisodeDataset, split: Split) -> list[Episode]:
     """
     if dataset.parts:
         return [episode for part in dataset.parts for episode in select(part, split)]
-    positions = split_indices(len(dataset), split)
+    positions = split_positions(dataset, split)
     episodes = [dataset[i] for i in track(positions, f"reading {dataset.name}", "episode", delay_s=0.5)]
     if split == "train":
         episodes = [episode for episode in episodes if episode.task not in dataset.held_out_tasks]

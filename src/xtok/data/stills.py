@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from xtok.data.video import _import_av
 
+_MARK, _TRUE_RGB = b"XPL", b"XPL-RGB1"  # comments that RoboTwin puts into its JPEGs
 _CODECS = {b"\xff\xd8": "mjpeg", b"\x89P": "png"}
 PIXELS_MAX = 50_000_000  # no camera of a robot has more; a guard against a picture that unpacks to gigabytes
 
@@ -20,7 +22,8 @@ PIXELS_MAX = 50_000_000  # no camera of a robot has more; a guard against a pict
 class Stills:
     """A camera's pictures of one episode. read: frames -> what is stored of them, read when asked for.
 
-    swapped: the pictures were coded from RGB as if it were BGR (RoboTwin does), so red and blue change places.
+    swapped: the pictures were coded from RGB as if it were BGR (RoboTwin did), so red and blue change places, but for
+    JPEGs that say of themselves that they are true RGB (later versions of RoboTwin mark each so).
     """
 
     count: int
@@ -54,7 +57,42 @@ class Stills:
             raise ValueError(f"{self.where}, frame {index}: {error}") from error
         if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
             raise ValueError(f"{self.where}, frame {index}: {picture.dtype} {picture.shape}; expected uint8 [H, W, 3]")
-        return picture[..., ::-1] if self.swapped and isinstance(stored, bytes) else picture
+        return (
+            picture[..., ::-1] if self.swapped and isinstance(stored, bytes) and not self._is_rgb(stored) else picture
+        )
+
+    def _is_rgb(self, stored: bytes) -> bool:
+        """Whether a JPEG is marked as true RGB. A mark that is not known is told."""
+        marks = [comment for comment in jpeg_comments(stored) if comment.upper().startswith(_MARK)]
+        if unknown := [mark for mark in marks if mark != _TRUE_RGB]:
+            taken = "true RGB, as they are marked too" if _TRUE_RGB in marks else "red and blue swapped, as of old"
+            warnings.warn(
+                f"{self.where}: pictures are marked {unknown[0][:40]!r}, which is not known (true RGB is "
+                f"{_TRUE_RGB!r}); taken as {taken}",
+                stacklevel=4,
+            )
+        return _TRUE_RGB in marks
+
+
+def jpeg_comments(data: bytes) -> list[bytes]:
+    """The comments (COM segments) before the picture itself, zeros at their end left away."""
+    found = []
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if kind == 0xFF:  # filling
+            at += 1
+            continue
+        if kind == 0x01 or 0xD0 <= kind <= 0xD8:  # these have no length
+            at += 2
+            continue
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind in (0xDA, 0xD9) or size < 2 or at + 2 + size > len(data):
+            break
+        if kind == 0xFE:
+            found.append(data[at + 4 : at + 2 + size].rstrip(b"\0"))
+        at += 2 + size
+    return found
 
 
 def decode_picture(data: bytes) -> np.ndarray:

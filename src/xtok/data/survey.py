@@ -77,8 +77,8 @@ class Survey:
         return [episode.arrays[feature] for episode in self.episodes]
 
 
-def survey(source: Source, episodes: int = EPISODES) -> Survey:
-    """Look at up to `episodes` episodes.
+def survey(source: Source, episodes: int = EPISODES, pictures: bool = True) -> Survey:
+    """Look at up to `episodes` episodes. pictures: at one of each camera too.
 
     Raises:
         ValueError: not one of them can be read.
@@ -95,8 +95,9 @@ def survey(source: Source, episodes: int = EPISODES) -> Survey:
     if not read:
         raise ValueError(f"none of the episodes looked at in {source.name} can be read; first: {found[-1].text}")
     looked = tuple(raw for _, raw in read)
+    found += _odd(looked)
     features = {name: _feature(source, name, [raw.arrays[name] for raw in looked]) for name in wanted}
-    views, dark = _views(looked)
+    views, dark = _views(looked) if pictures else ({}, [])
     found += _time(source, looked) + dark + _motion(features, looked)
     return Survey(
         source,
@@ -108,6 +109,17 @@ def survey(source: Source, episodes: int = EPISODES) -> Survey:
         views,
         tuple(found),
     )
+
+
+def _odd(looked: Sequence[RawEpisode]) -> list[Trap]:
+    """What readers found odd in episodes and put right or left, each kind once with how many have it."""
+    first: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    for raw in looked:
+        for remark in raw.remarks:
+            first.setdefault(remark.kind, f"episode {raw.index}: {remark.text}")
+            count[remark.kind] += 1
+    return [Trap(kind, f"{text} ({count[kind]} of {len(looked)} episodes)") for kind, text in first.items()]
 
 
 def _feature(source: Source, name: str, arrays: Sequence[np.ndarray]) -> FeatureSurvey:

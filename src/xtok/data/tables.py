@@ -25,8 +25,8 @@ except ImportError as error:
 ROWS_MAX = 100_000_000  # of one file: a robot's life; a few kilobytes can claim many more
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
-    """The pyarrow table of one parquet file, with all columns or only those asked for.
+def read_parquet(path: Path, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> Any:
+    """The pyarrow table of one parquet file: all columns, or those asked for and such of `optional` as it has.
 
     Raises:
         ValueError: the file is missing, truncated or no parquet, or lacks a column.
@@ -40,7 +40,8 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
                 raise ValueError(f"{path} has {file.metadata.num_rows:,} rows; expected a table of robot data")
             if columns is not None and (absent := [name for name in columns if name not in file.schema_arrow.names]):
                 raise ValueError(f"{path} has no column {absent}; it has {file.schema_arrow.names}")
-            return file.read(columns=None if columns is None else list(columns))
+            here = [name for name in optional if name in file.schema_arrow.names]
+            return file.read(columns=None if columns is None else list(dict.fromkeys([*columns, *here])))
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(
             f"cannot read {path}: {error}; it looks truncated or is no parquet, download it again"
@@ -54,20 +55,46 @@ def column_array(table: Any, column: str, width: int, where: str, names: Sequenc
         ValueError: rows of another width than promised, or a value that is not finite.
     """
     values = table[column].combine_chunks()
+    values = values.storage if isinstance(values, pyarrow.ExtensionArray) else values  # tensors
     if _is_list(values.type):
         widths = pyarrow.compute.list_value_length(values).to_numpy(zero_copy_only=False)
         if (wrong := np.flatnonzero(widths != width)).size:  # a null row has width nan, which differs as well
             row = int(wrong[0])
-            raise ValueError(f"{where}, column {column!r}, row {row} has {widths[row]} values; expected {width}")
+            found = "no values" if np.isnan(widths[row]) else f"{widths[row]:.0f} values"
+            raise ValueError(f"{where}, column {column!r}, row {row} has {found}; expected {width}")
         values = values.flatten()
+        if (
+            _is_list(values.type)
+            and (pyarrow.compute.list_value_length(values).to_numpy(zero_copy_only=False) == 1).all()
+        ):
+            values = values.flatten()  # each number in a list of its own
     elif width != 1:
         raise ValueError(f"{where}, column {column!r} holds one value a row; the set promises {width}")
-    array_NW = values.to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, width)
+    if not (pyarrow.types.is_primitive(values.type) or pyarrow.types.is_decimal(values.type)):
+        raise ValueError(f"{where}, column {column!r} holds {values.type}; expected numbers, {width} a row")
+    try:
+        array_NW = values.to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, width)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}, column {column!r} holds {values.type}, not numbers: {error}") from error
     if not np.isfinite(array_NW).all():
         row, channel = np.argwhere(~np.isfinite(array_NW))[0]
         label = f"{column}[{channel}]" + (f" ({names[channel]})" if names else "")
         raise ValueError(f"{where}, column {label}, row {row} is {array_NW[row, channel]}; repair or drop that episode")
     return array_NW
+
+
+def loose_column(table: Any, column: str) -> np.ndarray:
+    """A column of single values as float64 [N], null and what is no number as NaN: who asks decides what that means."""
+    values = table[column].combine_chunks()
+    if _is_list(values.type):  # one value a row in a list of its own, as some write scalars
+        widths = pyarrow.compute.list_value_length(values).to_numpy(zero_copy_only=False)
+        if (widths != 1).any():
+            return np.full(len(table), np.nan)
+        values = values.flatten()
+    try:
+        return pyarrow.compute.cast(values, pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
+    except pyarrow.ArrowException:
+        return np.full(len(table), np.nan)
 
 
 def feature_arrays(

@@ -45,6 +45,14 @@ def list_records(path: Path) -> list[Record]:
     Raises:
         ValueError: a file that is missing, cut off within a record, or whose lengths do not match their checksums.
     """
+    records, damage = list_whole_records(path)
+    if damage:
+        raise ValueError(damage)
+    return records
+
+
+def list_whole_records(path: Path) -> tuple[list[Record], str]:
+    """The records of a file up to where it is damaged, and what is wrong there, "" where nothing is."""
     records: list[Record] = []
     try:
         total = path.stat().st_size
@@ -54,17 +62,19 @@ def list_records(path: Path) -> list[Record]:
                 file.seek(at)
                 head = file.read(_HEADER.size)
                 if len(head) < _HEADER.size:
-                    raise ValueError(f"{path} ends within the frame of record {len(records)}; {_AGAIN}")
+                    return records, f"{path} ends within the frame of record {len(records)}; {_AGAIN}"
                 size, checksum = _HEADER.unpack(head)
                 if masked_crc32c(head[:8]) != checksum:
-                    raise ValueError(f"{path}, byte {at}: no TFRecord frame (its checksum is wrong); {_AGAIN}")
+                    if head.startswith(b"\x1f\x8b") and not at:
+                        return records, f"{path} is compressed (gzip): unpack it (gunzip), and open what comes of it"
+                    return records, f"{path}, byte {at}: no TFRecord frame (its checksum is wrong); {_AGAIN}"
                 if size > total - at - _HEADER.size - _FOOTER.size:
-                    raise ValueError(f"{path} ends within record {len(records)} of {size} bytes; {_AGAIN}")
+                    return records, f"{path} ends within record {len(records)} of {size} bytes; {_AGAIN}"
                 records.append(Record(path, at + _HEADER.size, size))
                 at += _HEADER.size + size + _FOOTER.size
     except OSError as error:
-        raise ValueError(f"cannot read {path}: {error}; {_AGAIN}") from error
-    return records
+        return [], f"cannot read {path}: {error}; {_AGAIN}"
+    return records, ""
 
 
 _AGAIN = "it looks truncated or damaged, download it again"

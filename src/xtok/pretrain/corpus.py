@@ -24,7 +24,7 @@ from xtok.actions.statistics import Statistics
 from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, Context
 from xtok.data import Episode, open_dataset, select
-from xtok.data.episode import ActionSource
+from xtok.data.episode import ActionSource, LeftOut
 from xtok.data.origins import EpisodeKey, Origins, joined, words_of
 from xtok.data.packed import stored_statistics, trainable
 from xtok.pretrain.motion import motion_of
@@ -58,7 +58,10 @@ class Corpus:
     single arms leave over (docs/log.md, 2026-11-24).
 
     Validation episodes come out of the train split, so that nothing is ever chosen by held-out figures.
+    left_out: episodes that could not be read and are not here.
     """
+
+    left_out: tuple[LeftOut, ...] = ()
 
     def __init__(
         self,
@@ -101,23 +104,31 @@ class Corpus:
         paths: Sequence[Path],
         action_sources: Sequence[ActionSource] = ("achieved",),
         shares: Mapping[str, float] | None = None,
+        skip_bad: bool = False,
     ) -> Corpus:
         """Train episodes (index mod 5 != 4) of every data set, in one layout.
 
         action_sources: motion as measured, as commanded, or both where a set has both (one that has one kind gives it).
+        skip_bad: leave out episodes that cannot be read; they are in `left_out`.
 
         Raises:
             ValueError: a set whose robot is marked as held out (within a packed corpus it is left out, with a warning).
         """
         episodes: list[Episode] = []
+        left_out: list[LeftOut] = []
         for path in (each for given in paths for each in trainable(given, layout.name)):
-            dataset = open_dataset(path, layout=layout.name)
+            dataset = open_dataset(path, layout=layout.name, skip_bad=skip_bad)
+            left_out += dataset.left_out
             if dataset.held_out_robot:
                 raise ValueError(f"{path}: its robot is marked as held out (meta/info.json); leave this folder out")
             episodes += select(dataset, "train") if "achieved" in action_sources else []
             if "commanded" in action_sources and "commanded" in dataset.action_sources:
-                episodes += select(open_dataset(path, layout=layout.name, action_source="commanded"), "train")
-        return cls(layout, episodes, shares)
+                goals = open_dataset(path, layout=layout.name, action_source="commanded", skip_bad=skip_bad)
+                episodes += select(goals, "train")
+                left_out += [each for each in goals.left_out if each not in left_out]
+        corpus = cls(layout, episodes, shares)
+        corpus.left_out = tuple(left_out)
+        return corpus
 
     def of(self, name: str) -> Corpus:
         """The part of one robot, its episodes with all channels."""

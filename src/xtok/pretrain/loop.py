@@ -66,11 +66,13 @@ def train(
     resume: bool = False,
     features: FrameFeatures | None = None,
     tokenizer: Tokenizer | None = None,
+    skip_bad: bool = False,
 ) -> Path:
     """Train by `recipe` on the train episodes of the data sets; returns `out`, which then opens as a tokenizer.
 
     features: of a teacher, for a recipe that aligns or predicts. Data sets that it lacks just do not take part in that.
     tokenizer: for a recipe with learns="heads", the one that stays as it is; `out` then holds a copy beside the heads.
+    skip_bad: leave out episodes that cannot be read; run.json lists them.
 
     `out` also gets run.json (recipe, data hash, versions), metrics.jsonl, heads.safetensors and checkpoints/.
 
@@ -80,7 +82,7 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was written first.
     """
     recipe = _of_tokenizer(recipe, tokenizer)
-    corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths, recipe.action_sources, recipe.shares)
+    corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths, recipe.action_sources, recipe.shares, skip_bad)
     trainer = (
         resume_run(recipe, corpus, out, features, tokenizer)
         if resume
@@ -126,6 +128,7 @@ def begin_run(
     about = {
         **identity(recipe, corpus, features, tokenizer),
         "data": [str(path) for path in data_paths],
+        "left_out": [each.to_dict() for each in corpus.left_out],
         "git_revision": provenance.git_revision(),
         "versions": provenance.versions(),
         "command": provenance.command(),

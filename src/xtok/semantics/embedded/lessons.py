@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from xtok.data import Episode, open_dataset
-from xtok.data.splits import Split, split_indices
+from xtok.data.splits import Split, split_positions
 
 DOING = "what is the robot doing?"
 KIND_DOING = "doing"
@@ -132,7 +132,7 @@ def film_lessons(
     """
     dataset = open_dataset(data)
     rng = np.random.default_rng(seed)
-    positions = split_indices(len(dataset), split)
+    positions = split_positions(dataset, split)
     found = 0
     for position in rng.permutation(positions).tolist():
         if found == episodes_max:
