@@ -33,7 +33,9 @@ def turn(rng: np.random.Generator, size: float = 0.6) -> Rotation:
     return Rotation.from_rotvec(size * np.sin(time() * rng.uniform(0.5, 1, 3) + rng.uniform(0, 3, 3)))
 
 
-def opening(rng: np.random.Generator, closed: float = 0.0, opened: float = 1.0, rests_closed: bool = False) -> np.ndarray:
+def opening(
+    rng: np.random.Generator, closed: float = 0.0, opened: float = 1.0, rests_closed: bool = False
+) -> np.ndarray:
     """[N, 1] raw: rests at one end, opens or closes twice."""
     share = np.zeros(N)
     start = 15 + int(rng.integers(0, 6))
@@ -63,5 +65,8 @@ def write(
         {key: np.asarray(values, dtype=np.float32) for key, values in made(np.random.default_rng(seed)).items()}
         for seed in range(episodes)
     ]
-    named = {key: value if isinstance(value, Mapping) or value is None else list(value) for key, value in (names or {}).items()}
+    named = {
+        key: value if isinstance(value, Mapping) or value is None else list(value)
+        for key, value in (names or {}).items()
+    }
     return (write_v30 if v3 else write_v21)(root, arrays, named, **info)

@@ -1,4 +1,5 @@
-"""Mappings proposed for robots that nobody registered: right where names and numbers decide, asked where they do not."""
+"""Mappings proposed for robots that nobody registered: right where names and numbers decide, else asked."""
+# ruff: noqa: E501 - tables of cases, a line each
 
 from __future__ import annotations
 
@@ -85,7 +86,9 @@ def two_arms(order: tuple[str, str], quaternion: list[str]) -> tuple[Made, dict[
 
 @pytest.mark.parametrize("order", [("left", "right"), ("right", "left")])
 @pytest.mark.parametrize("quaternion", [XYZW, WXYZ])
-def test_two_arms_with_clear_names_need_no_question(tmp_path: Path, order: tuple[str, str], quaternion: list[str]) -> None:
+def test_two_arms_with_clear_names_need_no_question(
+    tmp_path: Path, order: tuple[str, str], quaternion: list[str]
+) -> None:
     made, names = two_arms(order, quaternion)
     folder = write(tmp_path / "set", made, names)
     proposal = proposed(folder)
@@ -109,13 +112,19 @@ def test_the_command_of_the_other_arm_is_seen(tmp_path: Path) -> None:
         left, right = pose(rng), pose(rng)
         return {STATE: np.concatenate([left, right], axis=1), "action": np.concatenate([right, left], axis=1)}
 
-    assert "Left of the state goes with right of the action" in proposed(write(tmp_path / "a", made, {STATE: names, "action": names})).questions[0]
+    assert (
+        "Left of the state goes with right of the action"
+        in proposed(write(tmp_path / "a", made, {STATE: names, "action": names})).questions[0]
+    )
 
 
 def test_arms_that_only_the_action_names_are_told_apart_by_it(tmp_path: Path) -> None:
     """The state has two nameless blocks; which is left is seen in the action that it follows."""
     blocks = [f"hand/xyz[{i}]" for i in range(6)] + [f"hand/rotvec[{i}]" for i in range(6)]
-    named = [*arm("right_", *XYZ, "rotvec_x", "rotvec_y", "rotvec_z"), *arm("left_", *XYZ, "rotvec_x", "rotvec_y", "rotvec_z")]
+    named = [
+        *arm("right_", *XYZ, "rotvec_x", "rotvec_y", "rotvec_z"),
+        *arm("left_", *XYZ, "rotvec_x", "rotvec_y", "rotvec_z"),
+    ]
 
     def made(rng: np.random.Generator) -> dict[str, np.ndarray]:
         right, left = (np.concatenate([place(rng), turn(rng).as_rotvec()], axis=1) for _ in range(2))
@@ -126,24 +135,36 @@ def test_arms_that_only_the_action_names_are_told_apart_by_it(tmp_path: Path) ->
     folder = write(tmp_path / "set", made, {STATE: blocks, "action": named})
     proposal = proposed(folder)
     assert proposal.questions == () and any("names its sides" in reason for reason in proposal.reasons)
-    np.testing.assert_allclose(read(folder, proposal)[:, RIGHT][:, :3], made(np.random.default_rng(0))[STATE][:, :3], atol=1e-6)
+    np.testing.assert_allclose(
+        read(folder, proposal)[:, RIGHT][:, :3], made(np.random.default_rng(0))[STATE][:, :3], atol=1e-6
+    )
 
 
 def blocks(rng: np.random.Generator) -> dict[str, np.ndarray]:
     left, right = pose(rng), pose(rng)
-    return {"action": np.concatenate([opening(rng), opening(rng), left[:, :3], right[:, :3], left[:, 3:], right[:, 3:]], axis=1)}
+    return {
+        "action": np.concatenate(
+            [opening(rng), opening(rng), left[:, :3], right[:, :3], left[:, 3:], right[:, 3:]], axis=1
+        )
+    }
 
 
 def test_interleaved_blocks_without_sides_are_asked(tmp_path: Path) -> None:
     for k, (sides, first) in enumerate([(("left", "right"), LEFT), (("right", "left"), RIGHT)]):
-        names = [f"hand.{side}.grip" for side in sides] + [f"hands/xyz[{i}]" for i in range(6)] + [f"hands/quat[{i}]" for i in range(8)]
+        names = (
+            [f"hand.{side}.grip" for side in sides]
+            + [f"hands/xyz[{i}]" for i in range(6)]
+            + [f"hands/quat[{i}]" for i in range(8)]
+        )
         folder = write(tmp_path / str(k), blocks, {"action": names})
         proposal = proposed(folder)
         asked = " ".join(proposal.questions)
         assert "which arm is left" in asked and "wxyz or xyzw" in asked and "which end of" in asked
         assert len(proposal.questions) == 3  # not one for each arm
         raw = blocks(np.random.default_rng(0))["action"]
-        np.testing.assert_allclose(read(folder, proposal)[:, first][:, :3], raw[:, 2:5], atol=1e-6)  # in the grippers' order
+        np.testing.assert_allclose(
+            read(folder, proposal)[:, first][:, :3], raw[:, 2:5], atol=1e-6
+        )  # in the grippers' order
         assert proposal.text is not None and "# 1, or:" in proposal.text and "order: wxyz}" in proposal.text
         with pytest.raises(ValueError, match=r"which arm is left(.|\n)*xtok inspect(.|\n)*open_dataset\('out/inspect"):
             open_dataset(folder)
@@ -182,7 +203,7 @@ def test_what_nobody_can_know_is_asked(tmp_path: Path, names: Any, made: Made, a
     for part in asked:
         assert part in told
     assert len(proposal.questions) == len(asked), proposal.questions
-    assert proposal.text is not None and proposal.text.count("\n  - \"") == len(asked)
+    assert proposal.text is not None and proposal.text.count('\n  - "') == len(asked)
     with pytest.raises(ValueError, match="xtok inspect"):
         open_dataset(folder)
 
@@ -322,7 +343,9 @@ def test_mirrored_and_equal_fingers_are_one_gripper(tmp_path: Path, turned: int)
     proposal = proposed(folder)
     assert proposal.questions == ()
 
-    assert ("[7:9]" in str(proposal.text)) is (turned == 1) and np.ptp(read(folder, proposal)[:, 19]) == pytest.approx(1, abs=0.01)
+    assert ("[7:9]" in str(proposal.text)) is (turned == 1) and np.ptp(read(folder, proposal)[:, 19]) == pytest.approx(
+        1, abs=0.01
+    )
 
 
 def test_state_and_action_that_have_what_the_other_lacks(tmp_path: Path) -> None:
@@ -374,7 +397,14 @@ def test_every_form_of_names_is_read(tmp_path: Path, names: Any) -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [{"x": 0, "y": 2}, {"a": "b"}, [*XYZ], {"motors": 7}, [1.5] * 7, {"x": 0, "y": 1, "z": 2, "qx": 3, "qy": 4, "qz": 5, "qw": 9}],
+    [
+        {"x": 0, "y": 2},
+        {"a": "b"},
+        [*XYZ],
+        {"motors": 7},
+        [1.5] * 7,
+        {"x": 0, "y": 1, "z": 2, "qx": 3, "qy": 4, "qz": 5, "qw": 9},
+    ],
 )
 def test_names_that_cannot_be_read_are_told(tmp_path: Path, names: Any) -> None:
     folder = write(tmp_path / "set", lambda r: state(pose(r)), {STATE: names})
@@ -392,7 +422,9 @@ def test_one_name_for_a_whole_vector_names_no_column(tmp_path: Path) -> None:
 
 
 def test_a_name_that_stands_twice_is_not_taken_for_one(tmp_path: Path) -> None:
-    folder = write(tmp_path / "set", lambda r: state(joints(r, 2), opening(r), opening(r)), {STATE: ["a", "b", "grip", "grip"]})
+    folder = write(
+        tmp_path / "set", lambda r: state(joints(r, 2), opening(r), opening(r)), {STATE: ["a", "b", "grip", "grip"]}
+    )
     mapping = tmp_path / "m.yaml"
     mapping.write_text('layout: joints\njoints: {from: "observation.state[a, grip]", unit: rad}\n')
     with pytest.raises(ValueError, match=r"line 2: .* several columns called 'grip' \(2 and 3\)"):

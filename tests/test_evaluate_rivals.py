@@ -14,7 +14,8 @@ import torch
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.actions.rotation import matrix_from_rotvec, rotation6d_from_matrix
-from xtok.actions.statistics import Statistics, fit_statistics
+from xtok.actions.statistics import Statistics
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import ChunkBatch, Codes
 from xtok.baselines.common import Form
 from xtok.data.episode import Episode

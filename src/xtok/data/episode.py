@@ -77,8 +77,8 @@ class Episode:
     the motion was measured, "commanded" if it is what was asked of the robot. index: the set's own episode number.
     task: the set's own short name for what is done, "" where it has none; the instruction may be worded in many ways.
     instruction: the first wording that says something; of several tasks one after another all of them, "a; b", and
-    their spans are sub-tasks where the set names none. wordings: all of them where there are several, else (). joint_unit:
-    "rad" or "native" as a mapping says it, "" where the registry does.
+    their spans are sub-tasks where the set names none. wordings: all of them where there are several, else ().
+    joint_unit: "rad" or "native" as a mapping says it, "" where the registry does.
 
     Raises:
         ValueError: shapes that do not fit, a value that is not finite, or a rate that is not positive.

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from xtok.actions.statistics import Statistics
-from xtok.actions.types import HORIZON_MAX, ChunkBatch
+from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch
 from xtok.codec import Tokenizer
 from xtok.codec.model import Codec
 from xtok.codec.prior import MotionPrior, fit_prior, shrunk
@@ -143,7 +144,12 @@ def _measure(codec: Codec, part: Corpus, statistics: Statistics, foundation: str
     codec.forget_robot(name)
     codec.ranges.pop(name, None)
     worth = sum(int(source.recorded_E.sum()) for source in part.train) / HORIZON_MAX
-    prior = _prior(codec, part, statistics, worth, generator)
+    windows = part.windows(name, WINDOWS, generator)
+    if len(windows) < 2:  # a few frames: no more to say than what any robot does within these ranges
+        if codec.generic is None:
+            raise ValueError(f"no episode of {name!r} is longer than {HORIZON_MIN} frames; give longer ones")
+        return RobotStatistics(codec.generic.for_robot(statistics), None, foundation, round(worth, 2)).rounded()
+    prior = _prior(codec, windows, statistics, worth)
     codec.add_robot(replace(prior, emphasis_K=emphasis(codec, prior, EMPHASIS)))
     samples = calibrate(codec, name, _chunks(part, generator))
     stretch_C = None
@@ -152,10 +158,9 @@ def _measure(codec: Codec, part: Corpus, statistics: Statistics, foundation: str
     return RobotStatistics(codec.robots[name], stretch_C, foundation, round(worth, 2)).rounded()
 
 
-def _prior(codec: Codec, part: Corpus, statistics: Statistics, worth: float, generator: torch.Generator) -> MotionPrior:
+def _prior(codec: Codec, windows: Tensor, statistics: Statistics, worth: float) -> MotionPrior:
     """The robot's own Gaussian, leaning on the generic one the more, the less was seen of it."""
     rank = min(RANK, codec.config.prior_rank)
-    windows = part.windows(statistics.embodiment, WINDOWS, generator)
     share = GENERIC_WINDOWS / (worth + GENERIC_WINDOWS)
     own = fit_prior(codec.layout, statistics, windows, rank)
     if codec.generic is None or share < NEGLIGIBLE:
