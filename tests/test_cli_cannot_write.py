@@ -190,7 +190,7 @@ def limited(kilobytes: int) -> list[str]:
 COMMANDS: dict[str, tuple[Callable[[Path, Path], list[object]], int, str]] = {
     # name: command line, kilobytes that a file may have, and how to go on
     "encode": (lambda data, out: ["encode", data, "-o", out, "--horizon", "8", "--stride", "1"], 4, "command again"),
-    "pack": (lambda data, out: ["pack", data, "-o", out], 4, "whole shards are kept"),
+    "pack": (lambda data, out: ["pack", data, "-o", out], 1, "whole shards are kept"),
     "adapt": (lambda data, out: ["adapt", data, "--books", "shared", "-o", out], 64, "command again"),
     "stats": (lambda data, out: ["stats", data, "-o", out], 0, "command again"),
 }

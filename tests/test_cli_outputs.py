@@ -60,6 +60,8 @@ def place(tmp_path: Path, codes: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "data: set\nlayout: joints\nembodiment: none:mine\njoints: {from: observation.state, unit: rad}\n"
     )
     (tmp_path / "st.json").write_text("{}")
+    (tmp_path / "store/shards").mkdir(parents=True)
+    (tmp_path / "store/manifest.json").write_text("{}")
     (tmp_path / "sub").mkdir()
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "soft.parquet").symlink_to("c.parquet")
@@ -110,6 +112,9 @@ REFUSED = [
     [*TRAIN, "set", "-o", "set"],
     [*TRAIN, "set", "-o", "set/run"],
     ["train", "heads", "--tokenizer", "tok", "--data", "set", "-o", "tok"],
+    ["train", "small_arms26_semantic", "--data", "set", "--features", "store", "-o", "store"],
+    ["train", "small_arms26_semantic", "--data", "set", "--features", "store", "-o", "store/shards/run"],
+    ["eval", "--data", "set", "--features", "store", "--heads", "tok", "--json", "store/manifest.json"],
     ["sim", "eval", "--policy", "expert", "--data", "set", "--json", "set/e.json"],
     ["teacher", "eval", "set", "--json", "set/e.json"],
 ]

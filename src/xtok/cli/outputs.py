@@ -19,6 +19,7 @@ from xtok.whole import forget_drafts
 from xtok.write_errors import telling
 
 TOKENIZER_FILES = ("model.safetensors", "config.json", "heads.safetensors", "connector.safetensors")
+STORE_FILES = ("manifest.json", "settings.json", "shards")
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 ELSEWHERE = "choose another place to write to"
 _YAML = (".yaml", ".yml")
@@ -59,7 +60,8 @@ class Output:
 @dataclass(frozen=True)
 class Input:
     path: Path
-    kind: Literal["data", "file", "tokenizer"]
+    kind: Literal["data", "file", "named"]
+    names: tuple[str, ...] = ()  # of "named": what is read in a folder that may hold other things too
 
 
 @contextmanager
@@ -111,16 +113,16 @@ def inputs_of(args: argparse.Namespace, writes: Writes) -> list[Input]:
     found: list[Input] = []
     for name in writes.data:
         for path in _paths(getattr(args, name, None)):
-            found += _data(path)
+            found += [Input(path, "named", STORE_FILES)] if name == "features" and path.is_dir() else _data(path)
     for name in writes.tokenizers:
         value = getattr(args, name, None)
         named = [each[1] if isinstance(each, tuple) else each for each in value] if isinstance(value, list) else [value]
         for each in named:
             if each is not None and Path(each).is_dir():
-                found.append(Input(Path(each), "tokenizer"))
+                found.append(Input(Path(each), "named", TOKENIZER_FILES))
             elif each is not None or writes.shipped:
                 folders = [SHIPPED / str(each)] if each is not None else SHIPPED.iterdir()
-                found += [Input(folder, "tokenizer") for folder in folders if folder.is_dir()]
+                found += [Input(folder, "named", TOKENIZER_FILES) for folder in folders if folder.is_dir()]
     return found
 
 
@@ -158,9 +160,9 @@ def _clash(output: Output, given: Input, within_data: bool) -> str | None:
     out = output.path
     if _same(out, given.path):
         return f"is {given.path} itself, which is being read"
-    if given.kind == "tokenizer":
-        for file in (given.path / name for name in TOKENIZER_FILES):
-            if any(_same(path, file) or _holds(path, file) for path in output.touched):
+    if given.kind == "named":
+        for file in (given.path / name for name in given.names):
+            if _holds(file, out) or any(_same(path, file) or _holds(path, file) for path in output.touched):
                 return f"would replace {file}, which is being read"
         return None
     if any(_same(path, given.path) or _holds(path, given.path) for path in output.touched):

@@ -251,8 +251,9 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             continue
         if old["contents"] != source["contents"]:
             raise ValueError(
-                f"{source['data']} has changed since {out} was begun, or the mapping that it is read by (contents "
-                f"{old['contents']}, now {source['contents']}): put it back as it was, or remove {out} and pack anew"
+                f"{source['data']} has changed since {out} was begun (contents {old['contents']}, now "
+                f"{source['contents']}; they include the mapping that it is read by): put it back as it was, or remove "
+                f"{out} and pack anew"
             )
     what = " and ".join(_different(before, plain))
     raise ValueError(f"{out} was begun with other {what}; give that command, or choose a new folder")
