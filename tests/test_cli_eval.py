@@ -108,7 +108,7 @@ def test_a_robot_known_by_its_ranges_is_told() -> None:
     tokenizer = Tokenizer.from_pretrained("arms26")
     assert robots_known_by(tokenizer, ["panda"]) is None
     statistics = replace(kit.statistics(ARMS26)["Franka"], embodiment="Franka")
-    assert robots_known_by(tokenizer.with_statistics(statistics), ["panda", "Franka"]) == {"Franka": "ranges"}
+    assert robots_known_by(tokenizer.with_ranges(statistics), ["panda", "Franka"]) == {"Franka": "ranges"}
 
 
 def test_replays_go_through_the_better_form_of_fast() -> None:

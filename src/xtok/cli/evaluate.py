@@ -223,8 +223,10 @@ def measure(
 
 
 def robots_known_by(tokenizer: Tokenizer, robots: Sequence[str]) -> dict[str, str] | None:
-    """Robot -> how the tokenizer knows it, where that can be told: by its ranges alone."""
-    known = {robot: "ranges" for robot in robots if robot in tokenizer.codec.ranges}
+    """Robot -> how the tokenizer knows it, where it has not learned it: "measured" on train episodes, or "ranges"."""
+    known: dict[str, str] = {
+        robot: how for robot in robots if (how := tokenizer.known_by.get(robot)) in ("measured", "ranges")
+    }
     return known or None
 
 

@@ -112,4 +112,6 @@ def _rlds(looked: Looked, feature: FeatureSurvey) -> Guess | None:
     unnamed = f"{feature.name}: its columns have no names, so only its numbers were looked at"
     doubts = (Doubt("right.rotation", text, tuple(map(rotation_line, readings[1:]))), *hand.doubts)
     arm = GuessedArm(columns[:3], "m", readings[0], hand.opening)
-    return Guess("arms26", {"right": arm}, reasons=(unnamed, "a lone arm takes the right side", *hand.reasons), doubts=doubts)
+    return Guess(
+        "arms26", {"right": arm}, reasons=(unnamed, "a lone arm takes the right side", *hand.reasons), doubts=doubts
+    )
