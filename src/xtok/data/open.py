@@ -314,7 +314,7 @@ def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
     """Several sets as one, episode after episode; each keeps its own held-out episodes. One set is given back as it is.
 
     Raises:
-        ValueError: no set, or sets read in different layouts.
+        ValueError: no set, sets read in different layouts, or one robot whose joints are in different units.
     """
     if not datasets:
         raise ValueError("no data set to join; give one folder or more")
@@ -338,7 +338,22 @@ def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
         JoinedEpisodes(tuple(datasets)),
         parts=tuple(datasets),
         left_out=left_out,
+        joint_units=_joint_units(datasets) if first.layout.of_kind("joint") else {},
     )
+
+
+def _joint_units(datasets: Sequence[EpisodeDataset]) -> dict[str, str]:
+    """Robot -> what its joints are in. One robot in two units would be measured as one motion."""
+    units: dict[str, str] = {}
+    for each in datasets:
+        for robot in each.embodiments:
+            unit = each.joint_unit(robot)
+            if units.setdefault(robot, unit) != unit:
+                raise ValueError(
+                    f"the joints of {robot!r} are in {unit} in {each.name} and in {units[robot]} in a set before it: give "
+                    "both mappings one unit, or other names with 'embodiment'"
+                )
+    return units
 
 
 class JoinedEpisodes:
