@@ -155,7 +155,7 @@ def test_phases_show_from_the_first_one_on(tmp_path: Path) -> None:
         "k-means of ",
         "calibration of each robot",
         "what q0 leaves open",
-        "tiny:",
+        "tiny:   0%",
     )
     places = [said.find(each) for each in phases]
     assert -1 not in places and places[0] == min(places), dict(zip(phases, places, strict=True))

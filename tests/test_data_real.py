@@ -119,5 +119,5 @@ def test_chunks_of_a_whole_set(shared_data: Path) -> None:
 
 def test_sets_with_too_few_episodes_have_nothing_held_out(shared_data: Path) -> None:
     dataset: EpisodeDataset = open_dataset(shared_data / "reachy2-apple-storage")
-    with pytest.raises(ValueError, match="is empty; use 'all' .*--split all"):
+    with pytest.raises(ValueError, match=r"is empty; use 'all' .*--split all"):
         select(dataset, "heldout")

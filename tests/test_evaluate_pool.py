@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, trainers
 
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS, Layout
-from xtok.actions.statistics import fit_statistics
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.baselines.common import normalised_chunks, valid_values
 from xtok.baselines.fast import VOCAB_SIZE, FastTokenizer
 from xtok.cli.pool import open_pool

@@ -14,14 +14,15 @@ import torch
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.actions.rotation import matrix_from_rotvec, rotation6d_from_matrix
-from xtok.actions.statistics import Statistics, fit_statistics
+from xtok.actions.statistics import Statistics
+from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import ChunkBatch, Codes
 from xtok.baselines.common import Form
 from xtok.data.episode import Episode
 from xtok.evaluate import Budget, evaluate_dataset
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.rate import RatePoint
-from xtok.evaluate.rivals import Rates, better_form, fit_fast
+from xtok.evaluate.rivals import Rates, affordable, better_form, fit_fast
 from xtok.evaluate.sweep import Price
 
 T = 16
@@ -87,6 +88,14 @@ def test_the_better_form_is_that_of_lower_l1_over_the_bits_of_interest() -> None
     near = Rates(Price(100.0, 9.0), Price(120.0, 10.0), 110.0)
     crossing: dict[Form, list[RatePoint]] = {"columns": line(0.02, 0.02), "tangent": line(0.04, 0.001)}
     assert better_form(crossing, near)[0] == "columns" and better_form(crossing, rates)[0] == "tangent"
+
+
+@pytest.mark.parametrize(
+    ("most", "coefficients", "chunks"),
+    [(8000, 8 * 20, 8000), (8000, 64 * 20, 4687), (8000, 64 * 26, 4000), (500, 1664, 500)],
+)
+def test_long_chunks_of_many_channels_are_fitted_on_fewer(most: int, coefficients: int, chunks: int) -> None:
+    assert affordable(most, coefficients) == chunks
 
 
 def test_joints_have_nothing_to_choose() -> None:

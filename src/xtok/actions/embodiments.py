@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -137,10 +138,10 @@ def get_embodiment(name: str) -> Embodiment:
     if name.startswith(UNREGISTERED_PREFIX):
         return Embodiment(name)
     close = get_close_matches(name, _registry(), n=3, cutoff=0.4)
-    hint = f"did you mean one of {close}?" if close else f"embodiment_names() lists all {len(_registry())}."
+    hint = f"did you mean one of {close}? " if close else ""
     raise ValueError(
-        f"unknown embodiment {name!r}; {hint} Use {NONE!r} for no embodiment, "
-        "or xtok.actions.embodiments.register(Embodiment(...)) for your robot"
+        f"unknown embodiment {name!r}; {hint}Leave it out, or use {NONE!r}, for a robot that nobody registered; "
+        "xtok.actions.embodiments.embodiment_names() lists those that are, register(Embodiment(...)) adds yours"
     )
 
 
@@ -158,8 +159,9 @@ def find_robot_type(robot_type: str) -> Embodiment | None:
 
 
 def unregistered_name(robot_type: str) -> str:
-    """The name of a robot that the registry does not know: "none:" and its robot_type in plain letters."""
-    return UNREGISTERED_PREFIX + (re.sub(r"[^a-z0-9]+", "_", robot_type.lower()).strip("_") or "robot")
+    """The name of a robot that the registry does not know: "none:" and its robot_type in letters of any script."""
+    letters = unicodedata.normalize("NFC", robot_type).lower()
+    return UNREGISTERED_PREFIX + (re.sub(r"[\W_]+", "_", letters).strip("_") or "robot")
 
 
 def register(embodiment: Embodiment) -> None:
@@ -192,4 +194,4 @@ def _from_json(entry: dict[str, Any]) -> Embodiment:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+    return re.sub(r"[\W_]", "", unicodedata.normalize("NFC", text).lower())

@@ -6,7 +6,7 @@ The header holds the tokenizer's hash and the robots' statistics, so that a file
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Header:
     tokenizer: sixteen hex digits over the tokenizer's weights and settings. statistics: robot -> what the tokenizer was
     told of it, RobotStatistics.to_dict(), or the ranges of one that it knows by itself, Statistics.to_dict().
     left_out: episodes that could not be read (--skip-bad): data set, number, place in the set, and why.
+    joint_units: of robots whose joints are in another unit than the layout's rad.
     """
 
     tokenizer: str
@@ -48,11 +49,14 @@ class Header:
     statistics: dict[str, dict[str, Any]]
     format: int = FORMAT
     left_out: tuple[dict[str, Any], ...] = ()
+    joint_units: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         fields = asdict(self)
         if not self.left_out:
             del fields["left_out"]
+        if not self.joint_units:
+            del fields["joint_units"]  # as older versions read it
         return json.dumps(fields, sort_keys=True)
 
     def to_metadata(self) -> dict[bytes, bytes]:

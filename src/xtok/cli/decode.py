@@ -9,7 +9,7 @@ import argparse
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet
 from xtok.cli.common import add_tokenizer_argument, say
@@ -53,14 +53,14 @@ def run(args: argparse.Namespace) -> None:
         rows = file.metadata.num_rows
         with (
             file_whole(args.out) as temporary,
-            pyarrow_parquet().ParquetWriter(temporary, schema(layout)) as writer,
+            pyarrow_parquet().ParquetWriter(temporary, schema(layout, header)) as writer,
             tqdm(total=rows, unit="chunk", desc="decode", disable=None) as bar,
         ):
             for batch in file.iter_batches(ROWS_PER_BATCH):
                 actions = decode(
                     batch, header, tokenizer, args.levels, args.on_invalid, f"{args.codes}, row {bar.n} on"
                 )
-                writer.write_batch(frames(batch, actions, layout))
+                writer.write_batch(frames(batch, actions, schema(layout, header)))
                 bar.update(len(batch))
     print(f"{args.out}: {rows * header.horizon} frames of {rows} chunks")
     if header.stride < header.horizon:
@@ -139,14 +139,20 @@ def inputs(batch: pa.RecordBatch, header: Header, layout: Layout) -> tuple[Codes
     return Codes(tuple(np.asarray(codes, dtype=np.int64) for codes in columns["codes"]), header.vocab_size), context
 
 
-def schema(layout: Layout) -> pa.Schema:
-    """Columns of an action file; its metadata names channels and units.
+def schema(layout: Layout, header: Header) -> pa.Schema:
+    """Columns of an action file; its metadata names channels and units, those of the joints by robot where they differ.
 
     mask: the channels that the robot has. complete: False where --on-invalid repair had to continue the motion.
     """
     import pyarrow as pa
 
-    channels = {"layout": layout.name, "channels": layout.channel_names, "units": layout.channel_units}
+    channels: dict[str, Any] = {
+        "layout": layout.name,
+        "channels": layout.channel_names,
+        "units": units_of(layout, header),
+    }
+    if header.joint_units:
+        channels["joint_units"] = {robot: header.joint_units.get(robot, "rad") for robot in sorted(header.statistics)}
     return pa.schema(
         [
             ("dataset", pa.string()),
@@ -162,7 +168,15 @@ def schema(layout: Layout) -> pa.Schema:
     )
 
 
-def frames(batch: pa.RecordBatch, actions: Actions, layout: Layout) -> pa.RecordBatch:
+def units_of(layout: Layout, header: Header) -> list[str]:
+    """The unit of each channel: of joints what the mapping of the data said, "mixed" where robots differ."""
+    found = {header.joint_units.get(robot, "rad") for robot in header.statistics}
+    joint = found.pop() if len(found) == 1 else "mixed"
+    both = zip(layout.channel_kinds, layout.channel_units, strict=True)
+    return [joint if kind == "joint" else unit for kind, unit in both]
+
+
+def frames(batch: pa.RecordBatch, actions: Actions, columns: pa.Schema) -> pa.RecordBatch:
     """Decoded chunks as rows of an action file, one a frame."""
     import pyarrow as pa
 
@@ -174,4 +188,4 @@ def frames(batch: pa.RecordBatch, actions: Actions, layout: Layout) -> pa.Record
         shared = {name: chunk[name] for name in ("dataset", "episode_index", "frame_start", "embodiment", "mask")}
         for k, (action, complete) in enumerate(zip(absolute_TD, complete_T, strict=True)):
             rows.append({**shared, "frame_index": chunk["frame_start"] + k, "action": action, "complete": complete})
-    return pa.RecordBatch.from_pylist(rows, schema=schema(layout))
+    return pa.RecordBatch.from_pylist(rows, schema=columns)

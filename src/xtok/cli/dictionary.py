@@ -16,6 +16,7 @@ from xtok.cli.common import (
     say,
 )
 from xtok.cli.outputs import Writes
+from xtok.progress import track
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
@@ -128,9 +129,8 @@ def _strips(
     wanted.sort(key=lambda each: (labels.episode_N[each[1] // M], labels.start_N[each[1] // M]))  # film after film
     found: dict[int, list[tuple[int, Strip]]] = {}
     missing = 0
-    for done, (code, n) in enumerate(wanted):
-        if done % 200 == 0:
-            say(f"frames of examples: {done} of {len(wanted)}")
+    say(f"frames of {len(wanted)} examples")
+    for code, n in track(wanted, "frames of examples", "example", delay_s=0.5):
         row, slot = divmod(n, M)
         episode = by_key[str(labels.episode_N[row])]
         if not episode.videos:

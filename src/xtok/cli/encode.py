@@ -27,6 +27,7 @@ from xtok.cli.common import (
     say,
 )
 from xtok.cli.outputs import Writes
+from xtok.progress import track
 from xtok.whole import file_whole, write_whole
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         dataset=dataset.name,
         statistics={robot: robot_fields(tokenizer, robot) for robot in sorted(dataset.embodiments)},
         left_out=tuple(each.to_dict() for each in dataset.left_out),
+        joint_units=native_joints(dataset),
     )
     positions = split_positions(dataset, args.split)
     if not positions:
@@ -100,6 +102,14 @@ def robot_fields(tokenizer: Tokenizer, robot: str) -> dict[str, Any]:
     """What a decoder has to know of a robot: as it was measured, or the ranges of one that the tokenizer knows."""
     measured = tokenizer.codec.measured.get(robot)
     return (tokenizer.statistics[robot] if measured is None else measured).to_dict()
+
+
+def native_joints(dataset: EpisodeDataset) -> dict[str, str]:
+    """Robots of a set whose joints are in no radians, with the unit that they are in."""
+    if not dataset.layout.of_kind("joint"):
+        return {}
+    units = {robot: dataset.joint_unit(robot) for robot in dataset.embodiments}
+    return {robot: unit for robot, unit in units.items() if unit != "rad"}
 
 
 @dataclass
@@ -189,7 +199,7 @@ def write_part(
 
     rows: list[dict[str, Any]] = []
     report = Report()
-    for episode in episodes:
+    for episode in track(episodes, path.stem, "episode", delay_s=0.5):
         report.episodes += 1
         report.frames += len(episode)
         chunks_before = report.chunks

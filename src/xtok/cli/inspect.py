@@ -2,13 +2,14 @@
 motion.
 
 Writes DIR/NAME.yaml (the mapping, with the data it is for, so that every command takes it in place of the folder) and
-DIR/NAME.html (trajectories). --mapping M.yaml looks at the set through your own mapping instead.
+DIR/NAME.html (traps, mapping, motion). A mapping that you have edited stays as it is: a new proposal is NAME.new.yaml.
+What names and numbers do not decide stands in the mapping as a question, with the readings to choose from; no other
+command uses it before that. --mapping M.yaml looks at the set through your own mapping instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING
 
 from xtok.cli import pack
 from xtok.cli.common import say
+from xtok.cli.inspect_files import files_for, mapping_text, page_mark
 from xtok.cli.outputs import Writes
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.data import Episode, EpisodeDataset
     from xtok.data.survey import Survey
+    from xtok.evaluate.trajectories import InspectPage
 
 EPISODES_DRAWN = 3
 COLUMNS_SHOWN = 64
@@ -53,12 +56,18 @@ def writes(args: argparse.Namespace) -> Writes | None:
 
 @dataclass(frozen=True)
 class Seen:
-    """A set through a mapping. text: the mapping, "" where none is needed."""
+    """A set through a mapping. text: the mapping, "" where none is needed. questions: what has to be decided in it,
+    notes: what may be. own: it was given, not proposed. ends_asked: a question is which end of a gripper is open.
+    """
 
     dataset: EpisodeDataset
     text: str
     reasons: tuple[str, ...]
     guessed: bool
+    questions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    own: bool = False
+    ends_asked: bool = False
 
 
 def run(args: argparse.Namespace) -> None:
@@ -97,18 +106,32 @@ def run(args: argparse.Namespace) -> None:
 def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Path | None) -> Seen:
     """The set opened with the mapping given, or with the one proposed."""
     from xtok.data import open_dataset
+    from xtok.data.guess_grippers import GRIPPER_ENDS
     from xtok.data.mapped import open_mapped
+    from xtok.data.mapping_file import read_mapping
+    from xtok.data.open import data_root
     from xtok.data.propose import propose
 
     if mapping is not None or data.suffix in (".yaml", ".yml"):
         path = mapping or data
-        dataset = open_dataset(data, layout=layout, mapping=mapping)
-        return Seen(dataset, path.read_text(encoding="utf-8"), (f"as {path} says",), False)
+        spec = read_mapping(path)
+        dataset = open_dataset(data_root(data), layout=layout, mapping=replace(spec, undecided=()))
+        text = path.read_text(encoding="utf-8")
+        return Seen(dataset, text, (f"as {path} says",), False, spec.undecided, own=True)
     proposal = propose(looked, layout)
     if proposal.text is None:
         return Seen(open_dataset(data, layout=layout), "", proposal.reasons, False)
-    dataset = open_mapped(looked.source, proposal.spec("the proposed mapping"))
-    return Seen(dataset, proposal.text, proposal.reasons, proposal.guessed)
+    dataset = open_mapped(looked.source, proposal.spec("the proposed mapping"), undecided=True)
+    asked = any(doubt.alike == GRIPPER_ENDS for doubt in proposal.doubts)
+    return Seen(
+        dataset,
+        proposal.text,
+        proposal.reasons,
+        proposal.guessed,
+        proposal.questions,
+        proposal.notes,
+        ends_asked=asked,
+    )
 
 
 def read_through(seen: Seen, looked: Survey) -> tuple[list[Episode], list[tuple[str, str]]]:
@@ -135,7 +158,7 @@ def mapped_traps(seen: Seen, episodes: list[Episode], looked: Survey) -> list[tu
 
     found = []
     layout = episodes[0].layout
-    for group, where in layout.of_kind("gripper"):
+    for group, where in layout.of_kind("gripper") if not seen.ends_asked else ():
         for channel in range(where.start, where.stop):
             openings = [e.absolute_ND[:, channel] for e in episodes if e.mask_D[channel]]
             if openings:
@@ -168,7 +191,7 @@ def summary(looked: Survey) -> Iterator[str]:
     few = "" if len(frames) == len(source) else f" ({len(frames)} looked at)"
     hz = f"{source.control_hz:g} Hz" if source.control_hz else "no rate stored"
     yield f"{source.name}: {source.format}, robot {source.robot_type!r}, {hz}"
-    yield f"  episodes  {len(source)}{few}, {min(frames)} to {max(frames)} frames"
+    yield f"  episodes  {len(source)}{few}, {_span(min(frames), max(frames))} frames"
     worded = [text for text in looked.instructions if text]
     said = "; ".join(repr(text) for text in worded[:3]) + (f" and {len(worded) - 3} more" if len(worded) > 3 else "")
     yield f"  language  {said or 'none'}"
@@ -189,6 +212,10 @@ def summary(looked: Survey) -> Iterator[str]:
             yield f"    {name:<28} {feature.low_W[i]:>10.4f} .. {feature.high_W[i]:<10.4f}{still}".rstrip()
 
 
+def _span(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def warning_lines(warnings: list[tuple[str, str]]) -> Iterator[str]:
     if not warnings:
         yield "no traps found"
@@ -203,6 +230,15 @@ def warning_lines(warnings: list[tuple[str, str]]) -> Iterator[str]:
 def mapping_lines(seen: Seen, episodes: list[Episode], looked: Survey) -> Iterator[str]:
     import numpy as np
 
+    count = len(seen.questions)
+    open_ones = f"{count} question{'s' if count > 1 else ''}"
+    if count:
+        yield f"not decided: {open_ones}; until they are answered in the mapping, no other command uses it"
+        for number, question in enumerate(seen.questions, start=1):
+            head = "" if seen.own else f"{number}. "
+            yield textwrap.fill(
+                head + question, WIDTH, initial_indent="  ? ", subsequent_indent="    ", break_long_words=False
+            )
     yield "a guessed mapping; check it before you train" if seen.guessed else "mapping"
     for reason in seen.reasons:
         yield textwrap.fill(reason, WIDTH, initial_indent="  - ", subsequent_indent="    ", break_long_words=False)
@@ -220,27 +256,55 @@ def mapping_lines(seen: Seen, episodes: list[Episode], looked: Survey) -> Iterat
 def write(
     out: Path, data: Path, looked: Survey, seen: Seen, episodes: list[Episode], warnings: list[tuple[str, str]]
 ) -> None:
-    """The mapping file, unless one was given or none is needed, and the page of trajectories."""
-    name = looked.source.name
-    if seen.text and not seen.reasons[0].startswith("as "):
-        path = out / f"{name}.yaml"
-        head = f"# proposed by `xtok inspect`; docs/data.md explains every key\ndata: {json.dumps(reference(data))}\n"
-        with file_whole(path) as temporary:
-            temporary.write_text(head + seen.text, encoding="utf-8")
-        print(f"wrote {path}: give it to any command in place of the folder, or with --mapping")
+    """The mapping file, unless one was given or none is needed, and the page."""
+    told = reference(data)
+    files = files_for(out, looked.source.name, told)
+    if seen.text and not seen.own:
+        with file_whole(files.mapping) as temporary:
+            temporary.write_text(mapping_text(seen.text, told), encoding="utf-8")
+        if files.edited is not None:
+            say(f"{files.edited} has been edited and stays as it is; to look through it: xtok inspect {files.edited}")
+        count = len(seen.questions)
+        first = f"answer the {'question' if count == 1 else f'{count} questions'} there, then " if count else ""
+        print(f"wrote {files.mapping}: {first}give it to any command in place of the folder, or with --mapping")
     try:
         from xtok.evaluate.trajectories import render_trajectories
     except ImportError as error:
         say(f"no plots: {error}")
         return
-    page = out / f"{name}.html"
-    drawn = [replace(episode, dataset=name) for episode in episodes[:EPISODES_DRAWN]]
-    remarks = [f"{kind}: {text}" for kind, text in warnings]
-    with file_whole(page) as temporary:
-        temporary.write_text(render_trajectories(drawn, remarks, seen.text), encoding="utf-8")
-    print(f"wrote {page}: the motion of {len(drawn)} episodes, to look at in a browser")
+    with file_whole(files.page) as temporary:
+        temporary.write_text(render_trajectories(page_of(looked, seen, episodes, warnings, told)), encoding="utf-8")
+    print(f"wrote {files.page}: the motion of {min(len(episodes), EPISODES_DRAWN)} episodes, to look at in a browser")
+
+
+def page_of(
+    looked: Survey, seen: Seen, episodes: list[Episode], warnings: list[tuple[str, str]], data: str
+) -> InspectPage:
+    """What the page shows: the same as the terminal, and the motion."""
+    from xtok.data.channel_sources import channel_sources
+    from xtok.evaluate.trajectories import InspectPage
+
+    facts = [line.strip() for line in list(summary(looked))[:4]]
+    return InspectPage(
+        name=looked.source.name,
+        mark=page_mark(data),
+        facts=tuple((fact.split(" ", 1)[0], fact.split(" ", 1)[1].strip()) for fact in facts[1:]),
+        about=facts[0].partition(": ")[2],
+        traps=tuple(warnings),
+        questions=seen.questions,
+        notes=seen.notes,
+        reasons=seen.reasons,
+        mapping=seen.text,
+        sources=channel_sources(seen.dataset),
+        looked_at=tuple(episodes),
+        drawn=EPISODES_DRAWN,
+    )
 
 
 def reference(data: Path) -> str:
-    """The folder as a mapping file names it: absolute, or the id of a hub's set."""
+    """The folder as a mapping file names it: absolute, or the id of a hub's set; of a mapping, what it is for."""
+    from xtok.data.open import data_root
+
+    if data.suffix in (".yaml", ".yml"):
+        return str(data_root(data))
     return str(data.resolve()) if data.exists() else str(data)

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)
     for robot in tqdm(dataset.embodiments, unit="robot", desc="measure", disable=None):
         (found,) = measure_robots(tokenizer, train_episodes(dataset, robot))
-        print("\n".join(table(found.statistics, dataset.layout)))
+        print("\n".join(table(found.statistics, dataset.layout, dataset.joint_unit(robot))))
         if args.out is not None:
             alone = len(dataset.embodiments) == 1
             path = args.out if alone else args.out.with_suffix(f".{robot}{args.out.suffix}")
@@ -60,14 +60,16 @@ def note_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
     write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
-def table(statistics: Statistics, layout: Layout) -> list[str]:
+def table(statistics: Statistics, layout: Layout, joint_unit: str) -> list[str]:
     """Lines for one robot: low and high (0.1 % and 99.9 % quantiles of the deltas) of each valid channel."""
+    both = zip(layout.channel_kinds, layout.channel_units, strict=True)
+    units = [joint_unit if kind == "joint" else unit for kind, unit in both]
     lines = [
         f"{statistics.embodiment}: {statistics.count} deltas over up to {statistics.horizon_max} frames at "
         f"{statistics.control_hz:g} Hz, layout {layout.name}, statistics {statistics.digest}",
         f"  {'channel':<20} {'low':>10} {'high':>10}  unit",
     ]
-    columns = (layout.channel_names, statistics.mask_D, statistics.low_D, statistics.high_D, layout.channel_units)
+    columns = (layout.channel_names, statistics.mask_D, statistics.low_D, statistics.high_D, units)
     for name, valid, low, high, unit in zip(*columns, strict=True):
         if valid:
             constant = "" if low < high else "  never moved: not coded"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, overload
@@ -30,6 +29,7 @@ from xtok.codec.checked import check_anchor, check_context, chunks_of, context_o
 from xtok.codec.encoder import Encoder
 from xtok.codec.model import Codec
 from xtok.codec.precision import Seal
+from xtok.codec.prefix import Prefix
 from xtok.codec.robot_statistics import RobotStatistics
 from xtok.codec.sequence import Checked, OnInvalid, check_sequences
 from xtok.codec.setting import Setting
@@ -356,30 +356,3 @@ class Tokenizer(ArrayInterface):
         if levels not in range(1, written + 1):
             raise ValueError(f"levels is {levels}; these codes have levels 1 to {written}")
         return levels
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """A tokenizer that keeps the first `levels` levels only; fewer bits, coarser motion."""
-
-    tokenizer: Tokenizer
-    levels: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.tokenizer.name}[:{self.levels}]"
-
-    @property
-    def vocab_size(self) -> int:
-        return self.tokenizer.vocab_size
-
-    def encode(self, chunks: ChunkBatch) -> Codes:
-        grid = self.tokenizer.encode(chunks).grid_BMQ
-        assert grid is not None
-        return Codes.from_grid(grid[..., : self.levels], self.vocab_size)
-
-    def decode(self, codes: Codes, context: Context) -> Actions:
-        grid = codes.grid_BMQ
-        if grid is None:
-            grid = torch.stack([torch.as_tensor(t) for t in codes.tokens]).unflatten(1, (-1, self.levels))
-        return self.tokenizer._decode(replace(codes, grid_BMQ=grid), context)

@@ -19,9 +19,10 @@ import pyarrow
 from xtok.actions.embodiments import get_embodiment
 from xtok.data.episode import EpisodeDataset
 from xtok.data.json_fields import Fields, read_json
-from xtok.data.mapping import ACTION, STATE, Feature, choose_mapping
+from xtok.data.mapping import ACTION, STATE, Feature
+from xtok.data.open_by_names import open_by_names
 from xtok.data.order import find_order
-from xtok.data.source import RawEpisode, Source, map_source
+from xtok.data.source import RawEpisode, Source
 from xtok.data.tables import feature_arrays, loose_column
 
 
@@ -104,7 +105,7 @@ def open_arrow_stream(root: Path, layout: str | None, embodiment: str | None) ->
         ValueError: as `arrow_source`, or channels without a mapping.
     """
     source = arrow_source(root)
-    return map_source(source, choose_mapping(source.features, source.robot_type, layout, embodiment))
+    return open_by_names(source, root, layout, embodiment)
 
 
 def _read_stream(path: Path) -> Any:

@@ -78,6 +78,7 @@ class Episode:
     task: the set's own short name for what is done, "" where it has none; the instruction may be worded in many ways.
     instruction: the first wording that says something; of several tasks one after another all of them, "a; b", and
     their spans are sub-tasks where the set names none. wordings: all of them where there are several, else ().
+    joint_unit: "rad" or "native" as a mapping says it, "" where the registry does.
 
     Raises:
         ValueError: shapes that do not fit, a value that is not finite, or a rate that is not positive.
@@ -97,6 +98,7 @@ class Episode:
     videos: Mapping[str, Pictures] = field(default_factory=dict)
     task: str = ""
     wordings: tuple[str, ...] = ()
+    joint_unit: str = ""
 
     def __post_init__(self) -> None:
         where = f"dataset {self.dataset!r}, episode {self.index}"
@@ -140,7 +142,8 @@ class EpisodeDataset(Sequence[Episode]):
     in the set -> episode. left_out: episodes that the set lists and that are not here. places: the place of each
     episode among all that the set lists, () where none is left out; splits go by it, so leaving one out moves no other.
     parts: the sets that this one joins, in order; splits then go by place within each. broken: place -> why what the
-    set lists there cannot be read. remarks: oddities of the set.
+    set lists there cannot be read. remarks: oddities of the set. joint_units: robot ->
+    what its mapping says of its joints.
     """
 
     name: str
@@ -157,6 +160,13 @@ class EpisodeDataset(Sequence[Episode]):
     left_out: tuple[LeftOut, ...] = ()
     broken: Mapping[int, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    joint_units: Mapping[str, str] = field(default_factory=dict)
+
+    def joint_unit(self, embodiment: str) -> str:
+        """What the joints of a robot are in: "rad" or "native", as its mapping says, else the registry."""
+        from xtok.actions.embodiments import get_embodiment
+
+        return self.joint_units.get(embodiment) or get_embodiment(embodiment).joint_unit
 
     @cached_property
     def embodiment(self) -> str:

@@ -1,6 +1,4 @@
-"""Which columns look like poses, grippers or joints, by name first and by value where nothing is named.
-
-Every guess carries its reason, since whoever uses it must be able to judge it.
+"""A reading of a data set by the names of its columns, tested on its numbers, with every doubt told beside it.
 
 # N frames of all episodes looked at, W columns of a feature
 """
@@ -9,294 +7,179 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from xtok.data.column_names import Name, read_names, repeated
+from xtok.data.evidence import follows_columns
 from xtok.data.mapping import Column
+from xtok.data.mapping_text import Opening, Turned
 from xtok.data.survey import WIDTH_MAX, FeatureSurvey, Survey, is_action
-from xtok.data.traps import unit_quaternions
 
-JOINTS_MAX = 60
-_SIDE = re.compile(r"(?:^|[^a-z])(left|right|l|r)(?=[^a-z]|$)")
-_GRIPPER = re.compile(r"grip|finger|jaw|hand_open|\bgrasp")
-_WHOLE = (  # feature names that are one part of a pose: pattern, width, role
-    (re.compile(r"quat"), 4, "quaternion"),
-    (re.compile(r"rot(ation)?_?6d|ortho6d|6d"), 6, "6d"),
-    (re.compile(r"rpy|euler"), 3, "euler"),
-    (re.compile(r"axis_?angle|rotvec|rot_?vec"), 3, "axis_angle"),
-    (re.compile(r"(^|[^a-z])(pos|position|xyz|trans(lation)?|cartesian_pos)$"), 3, "position"),
-)
-_COLUMNS = {  # names of single columns -> role
-    **{axis: axis for axis in "xyz"},
-    **{f"{prefix}{axis}": f"q{axis}" for prefix in ("q", "q_", "quat_", "quat") for axis in "wxyz"},
-    "roll": "roll", "pitch": "pitch", "yaw": "yaw", "rx": "rx", "ry": "ry", "rz": "rz",
-    **{f"{word}_{axis}": axis for word in ("pos", "position", "p") for axis in "xyz"},
-    **{f"{word}{axis}": axis for word in ("pos", "p") for axis in "xyz"},
-}  # fmt: skip
-_NOT_OURS = re.compile(r"embedding|image|depth|vel|force|torque|effort|object|target|goal")
+_NO_MOTION = re.compile(r"annotation|next[./]|language")
 
 
 @dataclass(frozen=True)
-class GuessedGripper:
-    columns: tuple[Column, ...]
-    closed: float
-    open: float
+class Doubt:
+    """What neither names nor numbers decide.
+
+    place: the line of the mapping that it is about ("right.gripper", "joints", "layout", "sides"). text: what was seen
+    and what has to be decided. others: the lines of the mapping in the other readings, one a reading or, for a whole
+    mapping, all of it. safe: the reading in use claims nothing and loses nothing, so that it may be used while nobody
+    has decided. alike, subject: doubts that are alike are one question, of all their subjects.
+    """
+
+    place: str
+    text: str
+    others: tuple[str, ...] = ()
+    safe: bool = False
+    alike: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True)
 class GuessedArm:
     position: tuple[Column, ...]
-    rotation: tuple[Column, ...]
-    form: str
-    order: str
-    position_unit: str = "m"
-    angle_unit: str = "rad"
-    gripper: GuessedGripper | None = None
+    position_unit: str
+    rotation: Turned
+    gripper: Opening | None = None
 
 
 @dataclass
 class Guess:
-    """What a mapping would say, and why."""
+    """What a mapping would say, why, and what is open."""
 
     layout: str
     arms: dict[str, GuessedArm] = field(default_factory=dict)
-    joints: tuple[Column, ...] = ()
-    joint_unit: str = "rad"
-    grippers: tuple[GuessedGripper, ...] = ()
+    joints: tuple[tuple[tuple[Column, ...], str], ...] = ()  # columns and their unit
+    grippers: tuple[Opening, ...] = ()
     commanded: bool = False
     reasons: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
-def guess(looked: Survey, layout: str | None) -> Guess:
-    """Poses if anything looks like them, else joints.
+@dataclass(frozen=True)
+class Looked:
+    """A survey with what its names say. measured, commanded: features that may hold motion."""
+
+    survey: Survey = field(repr=False)
+    names: dict[tuple[str, int], Name]
+    measured: tuple[FeatureSurvey, ...]
+    commanded: tuple[FeatureSurvey, ...]
+    reasons: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def hz(self) -> float:
+        """Stated, else measured, else a rate that speeds are judged with."""
+        return self.survey.source.control_hz or self.survey.measured_hz or 10.0
+
+    def name(self, column: Column) -> Name:
+        return self.names[column.feature, column.index]
+
+    def called(self, column: Column) -> str:
+        """The column for people: its name, else feature[index]."""
+        feature = self.survey.features[column.feature]
+        return feature.names[column.index] if feature.names else f"{column.feature}[{column.index}]"
+
+    def values(self, columns: Sequence[Column]) -> list[np.ndarray]:
+        """[N, W] of some columns, an episode each."""
+        return [np.stack([raw.arrays[c.feature][:, c.index] for c in columns], axis=1) for raw in self.survey.episodes]
+
+    def largest(self, columns: Sequence[Column]) -> float:
+        return max(float(np.abs(each).max()) for each in self.values(columns))
+
+    def columns(self, commanded: bool) -> list[Column]:
+        return [Column(f.name, i) for f in (self.commanded if commanded else self.measured) for i in range(f.width)]
+
+
+def questions_of(doubts: Sequence[Doubt]) -> list[tuple[str, tuple[Doubt, ...]]]:
+    """What has to be asked, each question with the doubts that it answers."""
+    out: list[tuple[str, tuple[Doubt, ...]]] = []
+    for doubt in (doubt for doubt in doubts if not doubt.safe):
+        same = tuple(d for d in doubts if not d.safe and d.alike == doubt.alike) if doubt.alike else (doubt,)
+        if same[0] is doubt:
+            more = " and ".join(d.subject for d in same[1:])
+            text = doubt.text if doubt.text[-1] in ".?" else f"{doubt.text}."
+            out.append((f"{text} The same of {more}." if more else text, same))
+    return out
+
+
+def guess(survey: Survey, layout: str | None) -> Guess:
+    """Poses where names or numbers show them, else joints.
 
     Raises:
         ValueError: neither is to be seen, or not in the layout asked for.
     """
-    found = None if layout == "joints" else _poses(looked)
+    from xtok.data.guess_joints import guess_joints
+    from xtok.data.guess_poses import guess_poses
+
+    looked = look(survey)
+    rejected: list[str] = []
+    found = None if layout == "joints" else guess_poses(looked, rejected)
     if found is None and layout != "arms26":
-        found = _joints(looked)
+        found = guess_joints(looked, asked_for=layout == "joints")
     if found is None:
-        seen = {name: list(f.names) if f.names else f.width for name, f in looked.features.items()}
+        seen = {name: list(f.names) if f.names else f.width for name, f in survey.features.items()}
+        open_ones = "".join(f"; {text}" for text in [*(doubt.text for doubt in looked.doubts), *rejected])
         raise ValueError(
-            f"nothing in {looked.source.name} looks like {'poses' if layout == 'arms26' else 'poses or joints'}; it "
-            f"has {seen}. Write a mapping by hand (docs/data.md)"
+            f"nothing in {survey.source.name} looks like {'poses' if layout == 'arms26' else 'poses or joints'}; it "
+            f"has {seen}{open_ones}. Write a mapping by hand (docs/data.md)"
         )
-    return found
+    jointed = any(looked.name(column).role == "joint" for columns, _ in found.joints for column in columns)
+    broken = tuple(Doubt("layout", text, safe=jointed) for text in rejected)
+    used = {column.feature for column in _columns(found)}
+    named = tuple(doubt for doubt in looked.doubts if doubt.subject in used)
+    return replace(found, reasons=(*looked.reasons, *found.reasons), doubts=(*named, *broken, *found.doubts))
 
 
-def _poses(looked: Survey) -> Guess | None:
-    """Measured poses before commanded ones; parts of one side may stand in several features."""
-    for commanded in (False, True):
-        features = [f for f in looked.features.values() if is_action(f.name) is commanded and _usable(f)]
-        parts: dict[str, dict[str, list[Column]]] = {}
-        why: list[str] = []
-        for feature in features:
-            _by_name(feature, parts, why)
-        arms = {side: arm for side, roles in parts.items() if (arm := _arm(looked, roles, why)) is not None}
-        if not arms:
-            arms = _by_value(looked, features, why)
-        if arms:
-            if len(arms) == 1 and "right" not in arms and "only" in arms:
-                arms = {"right": arms["only"]}
-                why.append("a lone arm takes the right side")
-            arms.pop("only", None)
-            if commanded:
-                why.append("only an action has poses, so they are commanded ones")
-            return Guess("arms26", dict(sorted(arms.items())), commanded=commanded, reasons=tuple(why))
-    return None
+def _columns(found: Guess) -> list[Column]:
+    """Every column that a reading uses."""
+    groups = [columns for columns, _ in found.joints] + [gripper.columns for gripper in found.grippers]
+    for arm in found.arms.values():
+        groups += [arm.position, arm.rotation.columns, *([arm.gripper.columns] if arm.gripper else [])]
+    return [column for group in groups for column in group]
 
 
-def _usable(feature: FeatureSurvey) -> bool:
-    return feature.width <= WIDTH_MAX and not _NOT_OURS.search(feature.name.lower())
-
-
-def _by_name(feature: FeatureSurvey, parts: dict[str, dict[str, list[Column]]], why: list[str]) -> None:
-    """Sort the columns of a feature into sides and roles, as far as their names say."""
-    plain = feature.name.lower().replace("/", ".")
-    side = _side(plain)
-    columns = [Column(feature.name, i) for i in range(feature.width)]
-    for pattern, width, role in _WHOLE:
-        if feature.width == width and pattern.search(plain):
-            parts.setdefault(side, {}).setdefault(role, columns)
-            why.append(f"{feature.name}: named like a {role} and {width} wide")
-            return
-    if _GRIPPER.search(plain) and feature.width <= 2:
-        parts.setdefault(side, {}).setdefault("gripper", columns)
-        return
-    if feature.names is None:
-        return
-    named = []
-    for column, name in zip(columns, feature.names, strict=True):
-        lower = name.lower()
-        own = _side(lower) if _side(lower) != "only" else side
-        bare = re.sub(r"^(left|right|l|r)[_.]|[_.](left|right|l|r)$|^(eef?|tcp|end_effector|hand|arm)[_.]", "", lower)
-        bare = re.sub(r"^(eef?|tcp|end_effector|hand|arm)[_.]|\.pos$", "", bare)
-        role = "gripper" if _GRIPPER.search(bare) else _COLUMNS.get(bare, "")
-        if role:
-            parts.setdefault(own, {}).setdefault(role, []).append(column)
-            named.append(name)
-    if named:
-        why.append(f"{feature.name}: columns named {', '.join(named[:8])}")
-
-
-def _arm(looked: Survey, roles: dict[str, list[Column]], why: list[str]) -> GuessedArm | None:
-    position = roles.get("position") or [c for axis in "xyz" for c in roles.get(axis, [])[:1]]
-    if len(position) != 3:
-        return None
-    if len(four := roles.get("quaternion", [])) == 4:
-        order = _quaternion_order(looked, four, why)
-        form, rotation = "quaternion", four
-    elif all(f"q{axis}" in roles for axis in "wxyz"):
-        form, rotation = "quaternion", [roles[f"q{axis}"][0] for axis in "wxyz"]
-        order = "wxyz"
-    elif len(rotation := roles.get("6d", [])) == 6:
-        form, order = "6d", "columns"
-        why.append("6D order: columns is the commoner one; if replayed hands turn wrongly, try rows")
-    elif (
-        len(rotation := roles.get("euler", []) or [c for a in ("roll", "pitch", "yaw") for c in roles.get(a, [])[:1]])
-        == 3
-    ):
-        form, order = "euler", "xyz"
-        why.append(
-            "Euler order: xyz about fixed axes, as roll, pitch, yaw usually are; check it with the maker of the data"
-        )
-    elif (
-        len(rotation := roles.get("axis_angle", []) or [c for a in ("rx", "ry", "rz") for c in roles.get(a, [])[:1]])
-        == 3
-    ):
-        form, order = "axis_angle", ""
-    else:
-        return None
-    gripper = _gripper(looked, roles["gripper"], why) if roles.get("gripper") else None
-    return _with_units(looked, tuple(position), tuple(rotation), form, order, gripper, why)
-
-
-def _by_value(looked: Survey, features: Sequence[FeatureSurvey], why: list[str]) -> dict[str, GuessedArm]:
-    """Unnamed columns: three and a unit quaternion; or, in RLDS sets, three, three angles and a gripper."""
-    for feature in features:
-        arrays = looked.arrays(feature.name)
-        columns = tuple(Column(feature.name, i) for i in range(feature.width))
-        starts = [start for start in unit_quaternions(arrays) if start >= 3]
-        arms: dict[str, GuessedArm] = {}
-        sides = ("left", "right") if len(starts) == 2 else ("only",)
-        for side, start in zip(sides, starts[:2], strict=False):
-            four = columns[start : start + 4]
-            why.append(
-                f"{feature.name}[{start}:{start + 4}]: of unit length in every frame, so a quaternion; the 3 before "
-                "it, a position"
-            )
-            order = _quaternion_order(looked, four, why)
-            rest = columns[start + 4 : start + 5]
-            gripper = _gripper(looked, rest, why) if rest and (rest[0].index + 3) not in starts else None
-            arms[side] = _with_units(looked, columns[start - 3 : start], four, "quaternion", order, gripper, why)
-        if arms:
-            return arms
-        if feature.names is None and looked.source.format.startswith("RLDS") and feature.width in (7, 8):
-            angles = slice(3, 6)
-            if np.abs(np.r_[feature.low_W[angles], feature.high_W[angles]]).max() <= np.pi + 0.1:
-                why.append(
-                    f"{feature.name}: {feature.width} unnamed columns of an RLDS set, mostly x, y, z, roll, pitch, "
-                    "yaw, gripper"
+def look(survey: Survey) -> Looked:
+    """Read all names. A state without names takes those of an action of its width that it follows column by column."""
+    usable = [f for f in survey.features.values() if f.width <= WIDTH_MAX and not _NO_MOTION.match(f.name)]
+    measured = [f for f in usable if not is_action(f.name)]
+    commanded = [f for f in usable if is_action(f.name)]
+    reasons: list[str] = []
+    doubts = [doubt for f in usable for doubt in _name_doubts(survey, f)]
+    lent: dict[str, tuple[str, ...]] = {}
+    for feature in (f for f in measured if f.names is None):
+        for action in (f for f in commanded if f.names is not None and f.width == feature.width):
+            if follows_columns(survey.arrays(feature.name), survey.arrays(action.name)):
+                lent[feature.name] = action.names or ()
+                reasons.append(
+                    f"{feature.name} has no names and follows {action.name} column by column, so it has its names"
                 )
-                why.append(
-                    "Euler order: xyz about fixed axes, as most RLDS sets have it; check it with the maker of the data"
-                )
-                gripper = _gripper(looked, columns[-1:], why)
-                return {"only": _with_units(looked, columns[:3], columns[angles], "euler", "xyz", gripper, why)}
-    return {}
+                break
+    names: dict[tuple[str, int], Name] = {}
+    for some, asked in ((measured, False), (commanded, True)):
+        names |= read_names({f.name: f.names or lent.get(f.name) or f.width for f in some}, asked)
+    return Looked(survey, names, tuple(measured), tuple(commanded), tuple(reasons), tuple(doubts))
 
 
-def _with_units(
-    looked: Survey,
-    position: tuple[Column, ...],
-    rotation: tuple[Column, ...],
-    form: str,
-    order: str,
-    gripper: GuessedGripper | None,
-    why: list[str],
-) -> GuessedArm:
-    reach, turn = _largest(looked, position), _largest(looked, rotation)
-    unit = "m" if reach < 10 else "mm"
-    if unit == "mm":
-        why.append(f"positions reach {reach:.4g}, so they are millimetres")
-    angle = "rad" if turn <= 2 * np.pi + 0.1 or form not in ("euler", "axis_angle") else "deg"
-    if angle == "deg":
-        why.append(f"angles reach {turn:.4g}, so they are degrees")
-    return GuessedArm(position, rotation, form, order, unit, angle, gripper)
-
-
-def _quaternion_order(looked: Survey, four: Sequence[Column], why: list[str]) -> str:
-    means = [float(np.abs(_values(looked, [column])).mean()) for column in four]
-    order = "wxyz" if means[0] >= means[3] else "xyzw"
-    why.append(
-        f"quaternion order {order}: of its ends the {'first' if order == 'wxyz' else 'last'} is larger on average "
-        f"({means[0]:.2f} and {means[3]:.2f}); a guess, check it"
+def _name_doubts(survey: Survey, feature: FeatureSurvey) -> list[Doubt]:
+    declared = survey.source.features[feature.name]
+    if declared.unreadable:
+        text = f"which column of {feature.name} is which? Its names cannot be read: {declared.unreadable}"
+        return [Doubt("names", text, subject=feature.name)]
+    twice = repeated(feature.names or ())
+    if not twice:
+        return []
+    where = ", ".join(
+        f"{name!r} (columns {' and '.join(str(i) for i, each in enumerate(feature.names or ()) if each == name)})"
+        for name in twice
     )
-    return order
-
-
-def _gripper(looked: Survey, columns: Sequence[Column], why: list[str]) -> GuessedGripper:
-    """Both ends from the range, and which is open from how demonstrations begin: with an open hand."""
-    episodes = [np.mean([raw.arrays[c.feature][:, c.index] for c in columns], axis=0) for raw in looked.episodes]
-    low, high = float(min(e.min() for e in episodes)), float(max(e.max() for e in episodes))
-    for ends in ((0.0, 1.0), (-1.0, 1.0), (0.0, 100.0), (0.0, 255.0)):
-        if (
-            low >= ends[0] - 0.15 * np.ptp(ends)
-            and high <= ends[1] + 0.15 * np.ptp(ends)
-            and high > ends[0] + 0.6 * np.ptp(ends)
-        ):
-            low, high = ends
-            break
-    if high - low < 1e-6:
-        low, high = low - 0.5, high + 0.5
-    moved = [e for e in episodes if np.ptp(e) > 0.3 * (high - low)]
-    begins_low = sum(e[0] < low + 0.3 * (high - low) for e in moved)
-    inverted = len(moved) >= 3 and begins_low > 0.7 * len(moved)
-    said = "begin low and rise, so low is open" if inverted else "do not begin low, so high is open"
-    name = columns[0].feature
-    why.append(f"gripper {name}: of {len(moved)} demonstrations that move it, {begins_low} begin low; they {said}")
-    closed, opened = (high, low) if inverted else (low, high)
-    return GuessedGripper(tuple(columns), closed, opened)
-
-
-def _joints(looked: Survey) -> Guess | None:
-    """The measured feature with most columns, its grippers by name; an action if nothing was measured."""
-    for commanded in (False, True):
-        found = [f for f in looked.features.values() if is_action(f.name) is commanded and _usable(f) and f.width > 1]
-        fitting = [f for f in found if f.width <= JOINTS_MAX]
-        if not fitting:
-            continue
-        feature = max(fitting, key=lambda f: ("joint" in f.name or "state" in f.name or "qpos" in f.name, f.width))
-        why = [f"{feature.name}: nothing looks like poses, so its {feature.width} columns are joints"]
-        columns = [Column(feature.name, i) for i in range(feature.width)]
-        hands = [c for c in columns if feature.names and _GRIPPER.search(feature.names[c.index].lower())][:4]
-        grippers = tuple(_gripper(looked, [c], why) for c in hands)
-        joints = tuple(c for c in columns if c not in hands)
-        largest = _largest(looked, joints)
-        unit = "rad" if largest <= 4 * np.pi else "native"
-        why.append(
-            f"unit {unit}: values reach {largest:.3g}" + ("" if unit == "rad" else " (use deg if they are degrees)")
+    return [
+        Doubt(
+            "names",
+            f"{feature.name} has several columns of one name: {where}; which is which? Say it by number",
+            subject=feature.name,
         )
-        if commanded:
-            why.append("the set measures nothing, so these are commands")
-        return Guess(
-            "joints", joints=joints, joint_unit=unit, grippers=grippers, commanded=commanded, reasons=tuple(why)
-        )
-    return None
-
-
-def _values(looked: Survey, columns: Sequence[Column]) -> np.ndarray:
-    return np.concatenate(
-        [np.stack([raw.arrays[c.feature][:, c.index] for c in columns], axis=1) for raw in looked.episodes]
-    )
-
-
-def _largest(looked: Survey, columns: Sequence[Column]) -> float:
-    return float(np.abs(_values(looked, columns)).max())
-
-
-def _side(text: str) -> str:
-    match = _SIDE.search(text)
-    return "only" if match is None else {"l": "left", "r": "right"}.get(match[1], match[1])
+    ]

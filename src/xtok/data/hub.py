@@ -54,6 +54,12 @@ def is_snapshot(root: Path) -> bool:
     return _place(root / "file") is not None
 
 
+def set_name(root: Path) -> str:
+    """What a folder's set is called: the folder's name; of a snapshot, whose folder is a revision, the hub's."""
+    place = _place(root / "file")
+    return root.name if place is None or place[2] != "file" else place[0].rpartition("/")[2]
+
+
 def fetch_missing(path: Path) -> None:
     """Fetch one file of a snapshot that is not there yet; any other path is left as it is.
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from xtok.data.episode import ActionSource, EpisodeDataset
+from xtok.data.hub import set_name
 from xtok.data.lerobot_entries import contradictions
 from xtok.data.lerobot_info import read_info
 from xtok.data.lerobot_rows import EpisodeReader, LeRobotFolder
-from xtok.data.mapping import choose_mapping
-from xtok.data.source import Source, map_source
+from xtok.data.open_by_names import open_by_names
+from xtok.data.source import Source
 
 _BOOKKEEPING = {
     "timestamp",
@@ -39,10 +40,11 @@ def lerobot_source(root: Path) -> Source:
     folder = LeRobotFolder(root)
     entries = folder.entries
     told = contradictions(folder.info, entries)
+    name = set_name(root)
     return Source(
-        root.name,
+        name,
         f"LeRobot {folder.info.version}",
-        folder.info.robot_type or root.name,  # null in sets that LeRobot converted from elsewhere
+        folder.info.robot_type or name,  # null in sets that LeRobot converted from elsewhere
         folder.info.fps,
         {key: feature for key, feature in folder.features.items() if key not in _BOOKKEEPING},
         tuple(entry.index for entry in entries),
@@ -63,13 +65,9 @@ def open_lerobot(
         ValueError: a folder that breaks the format, or channels that cannot be mapped.
     """
     source = lerobot_source(root)
-    try:
-        mapping = choose_mapping(source.features, source.robot_type, layout, embodiment, action_source)
-    except ValueError as error:
-        raise ValueError(f"{root}/meta/info.json: {error}") from error
     both = read_info(root).has_action_source
     sources: tuple[ActionSource, ...] = ("achieved", "commanded") if both else (action_source,)
-    return map_source(source, mapping, action_source=action_source, action_sources=sources, **of_the_set(root))
+    return open_by_names(source, root, layout, embodiment, action_source, sources, **of_the_set(root))
 
 
 def of_the_set(root: Path) -> dict[str, Any]:

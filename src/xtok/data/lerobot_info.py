@@ -72,7 +72,7 @@ def read_info(root: Path) -> Info:
         elif _NUMERIC.match(dtype):
             shape = _shape(declared)
             if len(shape) == 1:
-                vectors[name] = Feature(shape[0], channel_names(declared, name, shape[0]))
+                vectors[name] = _feature(declared, name, shape[0])
     return Info(
         path=path,
         version=version,
@@ -128,6 +128,14 @@ def _is_size(value: Any) -> bool:
     )
 
 
+def _feature(declared: Fields, name: str, width: int) -> Feature:
+    """With its names, or with what is wrong with them: then columns can still be told by number."""
+    try:
+        return Feature(width, channel_names(declared, name, width))
+    except ValueError as error:
+        return Feature(width, unreadable=str(error))
+
+
 def channel_names(declared: Fields, feature: str, width: int) -> tuple[str, ...] | None:
     """Names of the columns, None where the set leaves them unnamed.
 
@@ -147,6 +155,8 @@ def channel_names(declared: Fields, feature: str, width: int) -> tuple[str, ...]
     assert found is not None
     if [name for _, name in found] == list(range(len(found))):
         found = []  # positions are no names
+    if len(found) == 1 and width > 1:
+        found = []  # ["state"], as converters write it, names the vector and no column
     plain = [str(name) for _, name in found]
     if len(set(plain)) < len(plain) and len({group for group, _ in found}) > 1:
         plain = [".".join((*group, str(name))) for group, name in found]

@@ -17,7 +17,6 @@ from xtok.actions.embodiments import (
     UNREGISTERED_PREFIX,
     Embodiment,
     find_robot_type,
-    register,
     unregistered_name,
 )
 from xtok.actions.kinematics import ForwardKinematics, bundled_urdf
@@ -33,16 +32,31 @@ JOINT_MAX_RAD = 40.0  # six turns; degrees read as radians are beyond
 OPENING_MIN, OPENING_MAX = -0.6, 1.6  # fingers overshoot their convention somewhat, a wrong convention does grossly
 
 
-def open_mapped(source: Source, spec: MappingSpec, **of_the_set: Any) -> EpisodeDataset:
-    """Episodes of a source through a mapping file.
+def open_mapped(source: Source, spec: MappingSpec, undecided: bool = False, **of_the_set: Any) -> EpisodeDataset:
+    """Episodes of a source through a mapping file. undecided: even while questions of a proposal stand in it, to look.
 
     Raises:
-        ValueError: the mapping names what the set does not have, by line; no rate, in neither.
+        ValueError: the mapping names what the set does not have, by line; no rate, in neither; questions that are open.
     """
+    if spec.undecided and not undecided:
+        asked = "\n".join(f"  {question}" for question in spec.undecided)
+        raise ValueError(
+            f"{spec.undecided_where}: not decided yet:\n{asked}\nChoose between the readings in the file, then delete "
+            "the questions there"
+        )
     mapping = MappedChannels(spec, bind(spec, source), robot_of(spec, source))
     if spec.control_hz is None and source.control_hz is None:
         raise ValueError(f"{spec.where}: {source.name} states no control rate; add 'control_hz: ...'")
-    return map_source(source, mapping, spec.control_hz, spec.pose, action_sources=(spec.pose,), **of_the_set)
+    units = {mapping.embodiment: unit} if (unit := joint_unit(spec)) else {}
+    return map_source(
+        source, mapping, spec.control_hz, spec.pose, action_sources=(spec.pose,), joint_units=units, **of_the_set
+    )
+
+
+def joint_unit(spec: MappingSpec) -> str:
+    """What the joints are in, once read: "rad", or "native" where any of them is; "" in a layout without joints."""
+    units = {each.unit for each in spec.joints}
+    return "" if not units else "native" if "native" in units else "rad"
 
 
 def robot_of(spec: MappingSpec, source: Source) -> str:
@@ -50,17 +64,16 @@ def robot_of(spec: MappingSpec, source: Source) -> str:
     these channels, "none:..."."""
     called = spec.embodiment or source.robot_type
     known = find_robot_type(called)
-    if known is not None and (spec.embodiment or _has_channels(known, spec)):
+    if known is not None and (spec.embodiment or _has_channels(known, spec, source)):
         return known.name
-    name = called if called.startswith(UNREGISTERED_PREFIX) else unregistered_name(called)
-    if any(each.unit == "native" for each in spec.joints):
-        register(Embodiment(name, joint_unit="native"))  # so that no report calls its joints radians
-    return name
+    return called if called.startswith(UNREGISTERED_PREFIX) else unregistered_name(called)
 
 
-def _has_channels(robot: Embodiment, spec: MappingSpec) -> bool:
+def _has_channels(robot: Embodiment, spec: MappingSpec, source: Source) -> bool:
     if spec.layout == JOINTS.name:
-        return bool(robot.joint_names)
+        joints = sum(len(find_columns(channels.picked, source.features)) for channels in spec.joints)
+        counts = (joints, len(spec.grippers)) == (len(robot.joint_names), len(robot.gripper_names))
+        return counts and joint_unit(spec) == robot.joint_unit
     poses = {f"{side}_position" for side in (*spec.arms, *(spec.kinematics.frames if spec.kinematics else ()))}
     grippers = {f"{side}_gripper" for side, arm in spec.arms.items() if arm.gripper is not None}
     return poses | grippers | set(spec.scalars) <= set(robot.pose_groups)
@@ -118,6 +131,12 @@ def find_columns(picked: Picked, features: Mapping[str, Feature]) -> tuple[Colum
             if feature.names is None or column not in feature.names:
                 names = f"its columns are {', '.join(feature.names)}" if feature.names else "its columns have no names"
                 raise ValueError(f"{picked.where}: {picked.feature!r} has no column {column!r}; {names}")
+            if feature.names.count(column) > 1:
+                which = " and ".join(str(i) for i, name in enumerate(feature.names) if name == column)
+                raise ValueError(
+                    f"{picked.where}: {picked.feature!r} has several columns called {column!r} ({which}); say "
+                    "which by number"
+                )
             out.append(feature.names.index(column))
         else:
             found = column if isinstance(column, range) else range(column, column + 1)

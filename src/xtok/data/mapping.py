@@ -7,9 +7,9 @@ G1's state has 26 columns and `arms26` has 26 channels, and they have nothing to
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Protocol
 
@@ -20,9 +20,12 @@ from xtok.actions.embodiments import NONE, Embodiment, Kinematics, find_robot_ty
 from xtok.actions.kinematics import ForwardKinematics, bundled_urdf
 from xtok.actions.layout import ARMS26, JOINTS, Layout, get_layout
 from xtok.actions.rotation import check_rotation6d, rotation6d_from_matrix
+from xtok.data.column_names import repeated
 from xtok.data.episode import ActionSource
 
 STATE, ACTION = "observation.state", "action"
+CLOSE_MAX = 6  # names in one message
+BY_NUMBER = "say by number which is meant, in a mapping (`xtok inspect` writes one)"
 CHANNEL_VALID = "channel_valid"  # our own extra feature: which channels of `observation.state` an episode really has
 
 # The episode dict of the authors' library, and plain group names, as features of their own.
@@ -37,15 +40,18 @@ POSE_FEATURES: dict[str, str] = {
     "head_actions": "head",
     **{group: group for group in ARMS26.slices},
 }
-_POSE_LIKE = re.compile(r"^(x|y|z|r[xyz]|q[xyzw]|roll|pitch|yaw)$|eef?_|cartesian|quat|rotvec|rot6d", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A numeric column group of a data set: its width and, where the set names them, its channels."""
+    """A numeric column group of a data set: its width and, where the set names them, its channels.
+
+    unreadable: what is wrong with names that are there and cannot be read; "" where all is well.
+    """
 
     width: int
     names: tuple[str, ...] | None = None
+    unreadable: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,21 +179,21 @@ def write_arm(absolute_ND: np.ndarray, side: str, position_m: np.ndarray, matrix
     absolute_ND[:, ARMS26.slices[f"{side}_rotation"]] = rotation6d_from_matrix(torch.from_numpy(matrix)).numpy()
 
 
-def choose_mapping(
+def known_mapping(
     features: Mapping[str, Feature],
     robot_type: str,
     layout: str | None,
     embodiment: str | None,
     action_source: ActionSource = "achieved",
-) -> ChannelMapping:
-    """The mapping for a data set: poses if it can give them (named so, or by kinematics), else joints.
+) -> ChannelMapping | None:
+    """What names and the registry alone decide: poses if they give them (named so, or by kinematics), else joints; None
+    where the columns have to be looked at (`data.propose`).
 
-    layout: "arms26" or "joints" to insist on one. embodiment: a registry name to overrule robot_type. A robot that
-    the registry does not know, or knows with other channels, opens as "none:<robot_type>". action_source: "commanded"
-    takes the poses that `action` names in place of those of `observation.state`.
+    layout: "arms26" or "joints" to insist on one. embodiment: a registry name to overrule robot_type. action_source:
+    "commanded" takes the poses that `action` names in place of those of `observation.state`.
 
     Raises:
-        ValueError: nothing fits; the message says what was found and what to do.
+        ValueError: an embodiment that the set's columns do not fit, names that stand twice or cannot be read.
     """
     if action_source == "commanded":
         return _commanded_poses(features, robot_type, layout, embodiment)
@@ -199,18 +205,18 @@ def choose_mapping(
         candidates += [_named_poses(features, robot), _by_kinematics(features, robot)]
     if wanted in (None, "joints"):
         candidates.append(_registered_joints(features, robot))
-        if embodiment in (None, NONE):
-            candidates.append(_all_joints(features, nameless))
     found = next((candidate for candidate in candidates if candidate is not None), None)
-    if found is None:
-        raise ValueError(_how_to(features, robot_type, wanted, embodiment))
+    if found is None and embodiment is not None and embodiment.split(":")[0] != NONE:
+        raise ValueError(_does_not_fit(features, robot, wanted))
     return found
 
 
 def _named_poses(features: Mapping[str, Feature], robot: Embodiment) -> NamedPoses | None:
     columns: dict[int, Column] = {}
     state = features.get(STATE)
-    if state is not None and state.names is not None and set(state.names) <= set(ARMS26.channel_names):
+    if state is not None and state.names and set(state.names) <= set(ARMS26.channel_names):
+        if twice := repeated(state.names):
+            raise ValueError(f"{STATE!r} has several columns called {twice[0]!r}; {BY_NUMBER}")
         columns = {ARMS26.channel_names.index(name): Column(STATE, i) for i, name in enumerate(state.names)}
     named = {name: name.removeprefix("observation.") for name in features}
     groups = {name: POSE_FEATURES[plain] for name, plain in named.items() if plain in POSE_FEATURES}
@@ -238,7 +244,7 @@ def _commanded_poses(
             f"commanded goals are read where {ACTION!r} names channels of arms26 ({ARMS26.channel_names[10]!r}, ...); "
             f"the set has {found}, asked for as layout {layout!r}. Open it with action_source='achieved'"
         )
-    mapping = choose_mapping({STATE: action}, robot_type, layout, embodiment)
+    mapping = known_mapping({STATE: action}, robot_type, layout, embodiment)
     assert isinstance(mapping, NamedPoses)  # all its names are channels of arms26
     return replace(mapping, columns={i: Column(ACTION, column.index) for i, column in mapping.columns.items()})
 
@@ -263,26 +269,28 @@ def _registered_joints(features: Mapping[str, Feature], robot: Embodiment) -> Jo
     return JointChannels(robot, joints, grippers)
 
 
-def _all_joints(features: Mapping[str, Feature], robot: Embodiment) -> JointChannels | None:
-    state = features.get(STATE)
-    room = JOINTS.slices["joint"].stop
-    if state is None or not 1 <= state.width <= room or any(_POSE_LIKE.search(name) for name in state.names or ()):
-        return None
-    return JointChannels(robot, tuple(Column(STATE, i) for i in range(state.width)))
-
-
 def _find_columns(
     features: Mapping[str, Feature], names: Sequence[str], sources: Sequence[str] = (STATE,)
 ) -> tuple[Column, ...] | None:
     """Where each of `names` stands in the first source that has it; None unless all are found.
 
     Columns without names count as joint_0, joint_1, ..., but only if there are as many as asked for.
+
+    Raises:
+        ValueError: names in a form that cannot be read, or one of `names` that several columns have.
     """
+    if not names:
+        return ()
     found: dict[str, Column] = {}
     for source in reversed(sources):
         feature = features.get(source, Feature(0))
+        if feature.unreadable:
+            raise ValueError(f"{feature.unreadable}; or give a mapping that picks columns by number (docs/data.md)")
         if feature.names is not None:  # LeRobot's robots append ".pos" to what they measure
-            found |= {name.removesuffix(".pos"): Column(source, i) for i, name in enumerate(feature.names)}
+            plain = [name.removesuffix(".pos") for name in feature.names]
+            for name in set(names) & set(repeated(plain)):
+                raise ValueError(f"{source!r} has several columns called {name!r}; {BY_NUMBER}")
+            found |= {name: Column(source, i) for i, name in enumerate(plain)}
         elif feature.width == len(names):
             found |= {f"joint_{i}": Column(source, i) for i in range(feature.width)}
     return tuple(found[name] for name in names) if all(name in found for name in names) else None
@@ -298,12 +306,20 @@ def _urdf_text(urdf: str) -> str:
     return bundled_urdf(urdf) if "/" not in urdf else urdf
 
 
-def _how_to(features: Mapping[str, Feature], robot_type: str, layout: str | None, embodiment: str | None) -> str:
-    found = {name: list(feature.names) if feature.names else feature.width for name, feature in features.items()}
-    target = f"layout {layout!r}" if layout else "any layout"
+def _does_not_fit(features: Mapping[str, Feature], robot: Embodiment, layout: str | None) -> str:
+    wanted = [*robot.joint_names, *robot.gripper_names] or sorted(robot.pose_groups)
+    named = [name.removesuffix(".pos") for feature in features.values() for name in feature.names or ()]
+    close = sorted({hit for name in wanted for hit in get_close_matches(name, named, n=1)} - set(wanted))[:CLOSE_MAX]
+    found = {name: feature.width for name, feature in features.items()}
+    hint = f" (close to names of it: {', '.join(close)})" if close else ""
+    target = f" in layout {layout!r}" if layout else ""
     return (
-        f"cannot map robot_type {robot_type!r} (embodiment {embodiment!r}) to {target}; the set has {found}. "
-        f"Do one of: (1) name the columns of {STATE!r} as arms26 does ({ARMS26.channel_names[10]!r}, ...); "
-        "(2) register(Embodiment(name=..., joint_names=<names in the file>, kinematics=Kinematics(urdf=...))) and open "
-        f"with embodiment=<its name>; (3) for joints, keep {STATE!r} to 60 joint columns that are no Cartesian pose"
+        f"embodiment {robot.name!r} does not fit the columns{target}: it wants {_short(wanted)}, the set has "
+        f"{found}{hint}. Leave 'embodiment' out, or run `xtok inspect` on the folder and give the mapping that it "
+        "writes"
     )
+
+
+def _short(names: Sequence[str]) -> str:
+    more = f" and {len(names) - CLOSE_MAX} more" if len(names) > CLOSE_MAX else ""
+    return ", ".join(names[:CLOSE_MAX]) + more

@@ -95,7 +95,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class MappingSpec:
-    """A mapping file as read. data: folder or hub id that it is for, if it says so."""
+    """A mapping file as read. data: folder or hub id that it is for, if it says so. undecided: while there are any, the
+    mapping is for looking at and not for use (`data.mapped.open_mapped`).
+    """
 
     where: str
     layout: Literal["arms26", "joints"]
@@ -110,10 +112,13 @@ class MappingSpec:
     grippers: tuple[Gripper, ...]
     data: str | None
     folder: Path
+    undecided: tuple[str, ...] = ()  # questions of a proposal that nobody has answered yet
+    undecided_where: str = ""
 
 
 _KEYS = (
     "data",
+    "undecided",
     "layout",
     "embodiment",
     "control_hz",
@@ -169,12 +174,21 @@ def parse_mapping(root: Node, folder: Path) -> MappingSpec:
         grippers=tuple(_gripper(each) for each in _one_or_more(keys.get("grippers"))),
         data=keys["data"].text() if "data" in keys else None,
         folder=folder,
+        undecided=_undecided(keys.get("undecided")),
+        undecided_where=f"{root.file}, line {keys['undecided'].line}" if "undecided" in keys else "",
     )
     if layout == "arms26" and not arms and kinematics is None:
         root.fail("layout arms26 wants an arm: 'left' or 'right' with position and rotation, or 'kinematics'")
     if layout == "joints" and not spec.joints:
         root.fail("layout joints wants 'joints: {from: ...}'")
     return spec
+
+
+def _undecided(node: Node | None) -> tuple[str, ...]:
+    """The questions that are left; none where all have been deleted and the key stands alone."""
+    if node is None or node.is_empty:
+        return ()
+    return tuple(item.text() for item in _one_or_more(node))
 
 
 def _one_or_more(node: Node | None) -> list[Node]:

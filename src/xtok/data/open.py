@@ -57,7 +57,8 @@ def open_dataset(
         embodiment: registry name of the robot where the set's own name for it is wrong or unknown.
         action_source: "achieved" (measured motion), or "commanded": the goals in `action` of a LeRobot set that names
             them as arms26 does, such as those of `xtok sim record`.
-        mapping: a mapping file (docs/data.md), which then decides all of the above.
+        mapping: a mapping file (docs/data.md), which then decides all of the above. Without one, a robot that nobody
+            registered is read by the names of its columns, tested on the data, and one line says so.
         skip_bad: leave out episodes that cannot be read, and list them in `left_out`. All are read once to find them.
             The others keep their numbers and splits.
 
@@ -135,7 +136,7 @@ def _open(
         from xtok.data.adroit_npz import open_adroit
 
         return open_adroit(root, layout, embodiment)
-    return _open_shipped(open_source(root), layout, embodiment)
+    return _open_shipped(open_source(root), root, layout, embodiment)
 
 
 def open_source(path: str | Path) -> Source:
@@ -188,13 +189,15 @@ def _source(root: Path) -> Source:
 def data_root(path: str | Path) -> Path:
     """The folder that a path, a hub id or a mapping file stands for; a hub's set is fetched as far as it must be.
 
+    A path is made whole, so that ".", links and relative paths give the set the name that its folder has.
+
     Raises:
         ValueError: no such folder, or no such set on the hub.
     """
     if Path(path).suffix in _YAML:
         path = _data_of(Path(path))[0]
     if Path(path).is_dir():
-        return Path(path)
+        return Path(path).resolve()
     if is_hub_id(path):
         return fetch_dataset(path)
     if Path(path).is_file():
@@ -259,7 +262,7 @@ def shipped_mapping(source: Source, layout: str | None) -> Path | None:
     return None if name is None else Path(str(files("xtok") / "data" / "mappings" / name))
 
 
-def _open_shipped(source: Source, layout: str | None, embodiment: str | None) -> EpisodeDataset:
+def _open_shipped(source: Source, root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
     if source.format.startswith("robomimic"):
         from xtok.data.robomimic_hdf5 import robomimic_mapping
 
@@ -273,11 +276,9 @@ def _open_shipped(source: Source, layout: str | None, embodiment: str | None) ->
         )
     path = shipped_mapping(source, layout)
     if path is None:
-        raise ValueError(
-            f"{source.format} names no channels, and no mapping ships for {source.robot_type!r} in layout "
-            f"{layout or 'arms26'}: run `xtok inspect` on it, which proposes one, and give that with mapping=... or "
-            "--mapping"
-        )
+        from xtok.data.open_by_names import open_proposed
+
+        return open_proposed(source, root, layout, embodiment)
     spec = read_mapping(path)
     return open_mapped(source, replace(spec, embodiment=embodiment) if embodiment else spec)
 

@@ -133,7 +133,10 @@ def plan(
             control_hz=first.control_hz,
             held_out_robot=first.held_out_robot,
             held_out_tasks=tuple(sorted(first.held_out_tasks)),
-            joint_units={name: get_embodiment(name).joint_unit for name in robots},
+            joint_units={
+                **{name: get_embodiment(name).joint_unit for name in robots},
+                **{name: unit for reading in readings for name, unit in reading.open().joint_units.items()},
+            },
             units=(),
             licence=find_licence(root),
             origin=str(path),

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from xtok.actions.embodiments import Embodiment, get_embodiment, register
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Segment
@@ -200,6 +199,7 @@ class PackedEpisode(Episode):
             "videos": {},
             "task": words["task"],
             "wordings": tuple(words.get("wordings", ())),
+            "joint_unit": unit.source.joint_units.get(kind.embodiment, ""),
             "_unit": unit,
             "_position": position,
             "_frames": unit.place(position)[2],
@@ -291,9 +291,6 @@ class OpenedSource:
                 f"{self.root} was packed as {there}; asked for is {layout} {action_source}: choose one that is there, "
                 "or pack it again (`xtok pack --layout`, `--action-source`)"
             )
-        for robot, joint_unit in source.joint_units.items():
-            if get_embodiment(robot).joint_unit != joint_unit:
-                register(Embodiment(robot, joint_unit=joint_unit))
         unit = PackedUnit(self.root, source, about, self.statistics)
         gone = {each.position for each in source.left_out}
         places = tuple(place for place in range(len(unit) + len(gone)) if place not in gone) if gone else ()
@@ -312,6 +309,7 @@ class OpenedSource:
             held_out_tasks=frozenset(source.held_out_tasks),
             held_out_robot=source.held_out_robot,
             action_sources=kinds,
+            joint_units=dict(source.joint_units),
         )
 
 

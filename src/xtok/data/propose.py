@@ -1,19 +1,16 @@
-"""A mapping file to begin with: what ships or the registry knows, else a guess from names and values, with its reasons.
+"""A mapping file to begin with: what ships or the registry knows, else a reading of names and numbers with its doubts.
 
 # W columns of a feature
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from xtok.actions.embodiments import Kinematics
-from xtok.actions.layout import ARMS26
-from xtok.data.guess import Guess, GuessedGripper, guess
-from xtok.data.mapped import bind
+from xtok.actions.embodiments import find_robot_type, unregistered_name
+from xtok.data.guess import Doubt, guess, questions_of
+from xtok.data.mapped import MappedChannels, bind
 from xtok.data.mapping import (
     ACTION,
     CHANNEL_VALID,
@@ -22,23 +19,35 @@ from xtok.data.mapping import (
     JointChannels,
     NamedPoses,
     PosesByKinematics,
-    choose_mapping,
+    known_mapping,
 )
 from xtok.data.mapping_file import MappingSpec, parse_mapping, read_mapping
 from xtok.data.open import shipped_mapping
+from xtok.data.propose_text import guessed_text, joints_text, kinematics_text, named_text
 from xtok.data.survey import Survey
 from xtok.data.yaml_lines import parse_yaml
-
-GUESSED_HZ = 10
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """text: the YAML, None where the set says all that is needed itself. reasons: why it looks as it does."""
+    """text: the YAML, None where the set says all that is needed itself. reasons: why it looks as it does. doubts: what
+    nobody but the maker of the set can decide; guessed: whether names and numbers had to be read at all.
+    """
 
     text: str | None
     reasons: tuple[str, ...]
     guessed: bool = False
+    doubts: tuple[Doubt, ...] = field(default=())
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What has to be answered before the mapping may be used."""
+        return tuple(text for text, _ in questions_of(self.doubts))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not sure either and does no harm while nobody answers."""
+        return tuple(doubt.text for doubt in self.doubts if doubt.safe)
 
     def spec(self, name: str) -> MappingSpec:
         assert self.text is not None
@@ -63,7 +72,34 @@ def propose(looked: Survey, layout: str | None = None) -> Proposal:
     if known is not None:
         return known
     found = guess(looked, layout)
-    return Proposal(_guessed_text(looked, found), found.reasons, guessed=True)
+    # A name of the registry on columns that are not its own would take that robot's statistics
+    robot = unregistered_name(source.robot_type) if find_robot_type(source.robot_type) else None
+    doubts = list(found.doubts)
+    hz = None
+    if not source.control_hz:
+        hz = looked.measured_hz or 10.0
+        told = f"time stamps say {hz:.4g}" if looked.measured_hz else "nothing says it, 10 stands in its place"
+        doubts.append(Doubt("control_hz", f"at how many Hz was this recorded? The files state no rate ({told})"))
+    text = guessed_text(replace(found, doubts=tuple(doubts)), robot, hz)
+    if failure := _cannot_read(text, looked):
+        doubts.insert(0, Doubt("layout", f"which columns are it? Read as proposed, {failure}"))
+        text = guessed_text(replace(found, doubts=tuple(doubts)), robot, hz)
+    return Proposal(text, found.reasons, True, tuple(doubts))
+
+
+def _cannot_read(text: str, looked: Survey) -> str:
+    """Why not one of the episodes looked at can be read so, "" where one can."""
+    spec = parse_mapping(parse_yaml(text, "the proposal"), Path())
+    mapping = MappedChannels(spec, bind(spec, looked.source), "")
+    failure = ""
+    for raw in looked.episodes:
+        try:
+            mapping(raw.arrays)
+        except ValueError as error:
+            failure = failure or str(error)
+        else:
+            return ""
+    return failure
 
 
 def _binds(path: Path, looked: Survey) -> bool:
@@ -75,21 +111,22 @@ def _binds(path: Path, looked: Survey) -> bool:
 
 
 def _known(looked: Survey, layout: str | None) -> Proposal | None:
-    """What the registry or the names of the channels say, written out; None where only a guess is left."""
+    """What the registry or the names of the channels say, written out; None where the columns have to be looked at."""
     source = looked.source
     try:
-        mapping = choose_mapping(source.features, source.robot_type, layout, None)
-    except ValueError:
+        mapping = known_mapping(source.features, source.robot_type, layout, None)
+    except ValueError:  # names that stand twice, or cannot be read
+        return None
+    if mapping is None:
         return _known_commands(looked, layout)
     if isinstance(mapping, NamedPoses):
-        return Proposal(_named_text(mapping), ("its columns are named as channels of arms26",))
+        return Proposal(named_text(mapping), ("its columns are named as channels of arms26",))
     if isinstance(mapping, PosesByKinematics):
         why = f"the registry knows {source.robot_type!r} as {mapping.embodiment!r}, with a URDF that gives poses"
-        return Proposal(_kinematics_text(mapping), (why, mapping.robot.note))
-    if isinstance(mapping, JointChannels) and mapping.robot.joint_names:
-        why = f"the registry knows {source.robot_type!r} as {mapping.embodiment!r} and its joints by name"
-        return Proposal(_joints_text(mapping), (why, mapping.robot.note))
-    return None
+        return Proposal(kinematics_text(mapping), (why, mapping.robot.note))
+    assert isinstance(mapping, JointChannels)  # there is no fourth kind
+    why = f"the registry knows {source.robot_type!r} as {mapping.embodiment!r} and its joints by name"
+    return Proposal(joints_text(mapping), (why, mapping.robot.note))
 
 
 def _known_commands(looked: Survey, layout: str | None) -> Proposal | None:
@@ -98,119 +135,11 @@ def _known_commands(looked: Survey, layout: str | None) -> Proposal | None:
     if ACTION not in source.features or STATE in source.features:
         return None
     try:
-        mapping = choose_mapping({STATE: source.features[ACTION]}, source.robot_type, layout, None)
+        mapping = known_mapping({STATE: source.features[ACTION]}, source.robot_type, layout, None)
     except ValueError:
         return None
-    if not isinstance(mapping, JointChannels) or not mapping.robot.joint_names:
+    if not isinstance(mapping, JointChannels):
         return None
     joints = tuple(Column(ACTION, column.index) for column in mapping.joints)
     why = f"the registry knows {source.robot_type!r} as {mapping.embodiment!r}; the set has commands only"
-    return Proposal(_joints_text(replace(mapping, joints=joints, grippers=())), (why, mapping.robot.note))
-
-
-def _named_text(mapping: NamedPoses) -> str:
-    lines = _head("arms26", mapping.embodiment, "achieved")
-    for side in ("left", "right"):
-        groups = {kind: _group(mapping, f"{side}_{kind}") for kind in ("position", "rotation", "gripper")}
-        if groups["position"] and groups["rotation"]:
-            lines += [
-                f"{side}:",
-                f"  position: {{from: {pick(groups['position'])}, unit: m}}",
-                f"  rotation: {{from: {pick(groups['rotation'])}, form: 6d, order: columns}}",
-            ]
-            if groups["gripper"]:
-                lines.append(f"  gripper: {{from: {pick(groups['gripper'])}, closed: 0, open: 1}}")
-    for name in ("base_velocity", "lift_height", "head"):
-        if columns := _group(mapping, name):
-            lines.append(f"{name}: {{from: {pick(columns)}}}")
-    return "\n".join(lines) + "\n"
-
-
-def _group(mapping: NamedPoses, group: str) -> list[Column]:
-    channels = range(ARMS26.width)[ARMS26.slices[group]]
-    return [mapping.columns[channel] for channel in channels if channel in mapping.columns]
-
-
-def _kinematics_text(mapping: PosesByKinematics) -> str:
-    model: Kinematics = mapping.kinematics
-    lines = [
-        *_head("arms26", mapping.embodiment, "achieved"),
-        "kinematics:",
-        f"  urdf: {json.dumps(model.urdf)}  # ships with xtok; for another, its path beside this file",
-        "  joints:",
-        f"    from: {pick(list(mapping.joints.values()))}",
-        "    unit: rad",
-        f"    names: [{', '.join(mapping.joints)}]",
-        f"  frames: {{{', '.join(f'{side}: {link}' for side, link in model.frames.items())}}}",
-    ]
-    closed, opened = mapping.robot.gripper_closed, mapping.robot.gripper_open
-    for side, columns in mapping.hands.items():
-        lines += [
-            f"{side}:",
-            f"  gripper: {{from: {pick(columns)}, closed: {closed:g}, open: {opened:g}}}  # their mean",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _joints_text(mapping: JointChannels) -> str:
-    robot = mapping.robot
-    commanded = all(column.feature.startswith("action") for column in mapping.joints)
-    lines = [
-        *_head("joints", mapping.embodiment, "commanded" if commanded else "achieved"),
-        f"joints: {{from: {pick(mapping.joints)}, unit: {robot.joint_unit}}}",
-    ]
-    if mapping.grippers:
-        lines.append("grippers:")
-    for column in mapping.grippers:
-        lines.append(f"  - {{from: {pick([column])}, closed: {robot.gripper_closed:g}, open: {robot.gripper_open:g}}}")
-    return "\n".join(lines) + "\n"
-
-
-def _guessed_text(looked: Survey, found: Guess) -> str:
-    hz = None if looked.source.control_hz else GUESSED_HZ
-    lines = _head(found.layout, None, "commanded" if found.commanded else "achieved", hz)
-    if found.layout == "joints":
-        lines.append(f"joints: {{from: {pick(found.joints)}, unit: {found.joint_unit}}}")
-        if found.grippers:
-            lines.append("grippers:")
-            lines += [f"  - {_gripper_text(each)}" for each in found.grippers]
-        return "\n".join(lines) + "\n"
-    lines.append("frame: base  # not checked: the frame that the poses are in")
-    for side, arm in found.arms.items():
-        order = f", order: {arm.order}" if arm.order else ""
-        unit = f", unit: {arm.angle_unit}" if arm.form in ("euler", "axis_angle") else ""
-        lines += [
-            f"{side}:",
-            f"  position: {{from: {pick(arm.position)}, unit: {arm.position_unit}}}",
-            f"  rotation: {{from: {pick(arm.rotation)}, form: {arm.form}{order}{unit}}}",
-        ]
-        if arm.gripper is not None:
-            lines.append(f"  gripper: {_gripper_text(arm.gripper)}")
-    return "\n".join(lines) + "\n"
-
-
-def _gripper_text(gripper: GuessedGripper) -> str:
-    return f"{{from: {pick(gripper.columns)}, closed: {gripper.closed:.4g}, open: {gripper.open:.4g}}}"
-
-
-def _head(layout: str, embodiment: str | None, pose: str, hz: float | None = None) -> list[str]:
-    lines = [f"layout: {layout}"]
-    if embodiment is not None and not embodiment.startswith("none"):
-        lines.append(f"embodiment: {embodiment}")
-    if hz is not None:
-        lines.append(f"control_hz: {hz:g}  # A GUESS: the files state no rate")
-    return [*lines, f"pose: {pose}"]
-
-
-def pick(columns: Sequence[Column]) -> str:
-    """How a mapping file writes these columns."""
-    parts = []
-    for feature in dict.fromkeys(column.feature for column in columns):
-        indices = [column.index for column in columns if column.feature == feature]
-        if indices == list(range(indices[0], indices[0] + len(indices))) and len(indices) > 1:
-            parts.append(f"{feature}[{indices[0]}:{indices[-1] + 1}]")
-        else:
-            parts.append(f"{feature}[{', '.join(map(str, indices))}]")
-    if len(parts) > 1:
-        raise ValueError(f"columns of several features, {parts}, where one is wanted")
-    return json.dumps(parts[0])
+    return Proposal(joints_text(replace(mapping, joints=joints, grippers=())), (why, mapping.robot.note))

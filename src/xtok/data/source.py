@@ -111,9 +111,11 @@ def map_source(
     control_hz: float | None = None,
     action_source: ActionSource = "achieved",
     embodiments: tuple[str, ...] = (),
+    joint_units: Mapping[str, str] | None = None,
     **of_the_set: Any,
 ) -> EpisodeDataset:
-    """Episodes of a source through a mapping. control_hz: where the set has none, or to overrule it.
+    """Episodes of a source through a mapping. control_hz: where the set has none, or to overrule it. joint_units: robot
+    -> what the mapping says that its joints are in.
 
     Raises:
         ValueError: no rate known; when an episode is read, columns that the mapping cannot take.
@@ -131,9 +133,10 @@ def map_source(
         robots,
         hz,
         source.episode_indices,
-        MappedEpisodes(source, mapping, hz, action_source),
+        MappedEpisodes(source, mapping, hz, action_source, joint_units or {}),
         broken=source.broken,
         remarks=tuple(remark.text for remark in source.contradictions),
+        joint_units=joint_units or {},
         **of_the_set,
     )
 
@@ -141,8 +144,16 @@ def map_source(
 class MappedEpisodes:
     """Position -> episode of a source through a mapping. Oddities are told, each kind once."""
 
-    def __init__(self, source: Source, mapping: ChannelMapping, control_hz: float, action_source: ActionSource) -> None:
+    def __init__(
+        self,
+        source: Source,
+        mapping: ChannelMapping,
+        control_hz: float,
+        action_source: ActionSource,
+        joint_units: Mapping[str, str],
+    ) -> None:
         self.source, self.mapping, self.control_hz, self.action_source = source, mapping, control_hz, action_source
+        self.joint_units = joint_units
         self._told: set[str] = set()
 
     def __call__(self, position: int) -> Episode:
@@ -171,6 +182,7 @@ class MappedEpisodes:
             videos=raw.videos,
             task=raw.task,
             wordings=raw.wordings,
+            joint_unit=self.joint_units.get(raw.embodiment or mapping.embodiment, ""),
         )
 
     def _tell(self, remark: Remark, index: int) -> None:

@@ -77,8 +77,8 @@ class Survey:
         return [episode.arrays[feature] for episode in self.episodes]
 
 
-def survey(source: Source, episodes: int = EPISODES) -> Survey:
-    """Look at up to `episodes` episodes.
+def survey(source: Source, episodes: int = EPISODES, pictures: bool = True) -> Survey:
+    """Look at up to `episodes` episodes. pictures: at one of each camera too.
 
     Raises:
         ValueError: not one of them can be read.
@@ -97,7 +97,7 @@ def survey(source: Source, episodes: int = EPISODES) -> Survey:
     looked = tuple(raw for _, raw in read)
     found += _odd(looked)
     features = {name: _feature(source, name, [raw.arrays[name] for raw in looked]) for name in wanted}
-    views, dark = _views(looked)
+    views, dark = _views(looked) if pictures else ({}, [])
     found += _time(source, looked) + dark + _motion(features, looked)
     return Survey(
         source,

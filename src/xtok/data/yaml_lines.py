@@ -37,6 +37,10 @@ class Node:
     def is_list(self) -> bool:
         return isinstance(self.value, yaml.SequenceNode)
 
+    @property
+    def is_empty(self) -> bool:
+        return isinstance(self.value, yaml.ScalarNode) and not self.value.value.strip()
+
     def text(self) -> str:
         if not isinstance(self.value, yaml.ScalarNode) or not self.value.value.strip():
             self.fail(f"{self.name!r} wants a word, not {self._kind()}")

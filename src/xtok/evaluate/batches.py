@@ -13,6 +13,7 @@ from torch import Tensor
 
 from xtok.actions.delta import to_delta
 from xtok.actions.types import Actions, ActionTokenizer, ChunkBatch, Codes, Context
+from xtok.progress import track
 
 BATCH_SIZE = 256
 
@@ -42,7 +43,7 @@ def rate_points(tokenizer: ActionTokenizer) -> list[ActionTokenizer]:
 
 def encode(tokenizer: ActionTokenizer, chunks: ChunkBatch, batch_size: int = BATCH_SIZE) -> Codes:
     """Codes of every chunk, in order; at most `batch_size` chunks are in flight."""
-    return _joined([tokenizer.encode(part) for part in _parts(chunks, batch_size)])
+    return _joined([tokenizer.encode(part) for part in track(_parts(chunks, batch_size), "coding", delay_s=0.5)])
 
 
 def encode_rates(tokenizer: ActionTokenizer, chunks: ChunkBatch, batch_size: int = BATCH_SIZE) -> list[Codes]:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from xtok import provenance
-from xtok.actions.embodiments import get_embodiment
 from xtok.actions.statistics import Statistics, normalise_batch, saturation
 from xtok.actions.types import ActionTokenizer, ChunkBatch, concatenate
 from xtok.data.chunks import iter_chunks
@@ -197,5 +196,5 @@ def joint_unit(dataset: EpisodeDataset) -> str | None:
     """What `joint` errors are in: "rad", "native", "mixed", or None in a layout without joints."""
     if not dataset.layout.of_kind("joint"):
         return None
-    units = {get_embodiment(name).joint_unit for name in dataset.embodiments}
+    units = {dataset.joint_unit(name) for name in dataset.embodiments}
     return units.pop() if len(units) == 1 else "mixed"

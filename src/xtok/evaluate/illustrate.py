@@ -164,7 +164,8 @@ def _joint_curves(episode: Episode, original_NJ: Tensor, decoded_LNJ: Tensor, ma
     reach_J = (original_NJ.amax(0) - original_NJ.amin(0)).where(mask_J, torch.tensor(-1.0))
     most = sorted(reach_J.argsort(descending=True, stable=True)[: min(JOINTS_MAX, int(mask_J.sum()))].tolist())
     names = robot.joint_names or tuple(f"joint {i}" for i in range(len(mask_J)))
-    return [_curve(names[i], robot.joint_unit, original_NJ[:, i], decoded_LNJ[..., i]) for i in most]
+    unit = episode.joint_unit or robot.joint_unit
+    return [_curve(names[i], unit, original_NJ[:, i], decoded_LNJ[..., i]) for i in most]
 
 
 def _curve(name: str, unit: str, original_N: Tensor, decoded_LN: Tensor) -> Curve:

@@ -36,6 +36,9 @@ JUDGED_EVERY = 5  # one train episode in so many judges the forms, the others fi
 WIDER = 1.5  # a scale beyond the pilot's where evaluated chunks want one
 WIDENED = 4  # times, at most
 PILOT_MARGIN = 0.07  # pilots, fitted on few chunks, spend a few per cent more than the full fit
+# Byte pairs are learnt in time that grows with all coefficients. Beyond so many, chunks overlap so much that they
+# teach nothing more: 4,000 chunks in place of 8,000 cost FAST .1 to .7 % of its tokens (poses of G1, T 64).
+COEFFICIENTS, CHUNKS_LEAST = 6_000_000, 4000
 GRID = 65  # bits at which two forms are held against each other
 
 
@@ -83,7 +86,7 @@ def fit_fast(
     max_chunks: int,
     tell: Tell = silent,
 ) -> FastFit:
-    """FAST beside `subject`, its vocabularies fitted on at most `max_chunks` chunks of `train_episodes`.
+    """FAST beside `subject`, its vocabularies fitted on at most `max_chunks` chunks of train episodes (`affordable`).
 
     Raises:
         ValueError: no train episode longer than T.
@@ -93,7 +96,8 @@ def fit_fast(
     usable = [episode for episode in train_episodes if len(episode) > horizon]
     if not usable:
         raise ValueError(f"FAST needs train episodes longer than {horizon} frames; leave it out of the baselines")
-    stride = stride_within(usable, horizon, max_chunks)
+    channels = max(int(episode.mask_D.sum()) for episode in usable)
+    stride = stride_within(usable, horizon, affordable(max_chunks, horizon * channels))
     train = concatenate(list(iter_chunks(usable, horizon, stride)))
     rates = Rates.of(subject)
     fit_rows, judge_rows = _parts([count_chunks([episode], horizon, stride) for episode in usable])
@@ -133,6 +137,11 @@ def fit_fast(
         },
     }
     return FastFit(coded, form, how)
+
+
+def affordable(max_chunks: int, coefficients: int) -> int:
+    """How many chunks of so many coefficients to fit vocabularies on, `max_chunks` at most."""
+    return min(max_chunks, max(CHUNKS_LEAST, COEFFICIENTS // coefficients))
 
 
 def better_form(curves: Mapping[Form, Sequence[RatePoint]], rates: Rates) -> tuple[Form, dict[str, float]]:
