@@ -32,7 +32,9 @@ def test_an_edited_mapping_stays_as_it_is(tmp_path: Path, capsys: pytest.Capture
     assert main(inspect) == 0
     mapping = out / "mine.yaml"
     written = mapping.read_bytes()
-    assert main(inspect) == 0 and mapping.read_bytes() == written and not list(out.glob("*.new*"))  # as written: replaced
+    assert (
+        main(inspect) == 0 and mapping.read_bytes() == written and not list(out.glob("*.new*"))
+    )  # as written: replaced
 
     edited = written + b"# my remark\n"
     mapping.write_bytes(edited)
@@ -49,7 +51,9 @@ def test_an_edited_mapping_stays_as_it_is(tmp_path: Path, capsys: pytest.Capture
     assert main(inspect) == 0 and mapping.read_bytes() == written
 
 
-@pytest.mark.parametrize("content", [b"", b"layout: joints\n", b"\xff\xfe no text", b"# proposed by `xtok inspect`; of an older xtok\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"layout: joints\n", b"\xff\xfe no text", b"# proposed by `xtok inspect`; of an older xtok\n"]
+)
 def test_a_file_that_it_did_not_write_is_nobodys_to_replace(tmp_path: Path, content: bytes) -> None:
     folder, out = joint_set(tmp_path / "mine"), tmp_path / "out"
     out.mkdir()
@@ -66,15 +70,17 @@ def test_sets_of_one_name_have_files_of_their_own(tmp_path: Path) -> None:
             assert main(["inspect", str(folder), "-o", str(out)]) == 0
     found = sorted(out.glob("*.yaml"))
     assert len(found) == 3 and {path.name for path in found} >= {"set.yaml", "b-set.yaml"}
-    data = {json.loads(line[6:]) for path in found for line in path.read_text().splitlines() if line.startswith("data: ")}
+    data = {
+        json.loads(line[6:]) for path in found for line in path.read_text().splitlines() if line.startswith("data: ")
+    }
     assert data == {str(folder) for folder in folders}
     assert len(list(out.glob("*.html"))) == 3
 
 
 def test_pages_of_one_name_are_kept_apart_without_mappings_too(tmp_path: Path) -> None:
-    from xtok.data import sample_path
-
     import shutil
+
+    from xtok.data import sample_path
 
     for parent in "ab":
         shutil.copytree(sample_path(), tmp_path / parent / "panda")
@@ -103,7 +109,9 @@ def test_a_question_holds_every_command_back_until_it_is_answered(
     folder, out, codes = asked_set(tmp_path / "mine"), tmp_path / "out", tmp_path / "codes.parquet"
     assert main(["stats", str(folder)]) == 2
     said = capsys.readouterr().err
-    assert "which end of gripper is open" in said and f"xtok inspect {folder}" in said and "out/inspect/mine.yaml" in said
+    assert (
+        "which end of gripper is open" in said and f"xtok inspect {folder}" in said and "out/inspect/mine.yaml" in said
+    )
 
     assert main(["inspect", str(folder), "-o", str(out)]) == 0
     said = capsys.readouterr().out

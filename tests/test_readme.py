@@ -37,7 +37,9 @@ def run(folder: Path) -> dict[str, Any]:
 
 def clear_motors(root: Path) -> Path:
     motors = ["shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll"]
-    return write(root, lambda r: {STATE: joints(r, 5), "action": joints(r, 5)}, {STATE: motors, "action": motors}, episodes=10)
+    return write(
+        root, lambda r: {STATE: joints(r, 5), "action": joints(r, 5)}, {STATE: motors, "action": motors}, episodes=10
+    )
 
 
 def two_arms(root: Path) -> Path:
@@ -54,7 +56,9 @@ def joints_and_gripper(root: Path) -> Path:
     ("make", "layout", "channels"),
     [(clear_motors, "joints", 5), (two_arms, "arms26", 20), (joints_and_gripper, "joints", 7)],
 )
-def test_the_ten_lines_run_on_a_robot_that_nobody_registered(tmp_path: Path, make: Any, layout: str, channels: int) -> None:
+def test_the_ten_lines_run_on_a_robot_that_nobody_registered(
+    tmp_path: Path, make: Any, layout: str, channels: int
+) -> None:
     with pytest.warns(UserWarning, match="robot 'nobodys_arm' is not registered"):
         left = run(_renamed(make(tmp_path / "set")))
     dataset, actions, codes = left["dataset"], left["actions"], left["codes"]
