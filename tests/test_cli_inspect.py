@@ -1,4 +1,5 @@
-"""`xtok inspect`: it overwrites nobody's work, gives every set its own files and name, and its questions hold others back."""
+"""`xtok inspect` overwrites nobody's work, gives every set its own files, and its questions hold others back."""
+# ruff: noqa: E501 - words of a page
 
 from __future__ import annotations
 

@@ -97,5 +97,5 @@ def test_the_ten_lines_run_on_real_folders(shared_data: Path, name: str) -> None
 @pytest.mark.slow
 def test_the_ten_lines_say_what_three_episodes_cannot_give(shared_data: Path) -> None:
     """Reachy2's sample has three episodes, of which none is held out."""
-    with pytest.raises(ValueError, match="heldout.*empty"):
+    with pytest.raises(ValueError, match=r"heldout.*empty"):
         run(shared_data / "reachy2-apple-storage")

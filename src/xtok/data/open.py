@@ -350,8 +350,8 @@ def _joint_units(datasets: Sequence[EpisodeDataset]) -> dict[str, str]:
             unit = each.joint_unit(robot)
             if units.setdefault(robot, unit) != unit:
                 raise ValueError(
-                    f"the joints of {robot!r} are in {unit} in {each.name} and in {units[robot]} in a set before it: give "
-                    "both mappings one unit, or other names with 'embodiment'"
+                    f"the joints of {robot!r} are in {unit} in {each.name} and in {units[robot]} in a set before it: "
+                    "give both mappings one unit, or other names with 'embodiment'"
                 )
     return units
 
