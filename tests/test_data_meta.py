@@ -40,14 +40,14 @@ def told(root: Path) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         open_dataset(root)
-    return [str(each.message) for each in caught]
+    return [str(each.message) for each in caught if "not registered" not in str(each.message)]
 
 
 def read(root: Path) -> tuple[list[np.ndarray], list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         motion = [episode.absolute_ND[:, :3] for episode in open_dataset(root)]
-    return motion, [str(each.message) for each in caught]
+    return motion, [str(each.message) for each in caught if "not registered" not in str(each.message)]
 
 
 @pytest.mark.parametrize("write", WRITERS)

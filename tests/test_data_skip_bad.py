@@ -17,8 +17,8 @@ from pack_kit import SMALL, contents
 from reader_kit import example, frame, rlds_episode, write_rlds, write_robotwin_classic
 from test_data_rlds import MAPPING
 from xtok.actions.layout import JOINTS
-from xtok.actions.statistics import Statistics
 from xtok.cli.main import main
+from xtok.codec.robot_statistics import load_statistics
 from xtok.data import EpisodeDataset, join, open_dataset, open_source, select
 from xtok.data.pack import pack
 from xtok.data.packed import open_sources
@@ -104,7 +104,7 @@ def test_a_set_without_one_sound_episode_says_so(tmp_path: Path) -> None:
     root = whole(tmp_path / "set")
     for index in range(EPISODES):
         table_of(root, index).unlink()
-    with pytest.raises(ValueError, match=r"not one of the 11 episodes of set can be read; the first: .*episode 0"):
+    with pytest.raises(ValueError, match=r"not one of the .*episodes.* of set can be read; the first: .*episode 0"):
         open_dataset(root, skip_bad=True)
 
 
@@ -120,7 +120,7 @@ def test_several_in_one_file_of_v3_and_joined_sets(tmp_path: Path) -> None:
     ):
         open_dataset(root)
     kept = open_dataset(root, skip_bad=True)
-    other = open_dataset(whole(tmp_path / "set"))
+    other = open_dataset(whole(tmp_path / "set"), embodiment="none:another")
     both = join([kept, other])
     assert [each.index for each in both.left_out] == [1, 5]
     heldout = [both[i].index for i in split_positions(both, "heldout")]
@@ -215,7 +215,7 @@ def test_encode_stats_and_eval_list_what_they_left_out(spoiled: Path, capsys: py
     assert "left out 3 of 11 episodes:" in told and told.count("set, episode") == 3
     stats = json.loads(Path("s.json").read_text())
     assert [each["episode"] for each in stats["left_out"]] == [1, 4, 10]
-    assert Statistics.load("s.json").embodiment == "none:my_arm"
+    assert load_statistics("s.json").embodiment == "none:my_arm"
     common = ["--skip-bad", "--statistics", "s.json"]
     assert main(["encode", data, *common, "-o", "c.parquet"]) == 0
     header = json.loads(pq.read_schema("c.parquet").metadata[b"xtok.codes"])

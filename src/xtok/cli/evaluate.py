@@ -149,6 +149,9 @@ def run(args: argparse.Namespace) -> None:
             pool=pool,
             tell=tell.within(0.04, 1.0),
         )
+    if dataset.left_out:
+        told = {"left_out": [each.to_dict() for each in dataset.left_out]}
+        evaluation = replace(evaluation, result=evaluation.result | told)
     write(evaluation, args.json, args.report)
 
 

@@ -141,6 +141,7 @@ def load_statistics(path: str | Path) -> RobotStatistics | Statistics:
         raise ValueError(f"{path} is not JSON ({error}); write it with `xtok stats DATA -o {path}`") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not the statistics of one robot")
+    content.pop("left_out", None)  # `xtok stats --skip-bad` notes beside them which episodes they are not of
     try:
         return statistics_from_dict(content)
     except ValueError as error:

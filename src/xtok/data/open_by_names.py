@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX, embodiment_names, find_robot_type
-from xtok.data.episode import ActionSource, EpisodeDataset
+from xtok.data.episode import SKIP_BAD, ActionSource, EpisodeDataset
 from xtok.data.hub import is_snapshot
 from xtok.data.mapped import joint_unit, open_mapped
 from xtok.data.mapping import known_mapping
 from xtok.data.mapping_file import MappingSpec
 from xtok.data.source import Source, map_source
-from xtok.data.survey import EPISODES, survey
+from xtok.data.survey import EPISODES, Unreadable, survey
 
 HUB_EPISODES = 5
 
@@ -57,6 +57,8 @@ def open_proposed(
     try:
         few = HUB_EPISODES if is_snapshot(root) else EPISODES  # each of the hub's is a download
         proposal = propose(survey(source, few, pictures=False), layout)
+    except Unreadable as error:  # what is wrong is not the mapping
+        raise ValueError(f"{error}; {SKIP_BAD}") from error
     except ValueError as error:
         raise ValueError(f"{_unknown(source)}, and no mapping can be proposed: {error}") from error
     if proposal.questions or proposal.text is None:

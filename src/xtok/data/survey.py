@@ -77,11 +77,15 @@ class Survey:
         return [episode.arrays[feature] for episode in self.episodes]
 
 
+class Unreadable(ValueError):
+    """Not one of the episodes looked at can be read."""
+
+
 def survey(source: Source, episodes: int = EPISODES, pictures: bool = True) -> Survey:
     """Look at up to `episodes` episodes. pictures: at one of each camera too.
 
     Raises:
-        ValueError: not one of them can be read.
+        Unreadable: not one of them can be read.
     """
     wanted = tuple(source.features)
     positions = sorted({round(i) for i in np.linspace(0, len(source) - 1, min(episodes, len(source)))})
@@ -93,7 +97,9 @@ def survey(source: Source, episodes: int = EPISODES, pictures: bool = True) -> S
         except ValueError as error:
             found.append(Trap("broken episode", str(error)))
     if not read:
-        raise ValueError(f"none of the episodes looked at in {source.name} can be read; first: {found[-1].text}")
+        first = next(trap.text for trap in found if trap.kind == "broken episode")
+        of = f"{len(positions)} episodes" if len(positions) == len(source) else f"{len(positions)} episodes looked at"
+        raise Unreadable(f"not one of the {of} of {source.name} can be read; the first: {first}")
     looked = tuple(raw for _, raw in read)
     found += _odd(looked)
     features = {name: _feature(source, name, [raw.arrays[name] for raw in looked]) for name in wanted}
