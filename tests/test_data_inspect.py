@@ -129,7 +129,7 @@ def test_one_broken_episode_does_not_hide_the_others(tmp_path: Path) -> None:
     assert looked.positions == (0, 1, 3) and "episode_000002" in kinds(looked)["broken episode"]
     for path in folder.glob("data/*/*.parquet"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="none of the episodes looked at"):
+    with pytest.raises(ValueError, match="not one of the 4 episodes"):
         survey(open_source(folder))
 
 

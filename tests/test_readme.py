@@ -70,7 +70,7 @@ def test_the_ten_lines_run_on_a_robot_that_nobody_registered(
     assert int(mask_D.sum()) == channels and decoded.shape == truth_BTD.shape
     # from two levels of four, far nearer than standing still at the anchor
     still = left["chunks"].context.anchor_BD.numpy()[:, None]
-    assert np.abs(decoded - truth_BTD)[..., mask_D].mean() < 0.3 * np.abs(still - truth_BTD)[..., mask_D].mean()
+    assert np.abs(decoded - truth_BTD)[..., mask_D].mean() < 0.5 * np.abs(still - truth_BTD)[..., mask_D].mean()
 
 
 def _renamed(folder: Path) -> Path:

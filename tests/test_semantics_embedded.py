@@ -109,7 +109,7 @@ def test_films_teach_the_subtask_of_each_frame_and_leave_out_words(monkeypatch: 
     ]
 
     class Set(list):
-        name = "set"
+        name, parts, places = "set", (), ()
 
     monkeypatch.setattr("xtok.semantics.embedded.lessons.open_dataset", lambda path: Set(films))
     found = list(film_lessons(Path("set"), "train", 3, 0, 9, ["peg"]))

@@ -149,7 +149,7 @@ def channel_names(declared: Fields, feature: str, width: int) -> tuple[str, ...]
     value = declared.raw("names", "", default=None)
     if not value and value != 0:
         return None
-    found = _flat(value)
+    found = _flat(value) if isinstance(value, str | list | dict) else None  # a number alone names nothing
     if found is None:
         declared.refuse("names", value, f'a list of {width} names, {{"motors": [...]}}, or {{name: column}}')
     assert found is not None

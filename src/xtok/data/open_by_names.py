@@ -16,7 +16,7 @@ from xtok.actions.embodiments import UNREGISTERED_PREFIX, embodiment_names, find
 from xtok.data.episode import SKIP_BAD, ActionSource, EpisodeDataset
 from xtok.data.hub import is_snapshot
 from xtok.data.mapped import joint_unit, open_mapped
-from xtok.data.mapping import known_mapping
+from xtok.data.mapping import ACTION, STATE, known_mapping
 from xtok.data.mapping_file import MappingSpec
 from xtok.data.source import Source, map_source
 from xtok.data.survey import EPISODES, Unreadable, survey
@@ -36,11 +36,15 @@ def open_by_names(
     """Episodes of a source. See `open_dataset` for layout, embodiment, action_source. root: the folder, for messages.
 
     Raises:
-        ValueError: columns that nothing maps, or whose mapping leaves a question open; how to go on.
+        ValueError: names of columns that cannot be read, columns that nothing maps, or whose mapping leaves a
+            question open; how to go on.
 
     Warns:
         with one line, where a proposal is used.
     """
+    for name in (STATE, ACTION):
+        if name in source.features and source.features[name].unreadable:
+            raise ValueError(f"{source.features[name].unreadable}, since as they are the names cannot be read")
     mapping = known_mapping(source.features, source.robot_type, layout, embodiment, action_source)
     if mapping is None:
         return open_proposed(source, root, layout, embodiment, **of_the_set)
@@ -86,11 +90,14 @@ def open_proposed(
 
 def _unknown(source: Source) -> str:
     """What is known of the robot's name, with names that are close to it."""
+    where = " (meta/info.json)" if source.format.startswith("LeRobot") else ""
     if find_robot_type(source.robot_type) is not None:
-        return f"{source.name}: the registry knows robot_type {source.robot_type!r} with other channels than these"
+        return (
+            f"{source.name}{where}: the registry knows robot_type {source.robot_type!r} with other channels than these"
+        )
     close = get_close_matches(source.robot_type, embodiment_names(), n=3, cutoff=0.7)
     hint = f" (if it is one of {', '.join(close)}, embodiment= or --embodiment says so)" if close else ""
-    return f"{source.name}: cannot map robot_type {source.robot_type!r} by itself{hint}: nobody registered it"
+    return f"{source.name}{where}: cannot map robot_type {source.robot_type!r} by itself{hint}: nobody registered it"
 
 
 def _summary(spec: MappingSpec, dataset: EpisodeDataset) -> str:
