@@ -30,7 +30,7 @@ demo: $(DEMO)  ## real demonstrations into codes and back; writes out/demo/repor
 	@$(BIN)/xtok demo
 
 test: lint  ## ruff, mypy and the tests (real-data tests where ../shared/data is)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile $(PYTEST_FLAGS)
 
 test-slow: $(DEV)  ## the tests that take minutes: simulated episodes, kills, replays
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_FLAGS)

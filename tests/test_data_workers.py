@@ -75,7 +75,9 @@ def _bad(root: Path) -> EpisodeDataset:
 
 
 def _joined(root: Path) -> EpisodeDataset:
-    return join([_bad(root / "a"), open_dataset(write_v30(root / "b", [{STATE: np.ones((N, 4))}] * 2))])
+    return join(
+        [_bad(root / "a"), open_dataset(write_v30(root / "b", [{STATE: np.ones((N, 4))}] * 2), embodiment="none:b")]
+    )
 
 
 OPENERS: dict[str, Callable[[Path], EpisodeDataset]] = {
