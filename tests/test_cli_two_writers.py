@@ -53,7 +53,9 @@ def test_the_second_is_refused_at_once_and_the_first_goes_on(
     command, is_folder = COMMANDS[name]
     out = tmp_path / "out"
     first = cli_kit.start(command(sets[0], codes, out), SMALL)
-    cli_kit.wait_until(lambda: lock_path(out, is_folder).exists(), first)
+    lock = lock_path(out, is_folder)
+    # Not stopped before it wrote who it is: the one instant in which nobody can tell.
+    cli_kit.wait_until(lambda: lock.exists() and b"}" in lock.read_bytes(), first)
     os.kill(first.pid, signal.SIGSTOP)  # it stays in the middle of its work, however fast it is
     try:
         for data in sets:

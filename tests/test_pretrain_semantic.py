@@ -181,16 +181,29 @@ def test_heads_alone_go_on_bit_for_bit_and_with_the_same_tokenizer(straight: Pat
     assert (out / "heads.safetensors").read_bytes() == (alone / "heads.safetensors").read_bytes()
 
 
-def test_heads_need_a_tokenizer_that_knows_the_robots_and_other_recipes_none(straight: Path, tmp_path: Path) -> None:
+def test_heads_need_a_tokenizer_and_other_recipes_none(straight: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_pretrained(straight)
     with pytest.raises(ValueError, match="needs --tokenizer"):
         train(heads_alone(), [], tmp_path / "a", features=kit.store())
     with pytest.raises(ValueError, match="places a tokenizer itself"):
         train(kit.recipe(), [], tmp_path / "b", features=kit.store(), tokenizer=tokenizer)
+
+
+def test_a_robot_that_the_frozen_tokenizer_lacks_is_measured_and_stored(
+    straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = Tokenizer.from_pretrained(straight).codec
     lost = next(iter(kit.corpus().statistics))
-    tokenizer.codec.robots.pop(lost)
-    with pytest.raises(ValueError, match=f"lacks {lost}; `xtok adapt DATA`"):
-        train(heads_alone(), [], tmp_path / "c", features=kit.store(), tokenizer=tokenizer)
+    codec.forget_robot(lost)
+    codec.ranges.pop(lost, None)
+    tokenizer = Tokenizer(codec)
+    recipe, out = replace(heads_alone(), codec=codec.config), tmp_path / "run"
+    begin_run(recipe, kit.corpus(), out, features=kit.store(), tokenizer=tokenizer).run(until=2)
+    assert f"does not know {lost!r}: measured on" in capsys.readouterr().err
+    kept = Tokenizer.from_pretrained(train(heads_alone(), [], out, True, kit.store(), tokenizer))
+    assert kept.known_by[lost] == "measured"
+    assert lost not in tokenizer.statistics, "the one that was given stays as it is"
+    assert kept.foundation == tokenizer.foundation
 
 
 def test_weights_grow_from_the_start_of_semantics() -> None:

@@ -32,6 +32,7 @@ from xtok.pretrain.corpus import REVERSED, Corpus
 from xtok.pretrain.identity import identity
 from xtok.pretrain.initialise import initialise, refit_books, refit_intent
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
+from xtok.pretrain.measurement import measure_unknown
 from xtok.pretrain.precision import bfloat16_networks, round_to_half
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.semantic import (
@@ -71,14 +72,15 @@ def train(
     """Train by `recipe` on the train episodes of the data sets; returns `out`, which then opens as a tokenizer.
 
     features: of a teacher, for a recipe that aligns or predicts. Data sets that it lacks just do not take part in that.
-    tokenizer: for a recipe with learns="heads", the one that stays as it is; `out` then holds a copy beside the heads.
+    tokenizer: for a recipe with learns="heads", the one that stays as it is; `out` then holds a copy beside the heads,
+        with the robots that it lacked, measured.
     skip_bad: leave out episodes that cannot be read; run.json lists them.
 
     `out` also gets run.json (recipe, data hash, versions), metrics.jsonl, heads.safetensors and checkpoints/.
 
     Raises:
         ValueError: `out` holds a run and resume is False, or with resume none or one of another recipe or data; a
-            tokenizer with a recipe that places its own, none with one that needs it, or one that lacks a robot.
+            tokenizer with a recipe that places its own, or none with one that needs it.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was written first.
     """
     recipe = _of_tokenizer(recipe, tokenizer)
@@ -103,8 +105,7 @@ def begin_run(
     """Place priors and books (or take those of `tokenizer`), and write run.json.
 
     Raises:
-        ValueError: `out` holds a run already, the corpus is too small, the recipe needs features of its episodes, or
-            `tokenizer` lacks a robot.
+        ValueError: `out` holds a run already, the corpus is too small, or the recipe needs features of its episodes.
     """
     if (out / "run.json").exists():
         raise ValueError(f"{out} holds a run; go on with it (--resume), or choose another folder")
@@ -116,12 +117,7 @@ def begin_run(
         if recipe.half:
             round_to_half(codec)
     else:
-        codec = tokenizer.codec
-        if unknown := corpus.statistics.keys() - codec.statistics.keys():
-            raise ValueError(
-                f"the tokenizer lacks {', '.join(sorted(unknown))}; `xtok adapt DATA` gives it one more robot: give "
-                "what it writes with --tokenizer"
-            )
+        codec = measure_unknown(tokenizer, corpus, recipe.seed).codec
     Tokenizer(codec).save_pretrained(out / "start")
     trainer = Trainer(recipe, corpus, codec, out, features)
     trainer.save()

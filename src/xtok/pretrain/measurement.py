@@ -56,11 +56,34 @@ def measure_robots(tokenizer: Tokenizer, episodes: Sequence[Episode], seed: int 
         ValueError: as `measure`.
     """
     corpus = Corpus(tokenizer.layout, episodes, validation=False)
+    return _measure_all(tokenizer, corpus, list(corpus.statistics), seed)
+
+
+def measure_unknown(tokenizer: Tokenizer, corpus: Corpus, seed: int = 0) -> Tokenizer:
+    """The same tokenizer with the robots of a training corpus that it lacks, measured on the part that is trained on.
+
+    Raises:
+        ValueError: as `measure`.
+    """
+    unknown = [robot for robot in corpus.statistics if robot not in tokenizer.statistics]
+    for robot in unknown:
+        mine = corpus.of(robot).train
+        count, frames = sum(len(source.episode_E) for source in mine), sum(int(s.recorded_E.sum()) for s in mine)
+        say(
+            f"the tokenizer does not know {robot!r}: measured on {count} train episodes ({frames:,} frames); "
+            "`xtok adapt` gives it codebooks of its own"
+        )
+    for found in _measure_all(tokenizer, corpus, unknown, seed):
+        tokenizer = tokenizer.with_statistics(found)
+    return tokenizer
+
+
+def _measure_all(tokenizer: Tokenizer, corpus: Corpus, robots: Sequence[str], seed: int) -> list[RobotStatistics]:
     foundation = tokenizer.foundation
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         return [
-            _measure(tokenizer.shared_codec(), corpus.of(name), statistics, foundation, seed)
-            for name, statistics in corpus.statistics.items()
+            _measure(tokenizer.shared_codec(), corpus.of(name), corpus.statistics[name], foundation, seed)
+            for name in robots
         ]
 
 

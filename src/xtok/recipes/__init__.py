@@ -65,6 +65,15 @@ def small_joints_trained() -> Recipe:
     return replace(small_joints(), name="small_joints_trained", steps=200, mam="codes")
 
 
+def small_arms26_closed() -> Recipe:
+    """Closed forms and k-means alone, no step: what a robot left out of the weights is measured with, in minutes.
+
+    `xtok train small_arms26_closed --data EVERY_OTHER_SET... -o RUN_DIR`, then `xtok eval --data ITS_SET --tokenizer
+    RUN_DIR --baselines fast --pool EVERY_OTHER_SET...`; for joints `small_joints` does the same (docs/cli.md).
+    """
+    return replace(small_arms26(), name="small_arms26_closed", steps=0, mam="none")
+
+
 def small_arms26_mam(form: Mam) -> Recipe:
     """The ablation of masked action modelling: none, codes, actions, both; all else as `small_arms26`."""
     return replace(small_arms26(), name=f"small_arms26_mam_{form}", mam=form)
@@ -223,6 +232,7 @@ _FORMS: tuple[Mam, ...] = ("none", "codes", "actions", "both")
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "small_arms26": small_arms26,
     "small_arms26_decoder": small_arms26_decoder,
+    "small_arms26_closed": small_arms26_closed,
     "small_joints": small_joints,
     "small_joints_trained": small_joints_trained,
     **{f"small_arms26_mam_{form}": partial(small_arms26_mam, form) for form in _FORMS},
