@@ -44,9 +44,8 @@ def measure(tokenizer: Tokenizer, episodes: Sequence[Episode], seed: int = 0) ->
     Raises:
         ValueError: no episode of a robot has two frames, a robot with several rates, or one that never moves.
     """
-    for robot in measure_robots(tokenizer, episodes, seed):
-        tokenizer = tokenizer.with_statistics(robot)
-    return tokenizer
+    corpus = Corpus(tokenizer.layout, episodes, validation=False)
+    return _with_measured(tokenizer, corpus, list(corpus.statistics), seed)
 
 
 def measure_robots(tokenizer: Tokenizer, episodes: Sequence[Episode], seed: int = 0) -> list[RobotStatistics]:
@@ -68,14 +67,22 @@ def measure_unknown(tokenizer: Tokenizer, corpus: Corpus, seed: int = 0) -> Toke
     unknown = [robot for robot in corpus.statistics if robot not in tokenizer.statistics]
     for robot in unknown:
         mine = corpus.of(robot).train
-        count, frames = sum(len(source.episode_E) for source in mine), sum(int(s.recorded_E.sum()) for s in mine)
-        say(
-            f"the tokenizer does not know {robot!r}: measured on {count} train episodes ({frames:,} frames); "
-            "`xtok adapt` gives it codebooks of its own"
-        )
-    for found in _measure_all(tokenizer, corpus, unknown, seed):
+        _say_measured(robot, _seen([int(frames) for source in mine for frames in source.recorded_E]))
+    return _with_measured(tokenizer, corpus, unknown, seed)
+
+
+def _with_measured(tokenizer: Tokenizer, corpus: Corpus, robots: Sequence[str], seed: int) -> Tokenizer:
+    for found in _measure_all(tokenizer, corpus, robots, seed):
         tokenizer = tokenizer.with_statistics(found)
     return tokenizer
+
+
+def _seen(lengths: Sequence[int]) -> str:
+    return f"{len(lengths)} train episodes ({sum(lengths):,} frames)"
+
+
+def _say_measured(robot: str, on: str) -> None:
+    say(f"the tokenizer does not know {robot!r}: measured on {on}; `xtok adapt` gives it codebooks of its own")
 
 
 def _measure_all(tokenizer: Tokenizer, corpus: Corpus, robots: Sequence[str], seed: int) -> list[RobotStatistics]:
@@ -118,14 +125,12 @@ def tokenizer_for(
         return found
     episodes = {robot: train_episodes(dataset, robot) for robot in unknown}
     for robot, mine in episodes.items():
-        seen = f"{len(mine)} train episodes ({sum(map(len, mine)):,} frames) of {dataset.name}"
+        seen = f"{_seen([len(episode) for episode in mine])} of {dataset.name}"
         if ranges_only:
             say(f"{robot!r} is coded by its ranges alone, from {seen}, as was asked for")
             found = found.with_ranges(Corpus(found.layout, mine, validation=False).statistics[robot])
         else:
-            say(
-                f"the tokenizer does not know {robot!r}: measured on {seen}; `xtok adapt` gives it codebooks of its own"
-            )
+            _say_measured(robot, seen)
             found = measure(found, mine)
     return found
 
