@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 import codec_kit as kit
 from xtok import Tokenizer
 from xtok.actions.types import ChunkBatch, Codes, slots
-from xtok.adapters.stream import CodeStream
-from xtok.adapters.vocabulary import CodeMask, CodeVocabulary
 from xtok.codec.channels import ChannelCodec
+from xtok.codec.tokens import CodeMask, CodeStream, CodeVocabulary
 
 OFFSET = 1000
 
@@ -236,3 +235,9 @@ def _at(chunk: ChunkBatch, horizon: int) -> object:
     from dataclasses import replace
 
     return replace(chunk.context, horizon=horizon)
+
+
+def test_the_old_homes_of_the_names_still_serve() -> None:
+    from xtok.adapters import stream, vocabulary
+
+    assert (vocabulary.CodeVocabulary, vocabulary.CodeMask, stream.CodeStream) == (CodeVocabulary, CodeMask, CodeStream)

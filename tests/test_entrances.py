@@ -24,10 +24,9 @@ from xtok.actions.entrance import CoarseInputWarning, floats_of, integers_of, ma
 from xtok.actions.types import ChunkBatch, Codes
 from xtok.adapters.authors import from_episode_dict, to_episode_dict
 from xtok.adapters.openpi import CodesTokenizer
-from xtok.adapters.stream import CodeStream
-from xtok.adapters.vocabulary import CodeMask, CodeVocabulary
 from xtok.adapters.wall_x import ActionCodes
 from xtok.codec.channels import PLAIN, ChannelCodec, SaturationWarning
+from xtok.codec.tokens import CodeMask, CodeStream, CodeVocabulary
 
 B, T, D = 2, 16, 7
 RNG = np.random.default_rng(0)

@@ -23,9 +23,9 @@ except ImportError as error:
     raise ImportError("this adapter needs lerobot 0.4.4, in a venv of its own: see `make test-lerobot`") from error
 
 from xtok.actions.entrance import floats_of, integers_of
-from xtok.adapters.text import chunk_to_ids, ids_to_chunk, vocabulary_of
-from xtok.adapters.vocabulary import CodeVocabulary
 from xtok.codec.channels import ChannelCodec
+from xtok.codec.tokens.channel_ids import chunk_to_ids, ids_to_chunk, vocabulary_of
+from xtok.codec.tokens.vocabulary import CodeVocabulary
 
 
 @ProcessorStepRegistry.register("xtok_action_codes")

@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from xtok.actions.entrance import array_of, integers_of, whole_of
-from xtok.adapters.text import chunk_to_ids, ids_to_chunk, vocabulary_of
 from xtok.codec.channels import ChannelCodec
+from xtok.codec.tokens.channel_ids import chunk_to_ids, ids_to_chunk, vocabulary_of
 
 STATE_BINS = 256
 

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from xtok.actions.entrance import array_of, integers_of, whole_of
 from xtok.actions.types import Codes
-from xtok.adapters.vocabulary import CodeVocabulary
 from xtok.codec.channels import CHANNELS_MAX, ChannelCodec
+from xtok.codec.tokens.vocabulary import CodeVocabulary
 
 TOKEN = "<|action_token_{}|>"  # wall-x's own names: it puts number 0 first and takes ids above it for actions
 

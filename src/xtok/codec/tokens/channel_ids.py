@@ -1,4 +1,4 @@
-"""What the adapters of language-model hosts share: chunks of channels as ids behind a text vocabulary, and back.
+"""Chunks of channels as ids behind a text vocabulary, and back: what hosts of language models need.
 
 # B chunks, T frames, D channels, L ids of a chunk
 """
@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from xtok.actions.types import Codes
-from xtok.adapters.vocabulary import CodeVocabulary
 from xtok.codec.channels import ChannelCodec
+from xtok.codec.tokens.vocabulary import CodeVocabulary
 
 
 def vocabulary_of(codec: ChannelCodec, offset: int, marker: bool = False) -> CodeVocabulary:
