@@ -16,7 +16,8 @@ DOORS: dict[str, set[str]] = {
     "pretrain": {"actions", "data", "codec", "semantics"},
     "baselines": {"actions"},
     "evaluate": {"actions", "data", "baselines"},
-    "sim": {"actions", "data"},
+    "policy": {"actions"},
+    "sim": {"actions", "data", "policy"},
     "vla": {"actions", "data", "codec", "semantics"},
     "adapters": {"codec", "actions", "vla", "pretrain"},  # ActionProcessor.fit places books; decision 0010
 }

@@ -1,4 +1,4 @@
-"""Policies: what acts in a rollout, and an expert's commands sent through a tokenizer.
+"""The simulation's own policies (expert, random walk, replay), and an expert's commands sent through a tokenizer.
 
 # N goals of an episode, H goals of one act, T frames of a chunk, D channels of arms26
 """
@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,21 +17,10 @@ import torch
 from xtok.actions.layout import ARMS26
 from xtok.actions.rotation import matrix_from_rotation6d, rotation6d_from_matrix
 from xtok.actions.types import HORIZON_MIN, ActionTokenizer, ChunkBatch, Context
+from xtok.policy import Observation, Policy
 
 if TYPE_CHECKING:
     from xtok.sim.env import SimEnv
-
-Observation = Mapping[str, Any]
-
-
-class Policy(Protocol):
-    """What acts. One object serves many episodes; `reset` tells that a new one begins."""
-
-    def reset(self, instruction: str) -> None: ...
-
-    def act(self, observation: Observation) -> np.ndarray:
-        """Absolute goals [H, 26] of arms26 for the next H steps, any H >= 1."""
-        ...
 
 
 class ExpertPolicy:

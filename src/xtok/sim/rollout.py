@@ -21,8 +21,9 @@ import numpy as np
 from xtok.actions.layout import ARMS26
 from xtok.actions.types import ActionTokenizer
 from xtok.data.digests import differences
+from xtok.policy import Policy
 from xtok.sim.intervals import bootstrap_mean, paired_ratio, wilson
-from xtok.sim.policies import Demonstration, Policy, ReplayPolicy, factory, through
+from xtok.sim.policies import Demonstration, ReplayPolicy, factory, through
 from xtok.sim.recorder import seeds
 from xtok.sim.suite import get_cell
 from xtok.sim.workers import EpisodeSpec, environment, run_jobs
