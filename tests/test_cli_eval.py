@@ -14,10 +14,10 @@ import pytest
 import evaluate_kit as kit
 from xtok import Tokenizer
 from xtok.actions.layout import ARMS26
-from xtok.cli.evaluate import robots_known_by
+from xtok.benchmark.replay import _baselines
+from xtok.benchmark.tokenizer import robots_known_by
 from xtok.cli.main import main
 from xtok.cli.progress import progress_bar
-from xtok.cli.sim_eval import _baselines
 from xtok.cli.table import table
 from xtok.data import iter_chunks, open_dataset, sample_path, select
 from xtok.evaluate import Budget, Evaluation, evaluate_dataset, render
@@ -115,7 +115,8 @@ def test_replays_go_through_the_better_form_of_fast() -> None:
     tokenizer, sample = Tokenizer.from_pretrained("arms26"), open_dataset(sample_path())
     (chunks,) = iter_chunks(select(sample, "heldout"), 16, 16, batch_size=1 << 20)
     train = [sample[0], sample[1]]
-    coders, about = _baselines(tokenizer, ("fast",), train, chunks)
+    found = _baselines(tokenizer, ("fast",), train, chunks)
+    coders, about = found.coders, found.to_json()
     assert list(coders) == [f"fast~{level}" for level in (1, 2, 3, 4)]
     means = about["fast"]["chosen_on_train"]["mean_l1_at_equal_bits"]
     assert about["fast"]["form"] == min(means, key=means.get)

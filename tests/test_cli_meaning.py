@@ -15,7 +15,7 @@ import torch
 import evaluate_kit as kit
 import semantics_kit
 from xtok.actions.layout import ARMS26
-from xtok.cli import meaning
+from xtok.benchmark.semantics import measure_semantics
 from xtok.codec import Tokenizer
 from xtok.data import EpisodeDataset, Segment
 from xtok.evaluate import Budget, evaluate_dataset, render, to_json
@@ -91,8 +91,8 @@ def test_the_report_shows_meaning_and_what_did_not_come_true(
     there = {("waves", i) for i in range(15) if i != 14}
     monkeypatch.setattr(semantics_kit, "FRAMES", FRAMES)
     monkeypatch.setattr(store.FeatureStore, "open", lambda path: WavesStore(there))
-    monkeypatch.setattr("xtok.semantics.align.load_heads", lambda path: heads)
-    found = meaning.measure_meaning(waves, {"xtok": tokenizer}, None, 16, Path("store"), str(tmp_path), test_chunks=40)
+    monkeypatch.setattr("xtok.benchmark.semantics.load_heads", lambda path: heads)
+    found = measure_semantics(waves, {"xtok": tokenizer}, None, 16, Path("store"), str(tmp_path), test_chunks=40)
     assert found is not None
     assert found["alignment"]["all"]["chunks"] < found["test_chunks"]  # episode 14 has no features
     assert set(found["alignment"]) == {"all", "task Lift", "task Stack"}
@@ -128,12 +128,12 @@ def test_the_report_shows_meaning_and_what_did_not_come_true(
 
 def test_features_and_heads_go_together(waves: EpisodeDataset, tokenizer: Tokenizer) -> None:
     with pytest.raises(ValueError, match="go together"):
-        meaning.measure_meaning(waves, {"xtok": tokenizer}, None, 16, features=Path("store"))
+        measure_semantics(waves, {"xtok": tokenizer}, None, 16, features=Path("store"))
 
 
 def test_a_set_without_held_out_episodes_has_no_meaning_but_a_remark(
     tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = kit.dataset(ARMS26, [FRAMES] * 4)
-    assert meaning.measure_meaning(few, {"xtok": tokenizer}, None, 16) is None
+    assert measure_semantics(few, {"xtok": tokenizer}, None, 16) is None
     assert "no measures of meaning" in capsys.readouterr().err

@@ -21,6 +21,7 @@ DOORS: dict[str, set[str]] = {
     "vla": {"actions", "data", "codec", "semantics"},
     "adapters": {"codec", "actions", "vla", "pretrain"},  # ActionProcessor.fit places books; decision 0010
 }
+DOORS["benchmark"] = set(DOORS) - {"adapters"}
 DOORS["recipes"] = set(DOORS)
 DOORS["cli"] = set(DOORS)
 PORCH = ("lock.py", "messages.py", "progress.py", "provenance.py", "whole.py", "write_errors.py")

@@ -18,7 +18,7 @@ from xtok.actions.layout import ARMS26, JOINTS, Layout
 from xtok.actions.statistics_fit import fit_statistics
 from xtok.baselines.common import normalised_chunks, valid_values
 from xtok.baselines.fast import VOCAB_SIZE, FastTokenizer
-from xtok.cli.pool import open_pool
+from xtok.benchmark.pool import open_pool
 from xtok.data import EpisodeDataset, iter_chunks, open_dataset, sample_path
 from xtok.data.episode import Episode
 from xtok.evaluate import Budget, evaluate_dataset, render, to_json

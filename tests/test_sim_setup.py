@@ -92,16 +92,16 @@ def test_a_policy_is_more_than_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`sim eval --resume` with a module that was edited."""
-    from xtok.cli.sim_eval import _decides
+    from xtok.benchmark.closed_loop import decisive
 
     monkeypatch.syspath_prepend(tmp_path)
     module = tmp_path / "my_policy_of_a_test.py"
     module.write_text("def make(env, seed): return 1\n")
-    first = _decides("my_policy_of_a_test:make", None)
+    first = decisive("my_policy_of_a_test:make", None)
     module.write_text("def make(env, seed): return 2\n")
-    assert _decides("my_policy_of_a_test:make", None)["policy_code"] != first["policy_code"]
+    assert decisive("my_policy_of_a_test:make", None)["policy_code"] != first["policy_code"]
     data = cli_kit.joints(tmp_path / "demos", 0, episodes=2)
-    seen = _decides("replay:arms26", data)
+    seen = decisive("replay:arms26", data)
     assert "policy_code" not in seen
     cli_kit.joints(data, 1, episodes=2)
-    assert _decides("replay:arms26", data)["data"] != seen["data"]
+    assert decisive("replay:arms26", data)["data"] != seen["data"]

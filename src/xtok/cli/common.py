@@ -93,6 +93,11 @@ def add_statistics_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def hidden_alias(group: argparse._ActionsContainer, old: str, dest: str, **options: Any) -> None:
+    """An option's spelling of the version before: taken still, not shown in the help."""
+    group.add_argument(old, dest=dest, default=argparse.SUPPRESS, help=argparse.SUPPRESS, **options)
+
+
 def load_tokenizer(
     name: str | None, dataset: EpisodeDataset, statistics: Sequence[Path] = (), ranges_only: bool = False
 ) -> Tokenizer:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from xtok.cli.common import load_tokenizer
-from xtok.cli.evaluate import measure, write
+from xtok.cli.evaluate import write
 from xtok.cli.outputs import Writes
 from xtok.cli.progress import progress_bar
 
@@ -23,6 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> None:
     report = args.out / "report.html"
     with progress_bar("demo") as tell:
+        from xtok.benchmark.tokenizer import measure_tokenizer
         from xtok.data import open_dataset, sample_path
         from xtok.evaluate.dataset import Budget
 
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> None:
         tell("loading the tokenizer", 0.02)
         tokenizer = load_tokenizer(None, dataset)
         budget = Budget(evaluated=512, fitted=3000)
-        evaluation = measure(dataset, tokenizer, [HORIZON], "heldout", ["fast", "bins"], budget, tell.within(0.05, 1.0))
+        evaluation = measure_tokenizer(
+            dataset, tokenizer, [HORIZON], "heldout", ["fast", "bins"], budget, tell.within(0.05, 1.0)
+        )
     write(evaluation, args.out / "report.json", report)
     print(f"open {report.resolve()} in a browser")

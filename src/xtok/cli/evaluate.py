@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,24 +12,17 @@ from xtok.cli.common import (
     add_reading_arguments,
     add_statistics_argument,
     add_tokenizer_argument,
+    hidden_alias,
     load_tokenizer,
     open_data,
 )
 from xtok.cli.outputs import Writes
-from xtok.cli.pool import open_pool
 from xtok.cli.progress import progress_bar
 from xtok.cli.table import judgements, table
 from xtok.whole import file_whole
 
 if TYPE_CHECKING:
-    from xtok.codec import Tokenizer
-    from xtok.data import EpisodeDataset
-    from xtok.data.splits import Split
-    from xtok.evaluate.dataset import Budget, Evaluation
-    from xtok.evaluate.pool import PoolMember
-    from xtok.evaluate.progress import Tell
-
-RVQ = "rvq"  # our own codec without masked modelling; the other baselines are known to xtok.evaluate
+    from xtok.evaluate.dataset import Evaluation
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,13 +59,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="sets of other robots: on them alone a second FAST is fitted, `fast-pooled`",
     )
     parser.add_argument(
-        "--beside",
+        "--compare",
         type=named,
         nargs="+",
         default=[],
         metavar="NAME=X",
         help="further tokenizers; `no-heads` is held against the claim that heads cost no reconstruction",
     )
+    hidden_alias(parser, "--beside", "compare", type=named, nargs="+")
     meaning = parser.add_argument_group("meaning", "probes and alignment; docs/semantics.md")
     meaning.add_argument(
         "--meaning", choices=("auto", "yes", "no"), default="auto", help="auto: where sub-tasks are named (default)"
@@ -98,7 +91,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         shipped=True,
         files=("json", "report"),
         data=("data", "pool", "mapping", "statistics", "features"),
-        tokenizers=("tokenizer", "beside", "heads"),
+        tokenizers=("tokenizer", "compare", "heads"),
     )
     parser.set_defaults(run=run, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
@@ -123,28 +116,30 @@ def run(args: argparse.Namespace) -> None:
         if value < 1:
             raise ValueError(f"{option} is {value}; expected 1 or more")
     with progress_bar("eval") as tell:
+        from xtok.benchmark.pool import open_pool
+        from xtok.benchmark.tokenizer import SemanticsRequest, measure_tokenizer, names_subtasks
         from xtok.evaluate.dataset import Budget
 
         tell(f"reading {' '.join(map(str, args.data))}", 0.0)
         dataset = open_data(args)
         tell("loading the tokenizer", 0.01)
         tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics, args.ranges_only)
-        beside = {
-            name: load_tokenizer(value, dataset, args.statistics, args.ranges_only) for name, value in args.beside
+        compare = {
+            name: load_tokenizer(value, dataset, args.statistics, args.ranges_only) for name, value in args.compare
         }
         pool = open_pool(args.pool, dataset, tell.within(0.02, 0.04)) if args.pool else []
         asked = args.meaning == "yes" or args.features is not None or args.heads is not None
-        wanted = asked or (args.meaning == "auto" and _named(dataset))
-        meaning = Meaning(args.meaning_chunks, args.features, args.heads) if wanted else None
-        evaluation = measure(
+        wanted = asked or (args.meaning == "auto" and names_subtasks(dataset))
+        semantics = SemanticsRequest(args.meaning_chunks, args.features, args.heads) if wanted else None
+        evaluation = measure_tokenizer(
             dataset,
             tokenizer,
             args.horizons,
             args.split,
             args.baselines,
             Budget(evaluated=args.chunks),
-            beside=beside,
-            meaning=meaning if args.split == "heldout" else None,
+            compare=compare,
+            semantics=semantics if args.split == "heldout" else None,
             corrupt=args.corruption,
             pool=pool,
             tell=tell.within(0.04, 1.0),
@@ -153,84 +148,6 @@ def run(args: argparse.Namespace) -> None:
         told = {"left_out": [each.to_dict() for each in dataset.left_out]}
         evaluation = replace(evaluation, result=evaluation.result | told)
     write(evaluation, args.json, args.report)
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """Measures of meaning are wanted, on so many held-out chunks; with a teacher's features and the run that trained
-    heads, those too."""
-
-    chunks: int
-    features: Path | None = None
-    heads: str | None = None
-
-
-def _named(dataset: EpisodeDataset) -> bool:
-    return bool(dataset[0].subtasks)
-
-
-def measure(
-    dataset: EpisodeDataset,
-    tokenizer: Tokenizer,
-    horizons: Sequence[int],
-    split: Split,
-    baselines: Sequence[str],
-    budget: Budget,
-    tell: Tell,
-    beside: Mapping[str, Tokenizer] | None = None,
-    meaning: Meaning | None = None,
-    corrupt: bool = False,
-    pool: Sequence[PoolMember] = (),
-) -> Evaluation:
-    """All figures of a data set, those of meaning included where they are wanted."""
-    from xtok.evaluate.dataset import evaluate_dataset
-
-    tokenizers = {tokenizer.name: tokenizer, **(beside or {})}
-    if RVQ in baselines:
-        from xtok.data import select
-        from xtok.pretrain import fit_rvq
-
-        tell(f"placing the books of {RVQ} on the train episodes of {dataset.name}", 0.0)
-        tokenizers[RVQ] = fit_rvq(dataset.layout, select(dataset, "train"))
-    evaluation = evaluate_dataset(
-        dataset,
-        tokenizers,
-        tokenizer.statistics,
-        {name: each.digest for name, each in tokenizers.items()},
-        horizons=horizons,
-        split=split,
-        baselines=[name for name in baselines if name != RVQ],
-        budget=budget,
-        tell=tell.within(0.05 if RVQ in baselines else 0.0, 1.0 if meaning is None else 0.7),
-        corrupt=corrupt,
-        pool=pool,
-        robots_known_by=robots_known_by(tokenizer, dataset.embodiments),
-    )
-    if meaning is None:
-        return evaluation
-    from xtok.cli.meaning import horizon_of, measure_meaning
-
-    evaluated = [int(T) for T in evaluation.result["horizons"]]
-    horizon = horizon_of(dataset, evaluated, evaluation.illustration.horizon)
-    tell("what the codes mean", 0.7)
-    found = measure_meaning(
-        dataset,
-        tokenizers,
-        evaluation.result["fast_fit"][str(horizon)],
-        horizon,
-        meaning.features,
-        meaning.heads,
-        test_chunks=meaning.chunks,
-    )
-    return replace(evaluation, result=evaluation.result | ({"semantics": found} if found else {}))
-
-
-def robots_known_by(tokenizer: Tokenizer, robots: Sequence[str]) -> dict[str, str] | None:
-    """Robot -> how the tokenizer knows it, where it has not learned it: "measured" on train episodes, or "ranges"."""
-    known: dict[str, str] = {
-        robot: how for robot in robots if (how := tokenizer.known_by.get(robot)) in ("measured", "ranges")
-    }
-    return known or None
 
 
 def write(evaluation: Evaluation, json_path: Path | None, report_path: Path | None) -> None:

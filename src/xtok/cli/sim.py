@@ -5,21 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xtok.cli import sim_eval
 from xtok.cli.common import say
 from xtok.cli.outputs import Writes
+from xtok.cli.sim_arguments import LEVELS, add_cell_arguments, add_worker_argument, chosen_cells, progress_bar
 from xtok.whole import file_whole
 
-if TYPE_CHECKING:
-    from xtok.sim.variation import Level
-
-ALL = "all"
-LEVELS: dict[str, tuple[Level, ...]] = {"easy": ("easy",), "hard": ("hard",), "both": ("easy", "hard")}
 GO_ON = "Give the same command again: whole episodes are kept."
 
 
@@ -31,47 +25,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     test = commands.add_parser("eval", help="success and progress of a policy", description=sim_eval.__doc__)
     add_cell_arguments(test)
     sim_eval.add_arguments(test)
-
-
-def add_cell_arguments(parser: argparse.ArgumentParser, level: str = "easy") -> None:
-    parser.add_argument("--tasks", type=names, default=[ALL], metavar="A,B", help="default: all")
-    parser.add_argument("--arms", type=names, default=[ALL], metavar="A,B", help="default: all")
-    parser.add_argument("--level", choices=tuple(LEVELS), default=level, help=f"default: {level}")
-
-
-def add_worker_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes (default: 2)")
-
-
-def names(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
-
-
-def chosen_cells(tasks: list[str], arms: list[str]) -> tuple[tuple[str, str], ...]:
-    """(task, arm or pair) of the suite, in its order by arm. Naming a combination that is not there is an error."""
-    from xtok.sim.suite import cells, get_cell
-
-    if ALL not in tasks and ALL not in arms:
-        return tuple((get_cell(task, arm).task, arm) for arm in arms for task in tasks)
-    found = [
-        (cell.task, cell.arm)
-        for cell in cells()
-        if (ALL in tasks or cell.task in tasks) and (ALL in arms or cell.arm in arms)
-    ]
-    for asked, place, what in ((tasks, 0, "task"), (arms, 1, "arm")):
-        if missing := [name for name in asked if name != ALL and name not in {cell[place] for cell in found}]:
-            known = sorted({(cell.task, cell.arm)[place] for cell in cells()})
-            raise ValueError(f"no supported cell has {what} {missing[0]!r}; expected some of {known}")
-    return tuple(sorted(found, key=lambda cell: cell[1]))
-
-
-@contextmanager
-def progress_bar(total: int, unit: str, what: str) -> Iterator[Callable[[int], Any]]:
-    """A bar on stderr, and the function that moves it."""
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit=unit, desc=what, disable=None, smoothing=0.05) as bar:
-        yield bar.update
 
 
 # -- list and show ------------------------------------------------------------------------------------------------

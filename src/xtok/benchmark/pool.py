@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from xtok.cli.common import say
-
-if TYPE_CHECKING:
-    from xtok.data import EpisodeDataset
-    from xtok.evaluate.pool import PoolMember
-    from xtok.evaluate.progress import Tell
+from xtok.data import EpisodeDataset, open_dataset, select
+from xtok.evaluate.pool import PoolMember
+from xtok.evaluate.progress import Tell
+from xtok.messages import say
+from xtok.pretrain.corpus import fit_statistics_of
 
 
 def open_pool(paths: Sequence[Path], dataset: EpisodeDataset, tell: Tell) -> list[PoolMember]:
@@ -20,10 +18,6 @@ def open_pool(paths: Sequence[Path], dataset: EpisodeDataset, tell: Tell) -> lis
     Raises:
         ValueError: a set that cannot be read in that layout, or no other robot than those evaluated.
     """
-    from xtok.data import open_dataset, select
-    from xtok.evaluate.pool import PoolMember
-    from xtok.pretrain.corpus import fit_statistics_of
-
     layout, members, left_out = dataset.layout.name, [], set()
     for number, path in enumerate(paths):
         tell(f"pool: reading {path}", number / len(paths))

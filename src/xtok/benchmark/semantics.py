@@ -5,21 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
-from xtok.cli.common import say
-
-if TYPE_CHECKING:
-    from xtok.actions.types import ActionTokenizer
-    from xtok.baselines.common import Form
-    from xtok.codec import Tokenizer
-    from xtok.data import EpisodeDataset
-    from xtok.evaluate.gather import Gathered
-    from xtok.evaluate.labels import Labels
-    from xtok.semantics.cotemporal import Seen
-    from xtok.semantics.store import FeatureStore
+from xtok.actions.types import ActionTokenizer
+from xtok.baselines.common import Form
+from xtok.baselines.fast import FastTokenizer
+from xtok.codec import Tokenizer, storage
+from xtok.data import EpisodeDataset, iter_chunks, select
+from xtok.evaluate.batches import target_delta
+from xtok.evaluate.compare import FAST
+from xtok.evaluate.gather import TEST_CHUNKS, Gathered, gather, positions
+from xtok.evaluate.labels import Labels
+from xtok.evaluate.semantics import (
+    Aligned,
+    measure_alignment,
+    motion_errors,
+    neighbour_ranks,
+    probe_codes,
+    probe_dense,
+)
+from xtok.evaluate.strides import stride_within
+from xtok.evaluate.substitution import mean_trajectories
+from xtok.messages import say
+from xtok.semantics.align import HEADS, load_heads
+from xtok.semantics.cotemporal import Seen, look_up
+from xtok.semantics.latents import decode_latents, latents, origins_of
+from xtok.semantics.store import FeatureStore
 
 FAST_CHUNKS = 8000
 TEACHER_CHUNKS = 1000  # of each side, for probes of the features themselves
@@ -29,14 +43,12 @@ LONG_ENOUGH = 0.9  # share of held-out episodes that a chunk must fit into
 def horizon_of(dataset: EpisodeDataset, horizons: Sequence[int], longest: int) -> int:
     """The longest of `horizons` up to `longest` that fits into nine of ten held-out episodes, else the shortest: short
     tasks, presses for one, must not drop out."""
-    from xtok.data import select
-
     frames = [len(episode) for episode in select(dataset, "heldout")]
     fit = [T for T in sorted(horizons) if T <= longest and sum(n > T for n in frames) >= LONG_ENOUGH * len(frames)]
     return fit[-1] if fit else min(horizons)
 
 
-def measure_meaning(
+def measure_semantics(
     dataset: EpisodeDataset,
     tokenizers: Mapping[str, Tokenizer],
     fast_fit: Mapping[str, Any] | None,
@@ -53,14 +65,6 @@ def measure_meaning(
     Raises:
         ValueError: features without heads or the other way round.
     """
-    from xtok.baselines.fast import FastTokenizer
-    from xtok.data import iter_chunks, select
-    from xtok.evaluate.compare import FAST
-    from xtok.evaluate.gather import TEST_CHUNKS, gather
-    from xtok.evaluate.semantics import motion_errors, neighbour_ranks, probe_codes
-    from xtok.evaluate.strides import stride_within
-    from xtok.semantics.latents import latents
-
     if (features is None) != (heads is None):
         raise ValueError("--features and --heads go together: alignment needs a teacher's features and trained heads")
     subject = next(iter(tokenizers.values()))
@@ -106,18 +110,6 @@ def _measure_teacher(
     tokenizer: Tokenizer, found: Gathered, features: Path, heads_name: str, seed: int
 ) -> dict[str, Any]:
     """Alignment with the features beside each slot, of the held-out chunks that have them in every slot."""
-    import torch
-
-    from xtok.codec import storage
-    from xtok.evaluate.batches import target_delta
-    from xtok.evaluate.gather import positions
-    from xtok.evaluate.semantics import Aligned, measure_alignment
-    from xtok.evaluate.substitution import mean_trajectories
-    from xtok.semantics.align import HEADS, load_heads
-    from xtok.semantics.cotemporal import Seen
-    from xtok.semantics.latents import decode_latents, latents
-    from xtok.semantics.store import FeatureStore
-
     store, heads = FeatureStore.open(features), load_heads(storage.resolve(heads_name, extra=[HEADS]))
     chunks, labels = found.test, found.test_labels
     seen = _seen(store, labels, chunks.context.horizon)
@@ -161,8 +153,6 @@ def _measure_teacher(
 
 def _probe_teacher(store: FeatureStore, found: Gathered, seed: int) -> dict[str, Any]:
     """The same probes of the features themselves: what pictures alone know, and what is merely the prompt read back."""
-    from xtok.evaluate.semantics import probe_dense
-
     rng = np.random.default_rng(seed)
     sides = (np.flatnonzero(found.train_N), np.flatnonzero(~found.train_N))
     rows = np.concatenate([np.sort(rng.permutation(side)[:TEACHER_CHUNKS]) for side in sides])
@@ -180,16 +170,13 @@ def _probe_teacher(store: FeatureStore, found: Gathered, seed: int) -> dict[str,
 
 def _seen(store: FeatureStore, labels: Labels, horizon: int) -> Seen:
     """A teacher's features beside each slot of labelled chunks; views that are absent are zero."""
-    from xtok.semantics.cotemporal import look_up
-    from xtok.semantics.latents import origins_of
-
     keys = [(name, int(index)) for name, index in (episode.rsplit("/", 1) for episode in labels.episode_N)]
     return look_up(store, origins_of(keys, labels.start_N, labels.last_N), horizon).slots
 
 
 def unseen(tokenizer: Tokenizer, dataset: EpisodeDataset) -> tuple[frozenset[str], frozenset[str]]:
     """Robots and tasks of the suite that nothing is trained on."""
-    from xtok.sim.arms import ARMS, HELD_OUT_ARMS
+    from xtok.sim.arms import ARMS, HELD_OUT_ARMS  # needs an extra
     from xtok.sim.tasks.names import HELD_OUT_TASKS
 
     arms = {ARMS[name].embodiment for name in HELD_OUT_ARMS}
