@@ -97,7 +97,8 @@ REFUSED = [
     ["eval", "--data", "set", "--json", EPISODE],
     ["eval", "--data", "set", "--report", "set/report.html"],
     ["eval", "--data", "set", "--statistics", "st.json", "--json", "st.json"],
-    ["eval", "--data", "set", "--beside", "a=tok", "--json", "tok/config.json"],
+    ["eval", "--data", "set", "--compare", "a=tok", "--json", "tok/config.json"],
+    ["eval", "--data", "set", "--beside", "a=tok", "--json", "tok/config.json"],  # its old spelling
     ["eval", "--data", "set", "--json", "a.json", "--report", "./a.json"],
     ["dictionary", "set", "-o", "set/page.html"],
     ["pack", "set", "-o", "set"],

@@ -67,21 +67,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="further tokenizers; `no-heads` is held against the claim that heads cost no reconstruction",
     )
     hidden_alias(parser, "--beside", "compare", type=named, nargs="+")
-    meaning = parser.add_argument_group("meaning", "probes and alignment; docs/semantics.md")
-    meaning.add_argument(
-        "--meaning", choices=("auto", "yes", "no"), default="auto", help="auto: where sub-tasks are named (default)"
+    semantics = parser.add_argument_group("semantics", "probes and alignment; docs/semantics.md")
+    semantics.add_argument(
+        "--semantics", choices=("auto", "yes", "no"), default="auto", help="auto: where sub-tasks are named (default)"
     )
-    meaning.add_argument("--features", type=Path, metavar="STORE", help="a teacher's features, from `xtok features`")
-    meaning.add_argument(
+    semantics.add_argument("--features", type=Path, metavar="STORE", help="a teacher's features, from `xtok features`")
+    semantics.add_argument(
         "--heads", metavar="RUN", help="the run that trained heads on them: a folder, a hub id, or shipped weights"
     )
-    meaning.add_argument(
-        "--meaning-chunks",
+    semantics.add_argument(
+        "--semantics-chunks",
         type=int,
         default=6000,
         metavar="N",
         help="at most so many held-out chunks (default: 6000); retrieval wants a hundred candidates a task and arm",
     )
+    hidden_alias(semantics, "--meaning", "semantics", choices=("auto", "yes", "no"))
+    hidden_alias(semantics, "--meaning-chunks", "semantics_chunks", type=int)
     parser.add_argument("--corruption", action="store_true", help="also errors under growing corruption of the codes")
     parser.add_argument("--json", type=Path, metavar="F.json", help="write all figures")
     parser.add_argument(
@@ -112,7 +114,7 @@ def named(text: str) -> tuple[str, str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    for option, value in (("--chunks", args.chunks), ("--meaning-chunks", args.meaning_chunks)):
+    for option, value in (("--chunks", args.chunks), ("--semantics-chunks", args.semantics_chunks)):
         if value < 1:
             raise ValueError(f"{option} is {value}; expected 1 or more")
     with progress_bar("eval") as tell:
@@ -128,9 +130,9 @@ def run(args: argparse.Namespace) -> None:
             name: load_tokenizer(value, dataset, args.statistics, args.ranges_only) for name, value in args.compare
         }
         pool = open_pool(args.pool, dataset, tell.within(0.02, 0.04)) if args.pool else []
-        asked = args.meaning == "yes" or args.features is not None or args.heads is not None
-        wanted = asked or (args.meaning == "auto" and names_subtasks(dataset))
-        semantics = SemanticsRequest(args.meaning_chunks, args.features, args.heads) if wanted else None
+        asked = args.semantics == "yes" or args.features is not None or args.heads is not None
+        wanted = asked or (args.semantics == "auto" and names_subtasks(dataset))
+        semantics = SemanticsRequest(args.semantics_chunks, args.features, args.heads) if wanted else None
         evaluation = measure_tokenizer(
             dataset,
             tokenizer,

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     replay.add_argument(
         "--tokenizers", type=names, default=list(TOKENIZERS), metavar="A,B", help="default: xtok,fast,bins"
     )
+    hidden_alias(replay, "--through", "tokenizers", type=names)
     replay.add_argument("--data", type=Path, metavar="DIR", help="a folder of `xtok sim record`")
     replay.add_argument("--horizon", type=int, default=32, metavar="T", help="frames a chunk (default: 32)")
     replay.add_argument(
