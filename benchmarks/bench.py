@@ -33,7 +33,7 @@ from xtok.codec.quantizer import ResidualQuantizer
 from xtok.data import iter_chunks, open_dataset, sample_path, select
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.loop import begin_run
-from xtok.recipes import small_arms26
+from xtok.recipes import small_perceiver_arms26
 
 HORIZON = 32
 FAST_SCALE = 14.0
@@ -117,8 +117,8 @@ def bench_import() -> dict[str, Timing]:
 
 
 def bench_training() -> dict[str, Timing]:
-    """Steps of the recipe that ships, on the sample's train episodes; masked modelling is on from the first."""
-    recipe = replace(small_arms26(), mam_start=0.0, book_vectors=5_000, book_iterations=1)
+    """Steps of the small perceiver, on the sample's train episodes; masked modelling is on from the first."""
+    recipe = replace(small_perceiver_arms26(), mam_start=0.0, book_vectors=5_000, book_iterations=1)
     corpus = Corpus.open(get_layout(recipe.codec.layout), [sample_path()])
     with tempfile.TemporaryDirectory() as folder:
         trainer = begin_run(recipe, corpus, Path(folder) / "run")

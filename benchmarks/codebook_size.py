@@ -19,7 +19,7 @@ import torch
 from xtok.actions.layout import LAYOUTS, get_layout
 from xtok.actions.types import slots
 from xtok.codec import Tokenizer, small
-from xtok.codec.model import Codec
+from xtok.codec.gaussian import GaussianCodec
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.losses import motion_l1
@@ -39,7 +39,7 @@ def main() -> None:
     corpus = Corpus.open(get_layout(args.layout), args.data)
     results: dict[str, dict[str, dict[str, float]]] = {}
     for size in map(int, args.sizes.split(",")):
-        codec = Codec(replace(small(args.layout), codebook_size=size))
+        codec = GaussianCodec(replace(small(args.layout), codebook_size=size))
         initialise(codec, corpus, 0, args.vectors, args.iterations)
         results[str(size)] = {str(T): measure(codec, corpus, T) for T in HORIZONS}
         print(size, results[str(size)], flush=True)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 @torch.no_grad()
-def measure(codec: Codec, corpus: Corpus, horizon: int) -> dict[str, float]:
+def measure(codec: GaussianCodec, corpus: Corpus, horizon: int) -> dict[str, float]:
     """l1 in half ranges over all robots' validation chunks, and bits a chunk."""
     tokenizer = Tokenizer(codec)
     chunks = corpus.validate(horizon, CHUNKS)

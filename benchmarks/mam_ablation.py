@@ -27,7 +27,7 @@ from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.loop import Trainer
 from xtok.pretrain.losses import masked_mean
 from xtok.pretrain.recipe import Mam
-from xtok.recipes import small_arms26_mam
+from xtok.recipes import small_perceiver_arms26
 
 HORIZON, CHUNKS, SIGMA = 32, 512, 0.004
 FORMS: tuple[Mam, ...] = ("none", "codes", "actions", "both")
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
-    base = replace(small_arms26_mam("none"), steps=args.steps, batch_size=64, warmup_steps=20, book_vectors=60_000)
+    base = replace(small_perceiver_arms26(), steps=args.steps, batch_size=64, warmup_steps=20, book_vectors=60_000)
     base = replace(base, validate_every=10**9, checkpoint_every=10**9, average_decay=0.95, book_iterations=6)
     corpus = Corpus.open(get_layout(base.codec.layout), args.data, base.action_sources)
     if not (args.start / "config.json").exists():

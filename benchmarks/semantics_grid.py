@@ -25,10 +25,10 @@ import torch
 from semantics_measure import measure, open_trial, summary
 from xtok import Tokenizer, provenance
 from xtok.actions.layout import get_layout
-from xtok.codec.model import Codec
+from xtok.codec.storage import make_codec
 from xtok.pretrain.checkpoint import write_json
 from xtok.pretrain.corpus import Corpus
-from xtok.pretrain.initialise import initialise, refit_books
+from xtok.pretrain.initialise import initialise, refit_codebooks
 from xtok.pretrain.loop import Trainer
 from xtok.pretrain.recipe import Recipe
 from xtok.recipes import get_recipe
@@ -128,7 +128,7 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
         codec = Tokenizer.from_pretrained(start).codec
         if not recipe.steps:
-            refit_books(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
+            refit_codebooks(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
             figures = measure(Tokenizer(codec), None, trial, None, recipe.seed)
             return {"losses": {}, **figures}
         trainer = Trainer(recipe, corpus, codec, out, features)
@@ -145,7 +145,7 @@ def run(
 def make_start(recipe: Recipe, corpus: Corpus, folder: Path) -> None:
     """Priors and books in closed form and by k-means, networks at zero: where every run begins."""
     torch.manual_seed(0)
-    codec = Codec(recipe.codec)
+    codec = make_codec(recipe.codec)
     initialise(codec, corpus, 0, recipe.book_vectors, recipe.book_iterations)
     Tokenizer(codec).save_pretrained(folder)
 

@@ -21,7 +21,7 @@ from xtok.actions.layout import ARMS26
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import ChunkBatch, concatenate
 from xtok.codec.config import small
-from xtok.codec.model import Codec
+from xtok.codec.gaussian import GaussianCodec
 from xtok.data import Episode, iter_chunks, open_dataset, sample_path, select
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import initialise
@@ -71,23 +71,23 @@ def unseen_statistics(name: str = UNSEEN) -> Statistics:
 def tokenizer() -> Tokenizer:
     """Shared by all tests: change a `fresh_codec()` instead.
 
-    Its networks are random corrections, small but not zero, so that they take part in what is tested.
+    Its semantic encoder is random, so that it takes part in what is tested.
     """
     codec = deepcopy(quiet_codec())
     torch.manual_seed(1)
-    for network, size in ((codec.encoder, 1e-3), (codec.decoder, 1e-4)):
-        for block in network.blocks:
-            for layer in (block.attention.out, block.feed[2]):
-                nn.init.normal_(layer.weight, std=0.02)
-        nn.init.normal_(network.out.weight, std=size)
+    assert codec.semantic_encoder is not None
+    for block in codec.semantic_encoder.blocks:
+        for layer in (block.attention.out, block.feed[2]):
+            nn.init.normal_(layer.weight, std=0.02)
+    nn.init.normal_(codec.semantic_encoder.out.weight, std=0.1)
     return Tokenizer(codec, name="kit")
 
 
 @cache
-def quiet_codec() -> Codec:
-    """Priors and books fitted, networks still zero."""
+def quiet_codec() -> GaussianCodec:
+    """Priors and books fitted, the network still zero."""
     torch.manual_seed(0)
-    codec = Codec(replace(small(), hidden=64, codebook_size=CODES, prior_rank=64))
+    codec = GaussianCodec(replace(small(), hidden=64, codebook_size=CODES, prior_rank=64, semantic_dims=4))
     two_arms = [e for e in synthetic.episodes(ARMS26, count=3) if e.embodiment == TWO_ARMS]
     corpus = Corpus(ARMS26, [*episodes("train"), *two_arms])
     with patch("xtok.pretrain.initialise.WINDOWS", 512), patch("xtok.pretrain.initialise.CALIBRATION", 2000):
@@ -95,14 +95,16 @@ def quiet_codec() -> Codec:
     return codec
 
 
-def fresh_codec() -> Codec:
+def fresh_codec() -> GaussianCodec:
     """A copy that a test may spoil."""
-    return deepcopy(tokenizer().codec)
+    codec = deepcopy(tokenizer().codec)
+    assert isinstance(codec, GaussianCodec)
+    return codec
 
 
-def bare_codec(layout: str = "arms26") -> Codec:
+def bare_codec(layout: str = "arms26") -> GaussianCodec:
     """Networks only: no robot, no generic prior, empty books."""
-    return Codec(replace(small(layout), hidden=32, codebook_size=16, prior_rank=8))
+    return GaussianCodec(replace(small(layout), hidden=32, codebook_size=16, prior_rank=8))
 
 
 def smooth_joints(horizon: int, count: int, seed: int, frames: int = 400) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 import synthetic
 from xtok.actions.layout import get_layout
-from xtok.codec.config import CodecConfig
+from xtok.codec.config import GaussianConfig
 from xtok.data import Episode
 from xtok.data.episode import Segment
 from xtok.pretrain.corpus import Corpus
@@ -76,12 +76,11 @@ def store(digest: str = "fake") -> FakeStore:
 
 
 def recipe(**changes: Any) -> Recipe:
-    """`tiny`, aligned and predicting."""
-    base = tiny()
-    codec = replace(base.codec, intent_extra=4, intent_extra_scale=0.3)
-    changes = {"align": True, "predict": True, "semantics_ramp": 0.0, "head_dim": 8, "head_hidden": 16, **changes}
-    return replace(base, name="tiny_semantic", codec=changes.pop("codec", codec), **changes)
+    """`tiny` with a Gaussian codec whose semantic dimensions learn to align and predict."""
+    small = {"semantics_ramp": 0.0, "head_dim": 8, "head_hidden": 16}
+    changes = {"align": True, "predict": True, "mam": "none", "learns": "extra", **small, **changes}
+    return replace(tiny(), name="tiny_semantic", codec=changes.pop("codec", synthetic.TINY), **changes)
 
 
-def config(**changes: Any) -> CodecConfig:
-    return replace(recipe().codec, **changes)
+def config(**changes: Any) -> GaussianConfig:
+    return replace(synthetic.TINY, **changes)

@@ -14,8 +14,9 @@ import torch
 
 from evaluate_kit import episode
 from xtok.actions.layout import ARMS26, Layout, get_layout
-from xtok.codec.config import CodecConfig
-from xtok.codec.model import Codec
+from xtok.codec.base import Codec
+from xtok.codec.config import CodecConfig, GaussianConfig
+from xtok.codec.storage import make_codec
 from xtok.data.episode import Episode
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import initialise
@@ -38,18 +39,21 @@ def corpus(layout_name: str = "arms26") -> Corpus:
     return Corpus(layout, episodes(layout))
 
 
-def fitted_codec(front: str = "prior", layout_name: str = "arms26") -> Codec:
-    """A codec of its own, with priors and books but untrained networks."""
-    return deepcopy(_fitted(replace(tiny().codec, front=front, layout=layout_name)))
+TINY = GaussianConfig(
+    hidden=16, heads=2, encoder_layers=1, codebook_size=32, code_dim=8, prior_rank=16, semantic_dims=4
+)
+
+
+def fitted_codec(kind: str = "gaussian", layout_name: str = "arms26") -> Codec:
+    """A codec of its own, with codebooks (and priors) but untrained networks."""
+    config: CodecConfig = TINY if kind == "gaussian" else tiny().codec
+    return deepcopy(_fitted(replace(config, layout=layout_name)))
 
 
 @cache
 def _fitted(config: CodecConfig) -> Codec:
     torch.manual_seed(0)
-    codec = Codec(config)
-    if config.front == "none":  # its networks do without a prior, its units do not
-        prior = _fitted(replace(config, front="prior"))
-        codec = Codec(config, prior.robots, prior.generic)
+    codec = make_codec(config)
     with small_samples():
         initialise(codec, corpus(config.layout), vectors=2000, iterations=3, progress=False)
     return codec

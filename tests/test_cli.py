@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+import synthetic
 import xtok
 from xtok.actions.types import ChunkBatch, concatenate
 from xtok.cli import encode as encode_command
 from xtok.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, main
-from xtok.codec.model import Codec
-from xtok.codec.robot_statistics import RobotStatistics, load_statistics
+from xtok.codec.gaussian import GaussianCodec
+from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import iter_chunks, open_dataset, sample_path, select
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import initialise
@@ -32,7 +33,7 @@ def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A small tokenizer with priors and books of the sample, networks as they start."""
     recipe = tiny()
     torch.manual_seed(0)
-    codec = Codec(recipe.codec)
+    codec = GaussianCodec(synthetic.TINY)
     corpus = Corpus.open(codec.layout, [sample_path()])
     initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations, progress=False)
     folder = tmp_path_factory.mktemp("tokenizer")

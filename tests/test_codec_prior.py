@@ -20,8 +20,8 @@ from xtok.actions.layout import ARMS26, JOINTS
 from xtok.actions.statistics import Statistics
 from xtok.actions.tangent import tangent_scale
 from xtok.actions.types import slots
-from xtok.codec.basis import compand, expand, frames_to_slots, slots_to_frames
-from xtok.codec.prior import BEND, MotionPrior, fit_generic, fit_prior
+from xtok.codec.gaussian.basis import compand, expand, frames_to_slots, slots_to_frames
+from xtok.codec.gaussian.prior import BEND, MotionPrior, fit_generic, fit_prior
 
 NOISE, DETAIL = 0.004, 32
 HORIZONS = (8, 13, 18, 32, 64)
@@ -222,8 +222,8 @@ def test_companding_keeps_small_motion_apart_and_bounds_wild_codes() -> None:
 def test_physical_intent_inverts_and_fills_only_valid_channels(seed: int, horizon: int) -> None:
     prior = panda()
     x_BMX = draw(prior, horizon, 3, seed).unflatten(1, (slots(horizon), -1))
-    h_BMC = prior.to_intent(x_BMX, "physical", 4 * 20)
-    torch.testing.assert_close(prior.from_intent(h_BMC, "physical"), x_BMX, atol=1e-9, rtol=1e-9)
+    h_BMC = prior.to_coarse(x_BMX, "physical", 4 * 20)
+    torch.testing.assert_close(prior.from_coarse(h_BMC, "physical"), x_BMX, atol=1e-9, rtol=1e-9)
     invalid = ~prior.valid.repeat(4)
     assert invalid.any() and (h_BMC[..., invalid] == 0).all()
 
@@ -236,7 +236,7 @@ def test_physical_intent_means_the_same_motion_on_every_robot() -> None:
         channel = int(prior.valid[:7].sum())  # right_position.0 among the robot's own channels
         x = torch.zeros(1, 2, 4, len(prior.scale_K)).double()
         x[..., channel] = 0.03 / prior.scale_K[channel]
-        h = prior.to_intent(x.flatten(2), "physical", 80).unflatten(-1, (4, -1))
+        h = prior.to_coarse(x.flatten(2), "physical", 80).unflatten(-1, (4, -1))
         assert (h[..., 7] > 0).all() and (h[..., torch.arange(20) != 7] == 0).all()
         found.append(h)
     torch.testing.assert_close(*found)
@@ -248,10 +248,10 @@ def test_principal_intent_inverts_with_all_dimensions_and_projects_with_fewer() 
     x = torch.randn(2, 5, X, generator=torch.Generator().manual_seed(0)).double()
 
     def there_and_back(value: Tensor, dim: int) -> Tensor:
-        return prior.from_intent(prior.to_intent(value, "principal", dim), "principal")
+        return prior.from_coarse(prior.to_coarse(value, "principal", dim), "principal")
 
     torch.testing.assert_close(there_and_back(x, X), x)
-    assert (prior.to_intent(x, "principal", X + 7)[..., X:] == 0).all()
+    assert (prior.to_coarse(x, "principal", X + 7)[..., X:] == 0).all()
     torch.testing.assert_close(there_and_back(x, X + 7), x)
     once = there_and_back(x, 6)
     torch.testing.assert_close(there_and_back(once, 6), once)
@@ -264,7 +264,7 @@ def test_principal_directions_are_those_of_the_robots_usual_slots() -> None:
     X = 4 * len(prior.scale_K)
     torch.testing.assert_close(prior.principal_XC.T @ prior.principal_XC, torch.eye(X).double(), atol=1e-9, rtol=0)
     x = draw(prior, 64, 4000, seed=6).unflatten(1, (16, -1))
-    size = expand(prior.to_intent(x, "principal", X), BEND).square().mean(dim=(0, 1))
+    size = expand(prior.to_coarse(x, "principal", X), BEND).square().mean(dim=(0, 1))
     assert size.sum() == pytest.approx(1.0, abs=0.1)
     assert size[0] > 0.3 and size[0] > size[2] > size[6]
 

@@ -6,7 +6,7 @@ import json
 import shutil
 import struct
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from xtok import Tokenizer
 from xtok.actions.types import ChunkBatch
 from xtok.codec import storage
 from xtok.codec.config import CodecConfig, paper, small
-from xtok.codec.model import Codec
+from xtok.codec.gaussian import GaussianCodec
+from xtok.codec.perceiver import PerceiverCodec
 from xtok.codec.quantizer import is_training_state
 from xtok.pretrain.precision import round_to_half
 
 WEIGHTS, CONFIG = storage.WEIGHTS, storage.CONFIG
-BOOK = "intent.shared.books_QVC"
+BOOK = "coarse.shared.books_QVC"
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_saving_twice_gives_the_same_bytes_and_leaves_no_other_file(saved: Path,
 
 def test_training_state_is_not_released_but_there_to_go_on_from(saved: Path) -> None:
     assert not [name for name in load_file(saved / WEIGHTS) if name.endswith(("count_QV", "sum_QVC", "hits_QV"))]
-    quantizer = Tokenizer.from_pretrained(saved).codec.intent.shared
+    quantizer = Tokenizer.from_pretrained(saved).codec.coarse.shared
     assert torch.isfinite(quantizer.count_QV).all() and quantizer.hits_QV.sum() == 0
     before = quantizer.books_QVC.clone()
     chosen = torch.arange(len(before[0])).repeat(8)
@@ -118,10 +119,10 @@ def test_how_errors_count_comes_back_with_a_robot(tmp_path: Path) -> None:
 def test_the_published_design_is_saved_alike(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = replace(paper(), hidden=32, heads=2, encoder_layers=1, decoder_layers=1, codebook_size=32, code_dim=8)
-    kit_codec = kit.quiet_codec()
-    codec = Codec(config, kit_codec.robots, kit_codec.generic)
+    codec = PerceiverCodec(config)
+    codec.add_statistics(kit.tokenizer().statistics[kit.PANDA])
     with torch.no_grad():
-        codec.books.shared.books_QVC.normal_()
+        codec.quantizer.books_QVC.normal_()
     Tokenizer(codec).save_pretrained(tmp_path)
     again, batch = Tokenizer.from_pretrained(tmp_path), kit.chunks()
     assert torch.equal(again.encode(batch).grid_BMQ, Tokenizer(codec).encode(batch).grid_BMQ)
@@ -136,23 +137,24 @@ def test_digest_changes_with_whatever_decides_what_codes_mean() -> None:
     assert len(digests) == 6
 
 
-def _book(codec: Codec) -> None:
-    codec.intent.shared.books_QVC[0, 3, 1] += 1e-4
+def _book(codec: GaussianCodec) -> None:
+    codec.coarse.shared.books_QVC[0, 3, 1] += 1e-4
 
 
-def _weight(codec: Codec) -> None:
-    codec.decoder.out.bias.data[2] += 1e-6
+def _weight(codec: GaussianCodec) -> None:
+    assert codec.semantic_encoder is not None
+    codec.semantic_encoder.out.bias.data[2] += 1e-6
 
 
-def _prior(codec: Codec) -> None:
+def _prior(codec: GaussianCodec) -> None:
     codec.robots[kit.PANDA].noise_MK[1, 1] += 1e-4
 
 
-def _range(codec: Codec) -> None:
+def _range(codec: GaussianCodec) -> None:
     codec.add_statistics(replace(codec.statistics["none"], count=1))
 
 
-def _beam(codec: Codec) -> None:
+def _beam(codec: GaussianCodec) -> None:
     codec.config = replace(codec.config, beam=1)
 
 
@@ -238,13 +240,13 @@ BAD_WEIGHTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "one value": (edit(nudge), r"do not belong together, or one was altered; fetch both again"),
     "bfloat16": (
         edit(to_bfloat16),
-        r"intent.shared.books_QVC is torch.bfloat16; weights and books are kept in",
+        r"coarse.shared.books_QVC is torch.bfloat16; weights and books are kept in",
     ),
     "float64": (edit(to_float64), r"is torch.float64; weights and books are kept in float32"),
-    "nan": (edit(with_nan), r"intent.shared.books_QVC has values that are not finite"),
+    "nan": (edit(with_nan), r"coarse.shared.books_QVC has values that are not finite"),
     "shape": (edit(narrower), r"does not fit its config.json"),
-    "tensor missing": (without("encoder.out.weight"), r"does not fit its config.json"),
-    "tensor too many": (with_extra("encoder.trojan"), r"does not fit its config.json"),
+    "tensor missing": (without("semantic_encoder.out.weight"), r"does not fit its config.json"),
+    "tensor too many": (with_extra("semantic_encoder.trojan"), r"does not fit its config.json"),
     "part of a robot missing": (without("robot.panda.noise_MK"), r"prior of 'panda' differs in \['noise_MK'\]"),
     "part of a robot too many": (with_extra("robot.panda.trojan"), r"prior of 'panda' differs in \['trojan'\]"),
     "part of the generic prior missing": (without("generic.activity_A"), r"generic prior.*fetch the tokenizer again"),
@@ -292,7 +294,7 @@ def rename_robot(name: str) -> Callable[[dict[str, Any]], None]:
 BAD_CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "digest": (put("0" * 16, "digest"), r"do not belong together"),
     "beam": (put(4, "codec", "beam"), r"do not belong together"),
-    "a later format": (put(2, "format"), r"has format 2, this xtok reads 1: update xtok"),
+    "a later format": (put(3, "format"), r"has format 3, this xtok reads 2: update xtok"),
     "unknown field": (put(1, "trojan"), r"is not a tokenizer's configuration: expected the fields"),
     "unknown codec field": (put(1, "codec", "trojan"), r"differs from the expected fields in \['trojan'\]"),
     "another layout": (put("joints", "codec", "layout"), r"config.json|layout"),
@@ -316,11 +318,11 @@ BAD_CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "rate of nothing": (put(None, "robots", "panda", "control_hz"), r"config.json"),
     "robots as a list": (put([], "robots"), r"config.json"),
     "ranges of nothing": (put(None, "ranges"), r"config.json"),
-    "codec as a list": (put([], "codec"), r"expected fields"),
-    "codec of nothing": (put(None, "codec"), r"expected fields"),
+    "codec as a list": (put([], "codec"), r"kind is None; expected one of"),
+    "codec of nothing": (put(None, "codec"), r"kind is None; expected one of"),
     "other sizes": (put(128, "codec", "hidden"), r"does not fit its config.json"),
-    "the other front": (put("none", "codec", "front"), r"does not fit its config.json"),
-    "unknown front": (put("magic", "codec", "front"), r"front is 'magic'; expected 'prior' or 'none'"),
+    "the other kind": (put("perceiver", "codec", "kind"), r"differs from the expected fields"),
+    "unknown kind": (put("magic", "codec", "kind"), r"kind is 'magic'; expected one of \['gaussian', 'perceiver'\]"),
     "size as text": (put("128", "codec", "hidden"), r"hidden is '128'; expected a whole number from 1"),
     "size of 0": (put(0, "codec", "heads"), r"heads is 0; expected a whole number from 1"),
     "negative size": (put(-1, "codec", "codebook_size"), r"codebook_size is -1; expected a whole number from 1"),
@@ -330,8 +332,8 @@ BAD_CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
         r"encoder_layers is 65; expected a whole number",
     ),
     "a fraction of a level": (put(2.5, "codec", "levels"), r"levels is 2.5; expected a whole number"),
-    "one level": (put(1, "codec", "levels"), r"an intent level and at least one detail level are needed"),
-    "noise of nan": (put(float("nan"), "codec", "intent_noise"), r"intent_noise nan, expected"),
+    "one level": (put(1, "codec", "levels"), r"a coarse level and at least one residual level are needed"),
+    "noise of nan": (put(float("nan"), "codec", "coarse_noise"), r"coarse_noise is nan; expected"),
 }
 
 
@@ -371,8 +373,8 @@ def test_priors_of_another_shape_are_refused() -> None:
 def test_presets_ship_under_their_size_and_round_trip() -> None:
     for layout in ("arms26", "joints"):
         with torch.device("meta"):
-            tensors = Codec(small(layout)).state_dict()
+            tensors = GaussianCodec(small(layout)).state_dict()
         released = {name: value for name, value in tensors.items() if not is_training_state(name)}
         assert sum(4 * value.numel() for value in released.values()) < 14e6  # 20 MB a file, priors included
     assert (paper().hidden, paper().encoder_layers, paper().levels, paper().codebook_size) == (1024, 12, 4, 2048)
-    assert CodecConfig.from_dict(json.loads(json.dumps(asdict(small())))) == small()
+    assert CodecConfig.from_dict(json.loads(json.dumps(small().to_dict()))) == small()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import codec_kit as kit
+import synthetic
 from xtok import Tokenizer
 from xtok.actions.delta import from_delta, to_delta
 from xtok.actions.layout import ARMS26
@@ -157,7 +158,7 @@ def test_decoding_is_the_evaluation_forward() -> None:
     codec, context = tokenizer.codec, batch.context
     setting = codec.setting(context)
     motion = codec.motion(batch, setting)
-    codes = codec.encode(motion, setting, tokenizer._exact_encoder)
+    codes = codec.encode(motion, setting, tokenizer._networks)
     assert torch.equal(codes, grid(tokenizer.encode(batch)))
     delta = codec.delta(codec.decode(codes, setting), setting) * context.mask_BD[:, None]
     assert context.anchor_BD is not None
@@ -232,7 +233,7 @@ def test_all_four_combinations_of_state_and_embodiment(robot_type: str, anchored
 
 def test_state_and_embodiment_are_seen_by_the_networks() -> None:
     """The four combinations above are not one: each conditions encoder and decoder."""
-    codec, batch = kit.tokenizer().codec, kit.chunks()
+    codec, batch = synthetic.fitted_codec("perceiver").eval(), kit.renamed(kit.chunks(), synthetic.ONE_ARM)
     setting = codec.setting(batch.context)
     motion = codec.motion(batch, setting)
     for given in (setting.given.without_state(), setting.given.without_embodiment()):

@@ -16,7 +16,7 @@ from folders import STATE, write_v21
 from pack_kit import EPISODES, FRAMES, SMALL, contents, recording
 from xtok.actions.layout import ARMS26
 from xtok.cli.main import EXIT_USER_ERROR, main
-from xtok.codec.robot_statistics import RobotStatistics, load_statistics
+from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import EpisodeDataset, open_dataset, open_source, select
 from xtok.data.episode import Episode
 from xtok.data.pack import finish, gather, index_source, pack, plan, write_shard

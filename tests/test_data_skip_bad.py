@@ -18,7 +18,7 @@ from reader_kit import example, frame, rlds_episode, write_rlds, write_robotwin_
 from test_data_rlds import MAPPING
 from xtok.actions.layout import JOINTS
 from xtok.cli.main import main
-from xtok.codec.robot_statistics import load_statistics
+from xtok.codec.gaussian.robot_statistics import load_statistics
 from xtok.data import EpisodeDataset, join, open_dataset, open_source, select
 from xtok.data.pack import pack
 from xtok.data.packed import open_sources

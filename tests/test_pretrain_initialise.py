@@ -10,13 +10,13 @@ import torch
 
 import synthetic
 from synthetic import ONE_ARM, TWO_ARMS
-from xtok.codec.model import Codec
-from xtok.pretrain.initialise import initialise, refit_books, validation_l1
+from xtok.codec.gaussian import GaussianCodec
+from xtok.pretrain.initialise import initialise, refit_codebooks, validation_l1
 from xtok.recipes import tiny
 
 
-def placed(own: tuple[str, ...]) -> Codec:
-    codec = Codec(tiny().codec)
+def placed(own: tuple[str, ...]) -> GaussianCodec:
+    codec = GaussianCodec(synthetic.TINY)
     with synthetic.small_samples(), patch("xtok.pretrain.initialise.OWN_VECTORS", 2000):
         initialise(codec, synthetic.corpus(), vectors=2000, iterations=3, progress=False, own=own)
     return codec
@@ -24,18 +24,18 @@ def placed(own: tuple[str, ...]) -> Codec:
 
 def test_a_robot_with_details_of_its_own_leaves_the_shared_ones_to_the_others() -> None:
     codec = placed((ONE_ARM,))
-    assert list(codec.detail.own) == [ONE_ARM]
-    assert not codec.intent.own  # q0 is one language for all
+    assert list(codec.residual.per_robot) == [ONE_ARM]
+    assert not codec.coarse.per_robot  # q0 is one language for all
     one = synthetic.corpus().of(ONE_ARM)
     alone = sum(validation_l1(codec, one))
-    del codec.detail.own[ONE_ARM]
+    del codec.residual.per_robot[ONE_ARM]
     codec.add_robot(replace(codec.robots[ONE_ARM], slotwise=None))
     assert sum(validation_l1(codec, one)) > alone  # books placed on two arms fit one arm worse than its own
 
-    codec.detail.add(ONE_ARM)
+    codec.residual.add(ONE_ARM)
     with synthetic.small_samples():
-        refit_books(codec, synthetic.corpus(), 0, 2000, 3, progress=False)
-    assert not codec.detail.own  # books placed anew leave none of before
+        refit_codebooks(codec, synthetic.corpus(), 0, 2000, 3, progress=False)
+    assert not codec.residual.per_robot  # books placed anew leave none of before
 
 
 def test_the_rest_of_a_corpus_weighs_by_its_frames() -> None:
@@ -53,6 +53,6 @@ def test_the_rest_of_a_corpus_weighs_by_its_frames() -> None:
 
 
 def test_a_recipe_whose_robots_share_nothing_wants_no_own_details() -> None:
-    codec = replace(tiny().codec, layout="joints", own_books=True, intent_space="principal")
+    codec = replace(synthetic.TINY, layout="joints", per_robot=True, coarse_space="principal")
     with pytest.raises(ValueError, match="own_details"):
-        replace(tiny(), codec=codec, own_details=("cr5",))
+        replace(tiny(), steps=0, codec=codec, own_details=("cr5",))

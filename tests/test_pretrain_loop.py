@@ -111,7 +111,7 @@ def test_half_is_what_is_released_and_what_is_gone_on_from(straight: Path, tmp_p
 
 
 def test_training_lowers_the_error(tmp_path: Path) -> None:
-    codec = synthetic.fitted_codec("none")  # networks from noise: all that it can do it has to learn
+    codec = synthetic.fitted_codec("perceiver")  # networks from noise: all that it can do it has to learn
     recipe = replace(tiny(), codec=codec.config, steps=40, batch_size=32, learning_rate=1e-2, mam="none")
     trainer = Trainer(recipe, synthetic.corpus(), codec, tmp_path)
     before = {T: trainer.l1(chunks) for T, chunks in trainer.watched["validation"].items()}
@@ -174,12 +174,13 @@ def test_networks_run_in_bfloat16_and_books_do_not() -> None:
     setting = codec.setting(chunks.context)
     motion = codec.motion(chunks, setting)
     before = codec(motion, setting)
-    with bfloat16_networks([codec.encoder, codec.decoder], "cpu"):
-        assert codec.encoder(motion.float(), setting.given).dtype == torch.bfloat16
+    encoder = codec.networks["semantic_encoder"]
+    with bfloat16_networks([encoder], "cpu"):
+        assert encoder(motion.float(), setting.given).dtype == torch.bfloat16
         within = codec(motion, setting)
     assert within.h_BMC.dtype == torch.float64
     assert torch.equal(within.codes_BMQ, before.codes_BMQ)  # networks that add zero, so only distances could differ
-    assert "forward" not in vars(codec.encoder)
+    assert "forward" not in vars(encoder)
     assert torch.equal(codec(motion, setting).motion_BTK, before.motion_BTK)
 
 

@@ -12,14 +12,15 @@ from torch import Tensor
 
 from synthetic import corpus, fitted_codec
 from xtok.actions.delta import tangent_width
-from xtok.codec.model import Codec, CodecOutput
-from xtok.codec.setting import Setting
+from xtok.codec.base import Codec
+from xtok.codec.batch import BatchContext
+from xtok.codec.output import CodecOutput
 from xtok.pretrain.losses import WEIGHTS, dct_matrix, masked_mean, reconstruction_losses, weighted_sum
 
 REC = {"position", "rotation", "commitment", "dct", "velocity"}
 
 
-def batch(codec: Codec, horizon: int = 12) -> tuple[Tensor, Setting]:
+def batch(codec: Codec, horizon: int = 12) -> tuple[Tensor, BatchContext]:
     chunks = corpus(codec.layout.name).sample(horizon, 8, torch.Generator().manual_seed(1), augment=False)
     setting = codec.setting(chunks.context)
     return codec.motion(chunks, setting), setting

@@ -20,7 +20,7 @@ from xtok.actions.layout import ARMS26, JOINTS, Layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import ChunkBatch
-from xtok.codec.robot_statistics import RobotStatistics, load_statistics
+from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import Episode, iter_chunks
 from xtok.data.episode import EpisodeDataset
 from xtok.pretrain import measure, measure_robots

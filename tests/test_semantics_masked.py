@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from synthetic import corpus, fitted_codec
-from xtok.codec.model import Codec
-from xtok.codec.setting import Setting
+from xtok.codec.base import Codec
+from xtok.codec.batch import BatchContext
 from xtok.semantics.masked import (
     CodeMasking,
     Masking,
@@ -21,7 +21,7 @@ from xtok.semantics.masked import (
 )
 
 
-def batch(codec: Codec, horizon: int = 18, count: int = 16) -> tuple[Tensor, Setting]:
+def batch(codec: Codec, horizon: int = 18, count: int = 16) -> tuple[Tensor, BatchContext]:
     chunks = corpus(codec.layout.name).sample(horizon, count, torch.Generator().manual_seed(1), augment=False)
     setting = codec.setting(chunks.context)
     return codec.motion(chunks, setting), setting
@@ -32,25 +32,26 @@ def head_for(codec: Codec) -> CodeMasking:
 
 
 def gradient(codec: Codec) -> float:
-    return sum(float(p.grad.abs().sum()) for p in codec.encoder.parameters() if p.grad is not None)
+    (encoder,) = (network for name, network in codec.networks.items() if "encoder" in name)
+    return sum(float(p.grad.abs().sum()) for p in encoder.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("front", ["prior", "none"])
-def test_code_masking_reaches_the_encoder(front: str) -> None:
-    codec = fitted_codec(front)
+@pytest.mark.parametrize("kind", ["gaussian", "perceiver"])
+def test_code_masking_reaches_the_encoder(kind: str) -> None:
+    codec = fitted_codec(kind)
     motion, setting = batch(codec)
     masking = draw_masking((16, 5), 32, torch.Generator().manual_seed(0))
     code_masking_loss(head_for(codec), codec, codec(motion, setting), setting, masking).backward()
     assert gradient(codec) > 0
 
 
-@pytest.mark.parametrize("front", ["prior", "none"])
-def test_trap_plain_code_embeddings_train_the_head_alone(front: str) -> None:
-    codec = fitted_codec(front)
+@pytest.mark.parametrize("kind", ["gaussian", "perceiver"])
+def test_trap_plain_code_embeddings_train_the_head_alone(kind: str) -> None:
+    codec = fitted_codec(kind)
     head = head_for(codec)
     motion, setting = batch(codec)
     output = codec(motion, setting)
-    plain = replace(output, intent_BMC=codec.quantizers[0].books_QVC[0][output.codes_BMQ[..., 0]])
+    plain = replace(output, coarse_BMC=codec.quantizers[0].books_QVC[0][output.codes_BMQ[..., 0]])
     masking = draw_masking((16, 5), 32, torch.Generator().manual_seed(0))
     code_masking_loss(head, codec, plain, setting, masking).backward()
     assert gradient(codec) == 0
@@ -81,12 +82,12 @@ def test_only_predicted_positions_count_and_the_head_cannot_see_them() -> None:
 
     codes = output.codes_BMQ.clone()
     codes[:, 1:] = (codes[:, 1:] + 1) % 32  # targets elsewhere
-    intent = output.intent_BMC.clone()
+    intent = output.coarse_BMC.clone()
     intent[:, 0] = 7.0  # the input that is hidden
-    same = code_masking_loss(head, codec, replace(output, codes_BMQ=codes, intent_BMC=intent), setting, masking)
+    same = code_masking_loss(head, codec, replace(output, codes_BMQ=codes, coarse_BMC=intent), setting, masking)
     torch.testing.assert_close(loss, same, rtol=0, atol=0)
 
-    logits = head(output.intent_BMC.float(), torch.zeros_like(output.intent_BMC).float(), masking)[:, 0]
+    logits = head(output.coarse_BMC.float(), torch.zeros_like(output.coarse_BMC).float(), masking)[:, 0]
     expected = torch.nn.functional.cross_entropy(logits, output.codes_BMQ[:, 0, 0])  # the mean over 16 positions
     torch.testing.assert_close(loss, expected)
     nothing = Masking(*(torch.zeros_like(t) for t in (first, first, first, masking.codes_BM)))
@@ -117,9 +118,9 @@ def test_joints_are_hidden_one_by_one() -> None:
     assert whole[:, :6].float().var(dim=1).max() > 0
 
 
-@pytest.mark.parametrize("front", ["prior", "none"])
-def test_hidden_values_have_no_influence(front: str) -> None:
-    codec = fitted_codec(front)
+@pytest.mark.parametrize("kind", ["gaussian", "perceiver"])
+def test_hidden_values_have_no_influence(kind: str) -> None:
+    codec = fitted_codec(kind)
     for parameter in codec.parameters():  # zero-initialised branches would hide a leak
         torch.nn.init.normal_(parameter, std=0.05)
     codec.eval()
@@ -135,7 +136,7 @@ def test_hidden_values_have_no_influence(front: str) -> None:
 
 
 def test_masked_motion_moves_no_book_and_counts_as_no_use() -> None:
-    codec = fitted_codec().train()
+    codec = fitted_codec("perceiver").train()
     motion, setting = batch(codec)
     before = {name: value.clone() for name, value in codec.state_dict().items()}
     hidden = draw_hidden(setting, codec.layout, torch.Generator().manual_seed(0))
@@ -145,4 +146,4 @@ def test_masked_motion_moves_no_book_and_counts_as_no_use() -> None:
     (output.motion_BTK - motion).abs().mean().backward()
     assert gradient(codec) > 0
     codec(motion, setting)
-    assert not torch.equal(before["intent.shared.books_QVC"], codec.intent.shared.books_QVC)
+    assert not torch.equal(before["quantizer.books_QVC"], codec.quantizers[0].books_QVC)

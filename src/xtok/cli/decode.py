@@ -74,17 +74,18 @@ def tokenizer_of(header: Header, name: str | None, path: Path) -> Tokenizer:
         ValueError: if `name` (None: the shipped one of the file's layout) is another tokenizer.
     """
     from xtok.codec import Tokenizer
-    from xtok.codec.robot_statistics import RobotStatistics, statistics_from_dict
+    from xtok.codec.gaussian.robot_statistics import RobotStatistics, statistics_from_dict
 
-    tokenizer = Tokenizer.from_pretrained(name or header.layout)
+    tokenizer, before = Tokenizer.from_pretrained(name or header.layout), False  # before: as an older format was
     if tokenizer.layout.digest == header.layout_digest:
         for fields in header.statistics.values():
             robot = statistics_from_dict(fields)
             if not isinstance(robot, RobotStatistics):
                 tokenizer = tokenizer.with_ranges(robot)
-            elif robot.measured_for == tokenizer.foundation:
+            elif robot.measured_for in (tokenizer.foundation, *tokenizer.codec.formerly.foundations):
+                before |= robot.measured_for != tokenizer.foundation
                 tokenizer = tokenizer.with_statistics(robot)
-    if tokenizer.digest != header.tokenizer:
+    if not before and not tokenizer.answers_to(header.tokenizer):
         raise ValueError(
             f"{path} was written with tokenizer {header.tokenizer}, {name or header.layout!r} is {tokenizer.digest}; "
             "codes mean nothing to another tokenizer: name the one that wrote them with --tokenizer"

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
 
 def robot_fields(tokenizer: Tokenizer, robot: str) -> dict[str, Any]:
     """What a decoder has to know of a robot: as it was measured, or the ranges of one that the tokenizer knows."""
-    measured = tokenizer.codec.measured.get(robot)
+    measured = tokenizer.measured.get(robot)
     return (tokenizer.statistics[robot] if measured is None else measured).to_dict()
 
 

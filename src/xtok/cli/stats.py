@@ -35,6 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from xtok.actions.statistics import Statistics
     from xtok.codec import Tokenizer
     from xtok.pretrain.measurement import measure_robots, train_episodes
 
@@ -42,7 +43,8 @@ def run(args: argparse.Namespace) -> None:
     tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)
     for robot in tqdm(dataset.embodiments, unit="robot", desc="measure", disable=None):
         (found,) = measure_robots(tokenizer, train_episodes(dataset, robot))
-        print("\n".join(table(found.statistics, dataset.layout, dataset.joint_unit(robot))))
+        ranges = found if isinstance(found, Statistics) else found.statistics  # a perceiver needs no more
+        print("\n".join(table(ranges, dataset.layout, dataset.joint_unit(robot))))
         if args.out is not None:
             alone = len(dataset.embodiments) == 1
             path = args.out if alone else args.out.with_suffix(f".{robot}{args.out.suffix}")
@@ -50,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
                 found.save(draft)
             if dataset.left_out:
                 note_left_out(path, dataset.left_out)
-            print(f"saved {path}: ranges and motion prior ({found.windows:g} windows of 64 frames), {found.digest}")
+            prior = "" if ranges is found else f" and motion prior ({found.windows:g} windows of 64 frames)"
+            print(f"saved {path}: ranges{prior}, {found.digest}")
 
 
 def note_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xtok.codec.config import CodecConfig, paper, small
+from xtok.codec.config import CodecConfig, GaussianConfig, PerceiverConfig, paper, small, small_perceiver
 from xtok.codec.tokenizer import Tokenizer
 
-__all__ = ["CodecConfig", "Tokenizer", "paper", "small"]
+__all__ = ["CodecConfig", "GaussianConfig", "PerceiverConfig", "Tokenizer", "paper", "small", "small_perceiver"]

@@ -86,7 +86,7 @@ class ChannelCodec:
                 f"the state code has {state.levels} levels of {state.codebook_size} codes, "
                 f"the tokenizer {tokenizer.levels} of {tokenizer.codebook_size}"
             )
-        if fitted and (state is None or CHANNELS not in tokenizer.codec.robots):
+        if fitted and (state is None or CHANNELS not in tokenizer.known_by):
             raise ValueError(f"a fitted channel codec has a state code, and a robot {CHANNELS!r} in its tokenizer")
         if state is not None and len(state.mean_D) > CHANNELS_MAX:
             raise ValueError(f"the state code has {len(state.mean_D)} channels; {CHANNELS_MAX} at most")

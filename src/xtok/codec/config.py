@@ -1,9 +1,9 @@
-"""One configuration, two presets. METHOD 3."""
+"""What fixes the shapes of a codec: one configuration a kind, presets for each. docs/method.md."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 # A configuration may come from anywhere: these keep a wrong one from asking for all memory there is.
 _MOST = {
@@ -14,94 +14,133 @@ _MOST = {
     "levels": 16,
     "codebook_size": 1 << 20,
     "code_dim": 4096,
-    "intent_dim": 4096,
+    "coarse_dim": 4096,
     "prior_rank": 4096,
     "beam": 1024,
 }
-_EXTRA = frozenset({"intent_extra", "intent_extra_scale"})
+_SEMANTIC_MAX = 4096
+CoarseSpace = Literal["physical", "principal"]
 
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """Everything that fixes the shapes of a codec.
+    """What both kinds have.
 
-    front: "prior" starts at a good solution: q0 codes the smoothed motion of a slot, q1 .. q3 code the chunk's residual
-    in the basis of the robot's motion prior, and the networks are corrections that start at zero (decision 0003).
-    "none" is the published design: the networks do all, from noise.
+    hidden, heads, encoder_layers, dropout: of the networks. code_dim: width of what a code stands for.
+    codebook_decay: of the codebooks' moving average in training. beam: width of the search over levels; 1 is greedy.
     """
 
+    kind: ClassVar[str] = ""
+
     layout: str = "arms26"
-    front: str = "prior"
     hidden: int = 128
     heads: int = 4
     encoder_layers: int = 2
-    decoder_layers: int = 2
     dropout: float = 0.1
     levels: int = 4
     codebook_size: int = 2048
-    code_dim: int = 32  # of the detail levels ("prior") or of all levels ("none")
-    intent_space: str = "physical"  # "principal" for layouts whose channels mean another thing on every robot
-    intent_dim: int = 32  # of q0's book in the principal space; 4 x tangent channels in the physical one
-    own_books: bool = False  # each robot has books of its own: for layouts without a shared meaning
-    book_decay: float = 0.8  # of the books' moving average
-    prior_rank: int = 256
-    intent_noise: float = 0.004  # physical sigma that q0 is smoothed against (m, rad, native unit)
-    beam: int = 8  # width of the search over detail levels at encode time; 1 = greedy
-    intent_extra: int = 0  # dimensions of q0's code that carry no motion: what semantics put there (decision 0009)
-    intent_extra_scale: float = 0.3  # their length at most, in units of q0's space: what they weigh beside motion
+    code_dim: int = 32
+    codebook_decay: float = 0.8
+    beam: int = 8
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
-            value = getattr(self, name)
+            value = getattr(self, name, 1)
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"{name} is {value!r}; expected a whole number from 1 to {most}")
-        if not (0 <= self.dropout < 1 and 0 < self.intent_noise < 1):
-            raise ValueError(
-                f"dropout is {self.dropout}, expected [0, 1); intent_noise {self.intent_noise}, expected (0, 1)"
-            )
-        if type(self.intent_extra) is not int or not 0 <= self.intent_extra <= _MOST["intent_dim"]:
-            raise ValueError(f"intent_extra is {self.intent_extra!r}; expected a whole number from 0 to 4096")
-        if not 0 < self.intent_extra_scale < 100:
-            raise ValueError(f"intent_extra_scale is {self.intent_extra_scale!r}; expected (0, 100)")
-        if self.intent_extra and self.front == "none":
-            raise ValueError("intent_extra is for front='prior'; with 'none' no dimension of q0 is bound to motion")
-        if self.front not in ("prior", "none"):
-            raise ValueError(f"front is {self.front!r}; expected 'prior' or 'none'")
-        if self.intent_space not in ("physical", "principal"):
-            raise ValueError(f"intent_space is {self.intent_space!r}; expected 'physical' or 'principal'")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; expected [0, 1)")
         if self.levels < 2:
-            raise ValueError(f"levels is {self.levels}; an intent level and at least one detail level are needed")
+            raise ValueError(f"levels is {self.levels}; a coarse level and at least one residual level are needed")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON types. Without the extra dimensions the fields are those of before there were any: digests stay."""
-        content = asdict(self)
-        return content if self.intent_extra else {k: v for k, v in content.items() if k not in _EXTRA}
+        """JSON types."""
+        return {"kind": self.kind, **asdict(self)}
 
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> CodecConfig:
-        """Raises ValueError on unknown or missing fields."""
-        expected = {field.name for field in fields(cls)}
-        if isinstance(content, dict) and not content.keys() & _EXTRA:
-            expected -= _EXTRA
-        if not isinstance(content, dict) or content.keys() != expected:
+    @staticmethod
+    def from_dict(content: dict[str, Any]) -> CodecConfig:
+        """Inverse of `to_dict`.
+
+        Raises:
+            ValueError: an unknown kind, unknown or missing fields, or values out of bounds.
+        """
+        kind = content.get("kind") if isinstance(content, dict) else None
+        if kind not in KINDS:
+            raise ValueError(f"the codec's kind is {kind!r}; expected one of {sorted(KINDS)}")
+        cls = KINDS[kind]
+        expected = {"kind", *(field.name for field in fields(cls))}
+        if content.keys() != expected:
             raise ValueError(
-                f"codec configuration differs from the expected fields in {sorted(expected ^ set(content or ()))}"
+                f"codec configuration differs from the expected fields in {sorted(expected ^ set(content))}"
             )
-        return cls(**content)
+        return cls(**{name: value for name, value in content.items() if name != "kind"})
 
 
-def small(layout: str = "arms26") -> CodecConfig:
-    """Ships; made for a CPU."""
-    if layout == "joints":  # networks did not help joints yet (docs/log.md), and the file is to stay small
-        return CodecConfig(layout=layout, hidden=64, intent_space="principal", own_books=True, book_decay=0.99)
-    return CodecConfig(layout=layout, book_decay=0.99)
+@dataclass(frozen=True)
+class GaussianConfig(CodecConfig):
+    """Closed forms and k-means, no decoder network: docs/method.md#the-gaussian-codec, decision 0003.
+
+    code_dim: of the residual levels. coarse_space: "physical", where a code is the same motion on every robot, or
+    "principal" for layouts whose channels mean another thing on every robot; coarse_dim: width of the latter.
+    per_robot: each robot has codebooks of its own. prior_rank: of a robot's covariance. coarse_noise: physical sigma
+    (m, rad, native unit) that the first level is smoothed against.
+    semantic_dims: dimensions of the first level that carry no motion and are taught by a teacher (decision 0009);
+    semantic_scale: their length at most, in units of its space. hidden, heads, encoder_layers, dropout are those of the
+    small encoder that fills them.
+    """
+
+    kind: ClassVar[str] = "gaussian"
+
+    coarse_space: CoarseSpace = "physical"
+    coarse_dim: int = 32
+    per_robot: bool = False
+    prior_rank: int = 256
+    coarse_noise: float = 0.004
+    semantic_dims: int = 0
+    semantic_scale: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.coarse_noise < 1:
+            raise ValueError(f"coarse_noise is {self.coarse_noise}; expected (0, 1)")
+        if type(self.semantic_dims) is not int or not 0 <= self.semantic_dims <= _SEMANTIC_MAX:
+            raise ValueError(
+                f"semantic_dims is {self.semantic_dims!r}; expected a whole number from 0 to {_SEMANTIC_MAX}"
+            )
+        if not 0 < self.semantic_scale < 100:
+            raise ValueError(f"semantic_scale is {self.semantic_scale!r}; expected (0, 100)")
+        if self.coarse_space not in ("physical", "principal"):
+            raise ValueError(f"coarse_space is {self.coarse_space!r}; expected 'physical' or 'principal'")
 
 
-def paper(layout: str = "arms26") -> CodecConfig:
+@dataclass(frozen=True)
+class PerceiverConfig(CodecConfig):
+    """The published model: encoder, residual quantizer and decoder, trained from noise."""
+
+    kind: ClassVar[str] = "perceiver"
+
+    beam: int = 1
+    decoder_layers: int = 2
+
+
+KINDS: dict[str, type[CodecConfig]] = {"gaussian": GaussianConfig, "perceiver": PerceiverConfig}
+
+
+def small(layout: str = "arms26") -> GaussianConfig:
+    """What ships; made for a CPU."""
+    if layout == "joints":
+        return GaussianConfig(layout=layout, hidden=64, coarse_space="principal", per_robot=True, codebook_decay=0.99)
+    return GaussianConfig(layout=layout, codebook_decay=0.99)
+
+
+def small_perceiver(layout: str = "arms26") -> PerceiverConfig:
+    """The published design at a size that a CPU trains."""
+    return PerceiverConfig(layout=layout, codebook_decay=0.99)
+
+
+def paper(layout: str = "arms26") -> PerceiverConfig:
     """The published codec: 12 layers, H 1024, 8 heads, Q 4, V 2048. Code dimension is unspecified; decision 0004."""
-    return CodecConfig(
-        layout=layout, front="none", hidden=1024, heads=8, encoder_layers=12, decoder_layers=4, code_dim=256, beam=1
-    )
+    return PerceiverConfig(layout=layout, hidden=1024, heads=8, encoder_layers=12, decoder_layers=4, code_dim=256)
 
 
-PRESETS = {"small": small, "paper": paper}
+PRESETS = {"small": small, "small_perceiver": small_perceiver, "paper": paper}

@@ -18,7 +18,7 @@ class Decoder(nn.Module):
     """Learned position queries look at the slots and the conditions, then at each other.
 
     A level token tells how many levels were decoded, so that a prefix is a first-class input. Output [B, T, K] in
-    normalised tangent units, zero at the start when `start_at_zero`.
+    normalised tangent units.
     """
 
     def __init__(
@@ -31,7 +31,6 @@ class Decoder(nn.Module):
         heads: int,
         layers: int,
         dropout: float,
-        start_at_zero: bool,
     ) -> None:
         super().__init__()
         self.slot = nn.Linear(slot_dim, hidden)
@@ -39,12 +38,9 @@ class Decoder(nn.Module):
         self.conditions = ConditionTokens(state_dim, channels, hidden)
         self.queries = nn.Parameter(0.02 * torch.randn(HORIZON_MAX, hidden))
         self.read = Block(hidden, heads, dropout, cross=True)
-        self.blocks = nn.ModuleList(Block(hidden, heads, dropout, start_at_zero=start_at_zero) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(hidden, heads, dropout) for _ in range(layers))
         self.out_norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, channels)
-        if start_at_zero:
-            nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
 
     def forward(
         self, z_BMX: Float[Tensor, "B M X"], given: Conditions, horizon: int, levels: int

@@ -65,7 +65,7 @@ class ConditionTokens(nn.Module):
 class Encoder(nn.Module):
     """Learned latent queries, one a slot, look at frames and conditions, then at each other.
 
-    Output [B, M, out_dim]; zero at the start when `start_at_zero`, so that the front alone decides at first.
+    Output [B, M, out_dim]; zero at the start when `start_at_zero`, so that what is learned is added to nothing.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
         layers: int,
         dropout: float,
         out_dim: int,
-        start_at_zero: bool,
+        start_at_zero: bool = False,
     ) -> None:
         super().__init__()
         self.frame = nn.Linear(2 * channels, hidden)

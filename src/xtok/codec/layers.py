@@ -86,3 +86,8 @@ def idle(out: nn.Linear) -> bool:
 def bounded(x: Tensor, length: float) -> Tensor:
     """Vectors (the last dimension) brought within a ball of radius `length`, smoothly; short ones are only scaled."""
     return x * (length / (1 + x.square().sum(dim=-1, keepdim=True)).sqrt())
+
+
+def straight_through(h_BMC: Float[Tensor, "B M C"], code_NC: Float[Tensor, "N C"]) -> Float[Tensor, "B M C"]:
+    """The code's value, with the gradient of h."""
+    return h_BMC + (code_NC.view_as(h_BMC).to(h_BMC.dtype) - h_BMC).detach()

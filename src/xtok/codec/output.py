@@ -14,12 +14,12 @@ from torch import Tensor
 @dataclass(frozen=True)
 class CodecOutput:
     """motion_BTK: decoded, normalised tangent. h_BMC: latents before quantisation, gradient to the encoder.
-    intent_BMC: q0's codes with straight-through gradient. z_BMX: z~, of which the decoder does not see the extra
+    coarse_BMC: q0's codes with straight-through gradient. z_BMX: z~, of which the decoder does not see the extra
     dimensions, its last. commitment: SRQ loss."""
 
     motion_BTK: Float[Tensor, "B T K"]
     h_BMC: Float[Tensor, "B M C"]
-    intent_BMC: Float[Tensor, "B M C"]
+    coarse_BMC: Float[Tensor, "B M C"]
     z_BMX: Float[Tensor, "B M X"]
     codes_BMQ: Int[Tensor, "B M Q"]
     commitment: Float[Tensor, ""]

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -25,16 +26,14 @@ from xtok.actions.types import HORIZON_MAX, Actions, ChunkBatch, Codes, Context,
 from xtok.actions.validate import check_actions
 from xtok.codec import storage
 from xtok.codec.arrays import ArrayInterface
+from xtok.codec.base import Codec, Formerly, KnownBy, Networks
+from xtok.codec.batch import BatchContext
 from xtok.codec.checked import check_anchor, check_context, chunks_of, context_of
-from xtok.codec.encoder import Encoder
-from xtok.codec.model import Codec
+from xtok.codec.gaussian.model import GaussianCodec
+from xtok.codec.gaussian.robot_statistics import RobotStatistics
 from xtok.codec.precision import Seal
 from xtok.codec.prefix import Prefix
-from xtok.codec.robot_statistics import RobotStatistics
 from xtok.codec.sequence import Checked, OnInvalid, check_sequences
-from xtok.codec.setting import Setting
-
-KnownBy = Literal["own", "measured", "ranges"]
 
 
 class Tokenizer(ArrayInterface):
@@ -85,6 +84,10 @@ class Tokenizer(ArrayInterface):
         """
         return storage.digest(self.codec)
 
+    def answers_to(self, digest: str) -> bool:
+        """Whether codes that were written under a digest are this tokenizer's: its own, or one of an older format."""
+        return digest == self.digest or digest in self.codec.formerly.digests
+
     @cached_property
     def foundation(self) -> str:
         """Sixteen hex digits over what its robots share: statistics of a robot are measured for one of these."""
@@ -111,16 +114,23 @@ class Tokenizer(ArrayInterface):
     def known_by(self) -> dict[str, KnownBy]:
         """How each robot is known: by codebooks or details of its "own" (training or `xtok adapt` gave it those), as
         "measured" on its episodes for the shared codebooks, or by its "ranges" alone."""
-        own: dict[str, KnownBy] = dict.fromkeys(self.codec.robots, "own")
-        return {**dict.fromkeys(self.codec.ranges, "ranges"), **own, **dict.fromkeys(self.codec.measured, "measured")}
+        return self.codec.known_by
 
-    def with_statistics(self, robot: RobotStatistics) -> Tokenizer:
+    @property
+    def measured(self) -> Mapping[str, RobotStatistics | None]:
+        """Robots measured for the shared codebooks; None where the file that they came from is not at hand."""
+        codec = storage.unwrapped(self.codec)
+        return codec.measured if isinstance(codec, GaussianCodec) else {}
+
+    def with_statistics(self, robot: RobotStatistics | Statistics) -> Tokenizer:
         """The same weights for one more robot, as `xtok.pretrain.measure` or `xtok stats` measured it for them.
 
         Raises:
-            ValueError: ranges alone (`with_ranges` takes those), statistics of another layout or for shorter chunks
-                than 64 frames, measured through other codebooks, or of a robot that is not in the registry.
+            ValueError: ranges alone where more is needed (`with_ranges` takes those), statistics of another layout or
+                for shorter chunks than 64 frames, measured through other codebooks, or of an unregistered robot.
         """
+        if not isinstance(storage.unwrapped(self.codec), GaussianCodec):  # it needs no more than ranges
+            return self.with_ranges(robot if isinstance(robot, Statistics) else robot.statistics)
         if isinstance(robot, Statistics):
             raise ValueError(
                 f"these statistics of {robot.embodiment!r} are ranges alone, which code a robot badly: measure it with "
@@ -128,20 +138,22 @@ class Tokenizer(ArrayInterface):
             )
         get_embodiment(robot.embodiment)
         robot.statistics.check(self.layout, robot.statistics.control_hz, HORIZON_MAX)
-        known = self.codec.measured.get(robot.embodiment)
+        known = self.measured.get(robot.embodiment)
         if known is not None and known.digest == robot.digest:
             return self
-        if robot.measured_for != self.foundation:
+        if robot.measured_for not in (self.foundation, *self.codec.formerly.foundations):
             raise ValueError(
                 f"statistics of {robot.embodiment!r} were measured for codebooks {robot.measured_for}, these are "
                 f"{self.foundation}: measure them for this tokenizer, `xtok stats DATA --tokenizer X -o F.json`"
             )
         codec = self.shared_codec()
+        assert isinstance(codec, GaussianCodec)
         codec.add_measured(robot)
         return Tokenizer(codec, self.name)
 
     def with_ranges(self, statistics: Statistics) -> Tokenizer:
-        """The same weights for one more robot, known by its ranges only: the generic motion prior serves it, badly.
+        """The same weights for one more robot, known by its ranges only: all that a perceiver needs, but of a Gaussian
+        codec the generic motion prior serves it, badly.
 
         Raises:
             ValueError: as `with_statistics`.
@@ -157,8 +169,9 @@ class Tokenizer(ArrayInterface):
 
     def shared_codec(self) -> Codec:
         """A copy to which robots can be added: this tokenizer stays as it is."""
-        codec = deepcopy(self.codec)
+        codec = deepcopy(storage.unwrapped(self.codec))
         codec.forget_bases()
+        codec.formerly = Formerly(foundations=codec.formerly.foundations)  # with other robots it is another tokenizer
         return codec
 
     # -- the protocol ---------------------------------------------------------------------------------------------
@@ -244,7 +257,7 @@ class Tokenizer(ArrayInterface):
         """Motion from the first `levels` levels; or, given a tensor, deltas in physical units (see `decode_delta`).
 
         on_invalid="repair" decodes the whole slots before the first fault: `complete_BT` says which frames they cover,
-        the prior continues the motion over the rest (without one, front="none", code 0 stands there), and a warning
+        the prior continues the motion over the rest (a perceiver has none: code 0 stands there), and a warning
         says what was dropped.
 
         Raises:
@@ -298,18 +311,18 @@ class Tokenizer(ArrayInterface):
     # -- inside ---------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _exact_encoder(self) -> Encoder | None:
-        """The encoder in float64. Its correction is small, but float32 would round differently by batch and thread."""
-        return deepcopy(self.codec.encoder).double() if self.codec.config.front == "prior" else None
+    def _networks(self) -> Networks:
+        """In float64: float32 would round differently by batch and thread."""
+        return self.codec.exact_networks()
 
     @property
     def _device(self) -> torch.device:
         """Of the codec. Raises ValueError where something wrote to its weights since they were first used."""
         if self._seal.look(self.codec):
-            self.__dict__.pop("_exact_encoder", None)
+            self.__dict__.pop("_networks", None)
         return self.codec.device
 
-    def _setting(self, context: Context) -> Setting:
+    def _setting(self, context: Context) -> BatchContext:
         """`Codec.setting` of a context that was looked at: a bad one would give wrong codes in silence."""
         check_context(context)
         setting = self.codec.setting(context)
@@ -320,8 +333,8 @@ class Tokenizer(ArrayInterface):
                 raise ValueError(f"anchor (the state one step before): {error}") from error
         return setting
 
-    def _encode(self, motion_BTK: Tensor, setting: Setting) -> Int[Tensor, "B M Q"]:
-        return self.codec.encode(motion_BTK, setting, self._exact_encoder)
+    def _encode(self, motion_BTK: Tensor, setting: BatchContext) -> Int[Tensor, "B M Q"]:
+        return self.codec.encode(motion_BTK, setting, self._networks)
 
     @exact
     def _decode(
@@ -336,9 +349,10 @@ class Tokenizer(ArrayInterface):
         checked = check_sequences(codes.tokens, slots(context.horizon), written, self.vocab_size, on_invalid)
         return self._actions(checked, context, setting, levels)
 
-    def _actions(self, checked: Checked, context: Context, setting: Setting, levels: int) -> Actions:
+    def _actions(self, checked: Checked, context: Context, setting: BatchContext, levels: int) -> Actions:
         grid, present_BM = (part.to(self.codec.device) for part in (checked.codes_BMQ, checked.present_BM))
-        motion = self.codec.decode(grid[..., :levels], setting, None if present_BM.all() else present_BM).double()
+        known = None if present_BM.all() else present_BM
+        motion = self.codec.decode(grid[..., :levels], setting, known, self._networks).double()
         mask_BTD = context.mask_BD[:, None]
         delta_BTD = torch.where(mask_BTD, self.codec.delta(motion, setting), 0.0)
         absolute_BTD = None

@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 from xtok.actions.layout import Layout
 from xtok.codec import Tokenizer, small
-from xtok.codec.model import Codec
-from xtok.codec.prior import fit_prior
+from xtok.codec.gaussian import GaussianCodec
+from xtok.codec.gaussian.prior import fit_prior
 from xtok.data import Episode
 from xtok.pretrain.corpus import Corpus, draw_batches
 from xtok.pretrain.initialise import CALIBRATION, WINDOWS, calibrate, initialise, own_books, own_details_if_better
+from xtok.pretrain.measurement import gaussian_copy
 from xtok.progress import is_shown, shown
 
 
@@ -33,9 +34,9 @@ def adapt(
     `xtok.pretrain.measure` stops at the prior: seconds, and enough for a first look.
 
     Raises:
-        ValueError: no episode of a robot is longer than 64 frames, or too few frames for books.
+        ValueError: no episode of a robot is longer than 64 frames, too few frames for books, or a perceiver.
     """
-    codec = tokenizer.shared_codec()
+    codec = gaussian_copy(tokenizer)
     corpus = Corpus(codec.layout, episodes)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), shown(progress):
@@ -47,15 +48,14 @@ def adapt(
                 codec.ranges.pop(name, None)
                 codec.add_robot(fit_prior(codec.layout, statistics, windows, codec.config.prior_rank))
                 part = corpus.of(name)
-                if codec.config.own_books:
+                if codec.config.per_robot:
                     own_books(codec, part, generator, vectors, seed, iterations)
                     continue
                 bar.set_postfix_str("calibration")
                 batches = list(draw_batches(part, min(vectors, CALIBRATION), generator, longest=True))
                 calibrate(codec, name, batches)
-                if codec.config.front == "prior":
-                    batches += draw_batches(part, vectors, generator)
-                    own_details_if_better(codec, part, batches, generator, vectors, seed, iterations)
+                batches += draw_batches(part, vectors, generator)
+                own_details_if_better(codec, part, batches, generator, vectors, seed, iterations)
     return Tokenizer(codec, tokenizer.name)
 
 
@@ -63,6 +63,6 @@ def fit_rvq(
     layout: Layout, episodes: Sequence[Episode], vectors: int = 60_000, iterations: int = 10, seed: int = 0
 ) -> Tokenizer:
     """The baseline "rvq": our design placed by k-means on these episodes; no network, no masked modelling."""
-    codec = Codec(small(layout.name))
+    codec = GaussianCodec(small(layout.name))
     initialise(codec, Corpus(layout, episodes), seed, vectors, iterations, is_shown(), strangers=False)
     return Tokenizer(codec, "rvq")

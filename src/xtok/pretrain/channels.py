@@ -16,13 +16,14 @@ from torch import Tensor
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, ChunkBatch
 from xtok.codec import Tokenizer
 from xtok.codec.anchor import StateCode
+from xtok.codec.batch import BatchContext
 from xtok.codec.channels import CHANNELS, ChannelCodec, batch_of, held, ranges
-from xtok.codec.model import Codec
-from xtok.codec.prior import fit_prior
-from xtok.codec.setting import Setting
-from xtok.codec.slotwise import PAST
+from xtok.codec.gaussian import GaussianCodec
+from xtok.codec.gaussian.prior import fit_prior
+from xtok.codec.gaussian.slot_predictor import PAST
 from xtok.pretrain.corpus import HORIZONS, VALIDATION_EVERY
 from xtok.pretrain.initialise import calibrate
+from xtok.pretrain.measurement import gaussian_copy
 from xtok.pretrain.slotwise import draw_details, place_slotwise, samples_of
 
 TRIED = 40_000  # slots that both ways of coding details are tried on
@@ -66,7 +67,7 @@ def fit_channels(
     state = StateCode.fit(np.concatenate(train), tokenizer.levels, tokenizer.codebook_size)
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
 
-    codec = tokenizer.shared_codec()
+    codec = gaussian_copy(tokenizer)
     for name in list(codec.statistics):
         codec.forget_robot(name)
         codec.ranges.pop(name, None)
@@ -75,9 +76,9 @@ def fit_channels(
     relative = windows - state.decode(state.encode(windows[:, 0]))[:, None]
     codec.add_robot(fit_prior(codec.layout, statistics, torch.from_numpy(relative), codec.config.prior_rank))
     batches = list(_batches(codec, state, train, longest, vectors, rng))
-    for books in codec.all_books:
+    for books in codec.codebooks:
         books.add(CHANNELS)
-    codec.intent.of(CHANNELS).initialise(_latents(codec, batches), iterations=iterations, seed=seed)
+    codec.coarse.of(CHANNELS).initialise(_latents(codec, batches), iterations=iterations, seed=seed)
     calibrate(codec, CHANNELS, batches)
     validation = [_batch(codec, state, _draw(kept, T, VALIDATED, rng)) for T in sorted({HORIZON_MIN, longest})]
     _choose_details(codec, batches, validation, vectors, iterations, seed, generator)
@@ -85,7 +86,7 @@ def fit_channels(
 
 
 def _choose_details(
-    codec: Codec,
+    codec: GaussianCodec,
     batches: Sequence[ChunkBatch],
     validation: Sequence[ChunkBatch],
     vectors: int,
@@ -97,8 +98,8 @@ def _choose_details(
 
     The two are tried with few vectors; the books of the better one are then placed on all.
     """
-    book, tried = codec.detail.of(CHANNELS), min(vectors, TRIED)
-    details = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
+    book, tried = codec.residual.of(CHANNELS), min(vectors, TRIED)
+    details = torch.cat([codec.residuals(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
     by_chunk, by_slot = codec.robots[CHANNELS], False
     book.initialise(details[:tried], iterations=iterations, seed=seed)
     # Only long chunks show a slot predictor all the histories that it looks at.
@@ -116,7 +117,7 @@ def _choose_details(
         book.initialise(details, iterations=iterations, seed=seed)
 
 
-def _error(codec: Codec, batches: Sequence[ChunkBatch]) -> float:
+def _error(codec: GaussianCodec, batches: Sequence[ChunkBatch]) -> float:
     total = 0.0
     for chunks in batches:
         motion, setting = _motion(codec, chunks)
@@ -124,17 +125,17 @@ def _error(codec: Codec, batches: Sequence[ChunkBatch]) -> float:
     return total
 
 
-def _latents(codec: Codec, batches: Sequence[ChunkBatch]) -> Tensor:
+def _latents(codec: GaussianCodec, batches: Sequence[ChunkBatch]) -> Tensor:
     return torch.cat([codec.latents(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
 
 
-def _motion(codec: Codec, chunks: ChunkBatch) -> tuple[Tensor, Setting]:
+def _motion(codec: GaussianCodec, chunks: ChunkBatch) -> tuple[Tensor, BatchContext]:
     setting = codec.setting(chunks.context)
     return codec.motion(chunks, setting), setting
 
 
 def _batches(
-    codec: Codec, state: StateCode, sequences: Sequences, longest: int, vectors: int, rng: np.random.Generator
+    codec: GaussianCodec, state: StateCode, sequences: Sequences, longest: int, vectors: int, rng: np.random.Generator
 ) -> Iterator[ChunkBatch]:
     """Chunks of mixed lengths until they have that many slots, the longest first."""
     lengths = [T for T in HORIZONS if T < longest] + [longest]
@@ -145,7 +146,7 @@ def _batches(
         horizon = int(rng.choice(lengths))
 
 
-def _batch(codec: Codec, state: StateCode, actions_BTD: np.ndarray) -> ChunkBatch:
+def _batch(codec: GaussianCodec, state: StateCode, actions_BTD: np.ndarray) -> ChunkBatch:
     return batch_of(codec.layout, actions_BTD, state.decode(state.encode(actions_BTD[:, 0])))
 
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from xtok.actions.embodiments import NONE
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, slots
-from xtok.codec.model import Codec
-from xtok.codec.prior import ACTIVITY_EDGES, fit_generic, fit_prior, no_activity
-from xtok.codec.setting import Setting
+from xtok.codec.base import Codec
+from xtok.codec.batch import BatchContext
+from xtok.codec.gaussian import GaussianCodec
+from xtok.codec.gaussian.prior import ACTIVITY_EDGES, fit_generic, fit_prior, no_activity
 from xtok.pretrain.corpus import Corpus, draw_batches
 from xtok.pretrain.slotwise import Sample, place_shared, place_slotwise, samples_of
 from xtok.progress import Shown, shown, track
@@ -36,7 +37,10 @@ def initialise(
     own: Sequence[str] = (),
     strangers: bool = True,
 ) -> None:
-    """Fit priors, then the intent book, then (through both) the detail books. In place; the networks stay as they are.
+    """Fit what is known of each robot, then the codebooks, by k-means. In place; the networks stay as they are.
+
+    Of a Gaussian codec: priors, then the coarse codebook, then (through both) the residual codebooks. Of a perceiver:
+    statistics, then codebooks of what its encoder says so far.
 
     own: robots that get detail books of their own; the shared ones are placed on all the others. strangers=False leaves
     out what serves only robots outside the corpus, where all have books of their own.
@@ -45,11 +49,18 @@ def initialise(
         ValueError: a corpus too small for the books, or `own` names a robot that it lacks.
     """
     with shown(progress):
-        _initialise(codec, corpus, seed, vectors, iterations, own, strangers)
+        if isinstance(codec, GaussianCodec):
+            _initialise(codec, corpus, seed, vectors, iterations, own, strangers)
+            return
+        codec.eval()
+        for statistics in corpus.statistics.values():
+            codec.add_statistics(statistics)
+        codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
+        _refit_codebooks(codec, corpus, seed, vectors, iterations, own, strangers)
 
 
 def _initialise(
-    codec: Codec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
+    codec: GaussianCodec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     codec.eval()
@@ -66,10 +77,10 @@ def _initialise(
         if name not in codec.robots:
             codec.add_statistics(statistics)
     codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
-    _refit_books(codec, corpus, seed, vectors, iterations, own, strangers)
+    _refit_codebooks(codec, corpus, seed, vectors, iterations, own, strangers)
 
 
-def refit_books(
+def refit_codebooks(
     codec: Codec,
     corpus: Corpus,
     seed: int = 0,
@@ -81,19 +92,20 @@ def refit_books(
 ) -> None:
     """Place all books anew under the encoder as it is (needed after its weights were averaged)."""
     with shown(progress):
-        _refit_books(codec, corpus, seed, vectors, iterations, own, strangers)
+        _refit_codebooks(codec, corpus, seed, vectors, iterations, own, strangers)
 
 
-def _refit_books(
+def _refit_codebooks(
     codec: Codec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed + 1)
     codec.eval()
-    if codec.config.front == "none":
-        samples = [(h, names) for h, _, names in _latents(codec, corpus, vectors, generator)]
-        codec.books.shared.initialise(torch.cat([h for h, _ in samples]), iterations=iterations, seed=seed)
+    if not isinstance(codec, GaussianCodec):
+        h = torch.cat([h for h, _, _ in _latents(codec, corpus, vectors, generator)])
+        (quantizer,) = codec.quantizers
+        quantizer.initialise(h, iterations=iterations, seed=seed)
         return
-    if codec.config.own_books:
+    if codec.config.per_robot:
         for name in track(sorted(codec.robots), "books of each robot", "robot", leave=True):
             own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
         if not strangers and corpus.statistics.keys() <= set(codec.robots):
@@ -103,44 +115,40 @@ def _refit_books(
         codec.forget_bases()
         return
     others = corpus.without(own) if own else corpus
-    codec.detail.own.clear()  # of a q0 that is no more
-    _place_intent(codec, corpus, generator, vectors // 2, seed, iterations)
+    codec.residual.per_robot.clear()  # of a q0 that is no more
+    _place_coarse(codec, corpus, generator, vectors // 2, seed, iterations)
     calibrate_all(codec, corpus, generator)
     drawn = track(draw_batches(others, vectors * 2, generator), "what q0 leaves open")
-    detail = [codec.residual(*_motion(codec, chunks)) for chunks in drawn]
+    detail = [codec.residuals(*_motion(codec, chunks)) for chunks in drawn]
     rows = torch.cat([part.flatten(0, 1).float() for part in detail])
-    codec.detail.shared.initialise(rows, iterations=iterations, seed=seed)
+    codec.residual.shared.initialise(rows, iterations=iterations, seed=seed)
     for name in track(own, "books of single robots", "robot", leave=True):
         part = corpus.of(name)
         batches = list(draw_batches(part, OWN_VECTORS, generator, longest=True))
         own_details(codec, part, batches, generator, OWN_VECTORS, seed, iterations)
 
 
-def refit_intent(codec: Codec, corpus: Corpus, seed: int = 0, vectors: int = 75_000, iterations: int = 15) -> None:
-    """Place q0's shared book alone anew, in the middle of a run: its moving average follows the encoder too slowly."""
-    codec.eval()
-    _place_intent(codec, corpus, torch.Generator().manual_seed(seed + 1), vectors, seed, iterations)
-
-
-def _place_intent(
-    codec: Codec, corpus: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int
+def _place_coarse(
+    codec: GaussianCodec, corpus: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int
 ) -> None:
     h, valid, _ = zip(*_latents(codec, corpus, vectors, generator), strict=True)
-    codec.intent.shared.initialise(torch.cat(h), torch.cat(valid), iterations=iterations, seed=seed)
+    codec.coarse.shared.initialise(torch.cat(h), torch.cat(valid), iterations=iterations, seed=seed)
 
 
 @torch.no_grad()
-def own_books(codec: Codec, part: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int) -> None:
+def own_books(
+    codec: GaussianCodec, part: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int
+) -> None:
     """Books of the one robot of `part` by k-means on about so many slots of its chunks.
 
     Details are coded for the chunk as a whole or slot by slot, whichever has the lower l1 on validation episodes.
     """
     (name,) = part.statistics
-    for each in codec.all_books:
+    for each in codec.codebooks:
         each.add(name)
     batches = list(draw_batches(part, vectors, generator, longest=True))
     h = torch.cat([codec.latents(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in batches])
-    codec.intent.of(name).initialise(h, iterations=iterations, seed=seed)
+    codec.coarse.of(name).initialise(h, iterations=iterations, seed=seed)
     calibrate(codec, name, batches)
     batches += draw_batches(part, vectors, generator)
     own_details(codec, part, batches, generator, vectors, seed, iterations)
@@ -148,7 +156,7 @@ def own_books(codec: Codec, part: Corpus, generator: torch.Generator, vectors: i
 
 @torch.no_grad()
 def own_details(
-    codec: Codec,
+    codec: GaussianCodec,
     part: Corpus,
     batches: Sequence[ChunkBatch],
     generator: torch.Generator,
@@ -162,9 +170,9 @@ def own_details(
     of them stays.
     """
     (name,) = part.statistics
-    book = codec.detail.add(name)
+    book = codec.residual.add(name)
     drawn = track(batches, "what q0 leaves open")
-    detail = torch.cat([codec.residual(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in drawn])
+    detail = torch.cat([codec.residuals(*_motion(codec, chunks)).flatten(0, 1).float() for chunks in drawn])
     book.initialise(detail, iterations=iterations, seed=seed)
     by_chunk, l1_by_chunk, books = codec.robots[name], sum(validation_l1(codec, part)), book.books_QVC.clone()
 
@@ -180,7 +188,7 @@ def own_details(
 
 @torch.no_grad()
 def own_details_if_better(
-    codec: Codec,
+    codec: GaussianCodec,
     part: Corpus,
     batches: Sequence[ChunkBatch],
     generator: torch.Generator,
@@ -194,12 +202,12 @@ def own_details_if_better(
         return
     shared, prior = sum(validation_l1(codec, part)), codec.robots[name]
     if own_details(codec, part, batches, generator, vectors, seed, iterations) > OWN_GAIN * shared:
-        del codec.detail.own[name]
+        del codec.residual.per_robot[name]
         codec.add_robot(prior)
 
 
 @torch.no_grad()
-def validation_l1(codec: Codec, part: Corpus) -> list[float]:
+def validation_l1(codec: GaussianCodec, part: Corpus) -> list[float]:
     """Of one robot's validation chunks, at each length it has chunks of."""
     out = []
     for horizon in track(VALIDATION_HORIZONS, "l1 on validation episodes"):
@@ -208,12 +216,12 @@ def validation_l1(codec: Codec, part: Corpus) -> list[float]:
         chunks = part.validate(horizon, 128)
         motion, setting = _motion(codec, chunks)
         decoded = codec.decode(codec.encode(motion, setting), setting)
-        out.append(float((decoded - motion)[..., setting.robots[0].channels].abs().mean()))
+        out.append(float((decoded - motion)[..., codec.setting(chunks.context).robots[0].channels].abs().mean()))
     return out
 
 
 @torch.no_grad()
-def calibrate_all(codec: Codec, corpus: Corpus, generator: torch.Generator) -> None:
+def calibrate_all(codec: GaussianCodec, corpus: Corpus, generator: torch.Generator) -> None:
     """Measure every robot's q0 noise and activity, then the generic prior's from theirs."""
     for name in track(list(codec.robots), "calibration of each robot", "robot", leave=True):
         calibrate(codec, name, list(draw_batches(corpus.of(name), CALIBRATION, generator)))
@@ -222,7 +230,7 @@ def calibrate_all(codec: Codec, corpus: Corpus, generator: torch.Generator) -> N
 
 
 @torch.no_grad()
-def calibrate(codec: Codec, name: str, batches: Sequence[ChunkBatch]) -> list[Sample]:
+def calibrate(codec: GaussianCodec, name: str, batches: Sequence[ChunkBatch]) -> list[Sample]:
     """Measure on chunks of one robot, of all lengths, what its prior cannot know: what q0's book leaves open.
 
     First how far q0's code is from the motion by slot and channel, then, under that, how large details are by activity.
@@ -291,6 +299,6 @@ def _latents(
         yield h.flatten(0, 1).float(), codec.valid(setting).flatten(0, 1), setting.names
 
 
-def _motion(codec: Codec, chunks: ChunkBatch) -> tuple[Tensor, Setting]:
+def _motion(codec: Codec, chunks: ChunkBatch) -> tuple[Tensor, BatchContext]:
     setting = codec.setting(chunks.context)
     return codec.motion(chunks, setting), setting

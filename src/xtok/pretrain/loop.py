@@ -9,7 +9,6 @@ import json
 import shutil
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,16 @@ from xtok import provenance
 from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
 from xtok.codec import Tokenizer
-from xtok.codec.model import Codec, CodecOutput
-from xtok.codec.setting import Setting
+from xtok.codec.base import Codec
+from xtok.codec.batch import BatchContext
+from xtok.codec.output import CodecOutput
+from xtok.codec.storage import make_codec
 from xtok.data.digests import differences
 from xtok.pretrain import checkpoint
 from xtok.pretrain.average import WeightAverage
 from xtok.pretrain.corpus import REVERSED, Corpus
 from xtok.pretrain.identity import identity
-from xtok.pretrain.initialise import initialise, refit_books, refit_intent
+from xtok.pretrain.initialise import initialise, refit_codebooks
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
 from xtok.pretrain.measurement import measure_unknown
 from xtok.pretrain.precision import bfloat16_networks, round_to_half
@@ -38,7 +39,6 @@ from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.semantic import (
     code_head,
     fit_substitute,
-    intents,
     known_episodes,
     semantic_heads,
     semantic_losses,
@@ -53,7 +53,6 @@ from xtok.semantics.masked import (
     draw_hidden,
     draw_masking,
     reconstruct_hidden,
-    still_books,
 )
 from xtok.whole import file_whole
 
@@ -112,7 +111,7 @@ def begin_run(
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of a beginning that was cut short
     torch.manual_seed(recipe.seed)
     if tokenizer is None:
-        codec = Codec(recipe.codec)
+        codec = make_codec(recipe.codec)
         initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations, own=recipe.own_details)
         if recipe.half:
             round_to_half(codec)
@@ -182,8 +181,6 @@ class Trainer:
         heads = {**code_head(recipe, codec), **semantic_heads(recipe, self.codec, corpus, features)}
         self.heads = nn.ModuleDict(heads).to(self.device)
         self.codec.requires_grad_(recipe.learns != "heads")
-        if recipe.learns in ("decoder", "extra"):
-            (self.codec.encoder if recipe.learns == "decoder" else self.codec.decoder).requires_grad_(False)
         self.parameters = [p for p in (*self.codec.parameters(), *self.heads.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.average = WeightAverage(self.codec, recipe.average_decay)
@@ -204,9 +201,7 @@ class Trainer:
         self.heads.train()
         seen: dict[str, list[float]] = defaultdict(list)
         shown: dict[str, str] = {}
-        low_precision = (
-            [self.codec.encoder, self.codec.decoder, *self.heads.values()] if self.device.type == "cuda" else []
-        )
+        low_precision = [*self.codec.networks.values(), *self.heads.values()] if self.device.type == "cuda" else []
         with (
             stop_request() as stop,
             bfloat16_networks(low_precision, self.device.type),
@@ -247,10 +242,9 @@ class Trainer:
         setting = replace(setting, given=drop_conditions(setting.given, recipe, self.generator))
         losses: dict[str, Tensor] = {}
         if not recipe.reconstructs:
-            output = intents(self.codec, motion_BTK, setting)
+            output = self.codec.first_level(motion_BTK, setting)
         else:
-            with still_books(self.codec) if recipe.learns == "decoder" else nullcontext():
-                output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
+            output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
             losses |= reconstruction_losses(self.codec, output, motion_BTK, setting)
         losses |= self._masked_losses(output, motion_BTK, setting)
         if recipe.semantic_keys(self.step):
@@ -268,9 +262,6 @@ class Trainer:
         self.average.update(self.step)
         self.heads_average.update(self.step)
         self.step += 1
-        if recipe.refit_every and self.step % recipe.refit_every == 0 and self.step < recipe.steps:
-            refit_intent(self.codec, self.corpus, recipe.seed, recipe.book_vectors // 2, recipe.book_iterations)
-            self.codec.train()
         return {name: value.item() for name, value in {**losses, "total": total}.items()}
 
     def finish(self) -> Path:
@@ -280,7 +271,7 @@ class Trainer:
         recipe = self.recipe
         if recipe.learns in ("all", "extra") and recipe.steps:
             vectors, iterations = recipe.book_vectors, recipe.book_iterations
-            refit_books(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.own_details)
+            refit_codebooks(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.own_details)
         if recipe.half:
             round_to_half(self.codec)
         shown = self._log_validation("released_")
@@ -328,7 +319,7 @@ class Trainer:
         checkpoint.unpack_random(self.generator, checkpoint.under("random", training))
         self._forget_metrics_after(self.step)
 
-    def _masked_losses(self, output: CodecOutput, motion_BTK: Tensor, setting: Setting) -> dict[str, Tensor]:
+    def _masked_losses(self, output: CodecOutput, motion_BTK: Tensor, setting: BatchContext) -> dict[str, Tensor]:
         forms = self.recipe.mam_forms(self.step)
         # A generator of its own: with and without masking a run sees the same chunks.
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
@@ -347,7 +338,7 @@ class Trainer:
 
     def _log_losses(self, seen: dict[str, list[float]]) -> dict[str, str]:
         means = {name: sum(values) / len(values) for name, values in seen.items()}
-        health = [level for books in self.codec.all_books for level in books.health()]
+        health = self.codec.health()
         use = {
             "usage": [level.usage for level in health],
             "perplexity": [level.perplexity for level in health],

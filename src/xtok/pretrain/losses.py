@@ -15,8 +15,9 @@ from torch import Tensor
 
 from xtok.actions.rotation import geodesic_rad, matrix_from_rotation6d
 from xtok.actions.tangent import tangent_kinds
-from xtok.codec.model import Codec, CodecOutput
-from xtok.codec.setting import Setting
+from xtok.codec.base import Codec
+from xtok.codec.batch import BatchContext
+from xtok.codec.output import CodecOutput
 
 # METHOD 4. One key a term; `weighted_sum` refuses any other.
 WEIGHTS: Mapping[str, float] = {
@@ -51,7 +52,7 @@ def motion_l1(
 
 
 def reconstruction_losses(
-    codec: Codec, output: CodecOutput, motion_BTK: Float[Tensor, "B T K"], setting: Setting
+    codec: Codec, output: CodecOutput, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext
 ) -> dict[str, Tensor]:
     """L_rec: always the same five keys. All normalised but `rotation`, which is rad; a layout without any has 0."""
     mask_BK = setting.given.mask_BK
@@ -90,7 +91,7 @@ def dct_matrix(n: int) -> Float[Tensor, "n n"]:
     return matrix
 
 
-def _rotation(codec: Codec, decoded_BTK: Tensor, motion_BTK: Tensor, setting: Setting) -> Float[Tensor, ""]:
+def _rotation(codec: Codec, decoded_BTK: Tensor, motion_BTK: Tensor, setting: BatchContext) -> Float[Tensor, ""]:
     """Mean angle in rad between decoded and true delta rotations, in physical space."""
     R = len(codec.layout.of_kind("rotation6d"))
     six_D = torch.tensor([kind == "rotation6d" for kind in codec.layout.channel_kinds])

@@ -19,9 +19,9 @@ from torch import Tensor
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch
 from xtok.codec import Tokenizer
-from xtok.codec.model import Codec
-from xtok.codec.prior import MotionPrior, fit_prior, shrunk
-from xtok.codec.robot_statistics import RobotStatistics, load_statistics
+from xtok.codec.gaussian import GaussianCodec
+from xtok.codec.gaussian.prior import MotionPrior, fit_prior, shrunk
+from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import Episode, EpisodeDataset
 from xtok.data.splits import select
 from xtok.messages import say
@@ -48,8 +48,10 @@ def measure(tokenizer: Tokenizer, episodes: Sequence[Episode], seed: int = 0) ->
     return _with_measured(tokenizer, corpus, list(corpus.statistics), seed)
 
 
-def measure_robots(tokenizer: Tokenizer, episodes: Sequence[Episode], seed: int = 0) -> list[RobotStatistics]:
-    """What `Tokenizer.with_statistics` takes, for every robot of `episodes`, by name.
+def measure_robots(
+    tokenizer: Tokenizer, episodes: Sequence[Episode], seed: int = 0
+) -> list[RobotStatistics] | list[Statistics]:
+    """What `Tokenizer.with_statistics` takes, for every robot of `episodes`, by name: of a perceiver, ranges alone.
 
     Raises:
         ValueError: as `measure`.
@@ -77,6 +79,21 @@ def _with_measured(tokenizer: Tokenizer, corpus: Corpus, robots: Sequence[str], 
     return tokenizer
 
 
+def gaussian_copy(tokenizer: Tokenizer) -> GaussianCodec:
+    """A copy of its codec to which robots can be added.
+
+    Raises:
+        ValueError: a perceiver, which has neither priors nor codebooks of single robots.
+    """
+    codec = tokenizer.shared_codec()
+    if not isinstance(codec, GaussianCodec):
+        raise ValueError(
+            f"tokenizer {tokenizer.name!r} is a perceiver: ranges are all that it knows of a robot, and "
+            "`xtok.tokenizer_for(dataset)` takes them; there are no codebooks of a robot's own to place"
+        )
+    return codec
+
+
 def _seen(lengths: Sequence[int]) -> str:
     return f"{len(lengths)} train episodes ({sum(lengths):,} frames)"
 
@@ -85,11 +102,15 @@ def _say_measured(robot: str, on: str) -> None:
     say(f"the tokenizer does not know {robot!r}: measured on {on}; `xtok adapt` gives it codebooks of its own")
 
 
-def _measure_all(tokenizer: Tokenizer, corpus: Corpus, robots: Sequence[str], seed: int) -> list[RobotStatistics]:
+def _measure_all(
+    tokenizer: Tokenizer, corpus: Corpus, robots: Sequence[str], seed: int
+) -> list[RobotStatistics] | list[Statistics]:
+    if not isinstance(tokenizer.codec, GaussianCodec):
+        return [corpus.statistics[name] for name in robots]
     foundation = tokenizer.foundation
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         return [
-            _measure(tokenizer.shared_codec(), corpus.of(name), corpus.statistics[name], foundation, seed)
+            _measure(gaussian_copy(tokenizer), corpus.of(name), corpus.statistics[name], foundation, seed)
             for name in robots
         ]
 
@@ -163,7 +184,7 @@ def _with_given(
     return tokenizer.with_ranges(robot)
 
 
-def _measure(codec: Codec, part: Corpus, statistics: Statistics, foundation: str, seed: int) -> RobotStatistics:
+def _measure(codec: GaussianCodec, part: Corpus, statistics: Statistics, foundation: str, seed: int) -> RobotStatistics:
     """The one robot of `part`. `codec` is used up."""
     name = statistics.embodiment
     if not statistics.moving_D.any():
@@ -186,7 +207,7 @@ def _measure(codec: Codec, part: Corpus, statistics: Statistics, foundation: str
     return RobotStatistics(codec.robots[name], stretch_C, foundation, round(worth, 2)).rounded()
 
 
-def _prior(codec: Codec, windows: Tensor, statistics: Statistics, worth: float) -> MotionPrior:
+def _prior(codec: GaussianCodec, windows: Tensor, statistics: Statistics, worth: float) -> MotionPrior:
     """The robot's own Gaussian, leaning on the generic one the more, the less was seen of it."""
     rank = min(RANK, codec.config.prior_rank)
     share = GENERIC_WINDOWS / (worth + GENERIC_WINDOWS)

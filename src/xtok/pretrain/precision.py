@@ -9,7 +9,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from xtok.codec.model import Codec
+from xtok.codec.base import Codec
+from xtok.codec.gaussian import GaussianCodec
 
 
 @contextmanager
@@ -32,9 +33,9 @@ def round_to_half(codec: Codec) -> None:
     for tensor in codec.state_dict().values():
         if tensor.dtype == torch.float32:
             tensor.copy_(tensor.half().float())
-    for prior in list(codec.robots.values()):
-        codec.add_robot(replace(prior, factor_SKR=prior.factor_SKR.half().float()))
-    for books in codec.all_books:
-        for quantizer in (books.shared, *map(books.of, books.own)):
-            quantizer.restart_from_books()
+    if isinstance(codec, GaussianCodec):
+        for prior in list(codec.robots.values()):
+            codec.add_robot(replace(prior, factor_SKR=prior.factor_SKR.half().float()))
+    for quantizer in codec.quantizers:
+        quantizer.restart_from_books()
     codec.forget_bases()

@@ -8,12 +8,12 @@ from math import cos, pi
 from typing import Any, Literal
 
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN
-from xtok.codec.config import CodecConfig
+from xtok.codec.config import CodecConfig, GaussianConfig, PerceiverConfig
 from xtok.data.episode import ActionSource
 from xtok.pretrain.losses import WEIGHTS
 from xtok.semantics.align import SameText
 
-Learns = Literal["all", "decoder", "extra", "heads"]
+Learns = Literal["all", "extra", "heads"]
 Mam = Literal["none", "codes", "actions", "both"]
 Reach = Literal["extra", "latents", "nothing"]
 _OF_MOTION = ("actions", "both")  # forms that reconstruct motion
@@ -32,8 +32,7 @@ class Recipe:
     """Everything that decides a run, besides its data.
 
     steps, warmup_steps, *_every: optimiser steps. learning_rate: at the end of the warm-up; then a cosine to 0.
-    learns: "decoder" leaves encoder and books as `initialise` placed them, so that codes do not move; "extra" teaches
-    the encoder what q0's dimensions without motion should say, and nothing else: a third of the time, no decoder;
+    learns: "all" of a perceiver; "extra": the encoder of a Gaussian codec's semantic dimensions;
     "heads" leaves a whole frozen tokenizer, which `train` is given, as it is: its codes and its digest stay.
     mam: forms of masked action modelling; mam_start: share of the steps before it begins (METHOD 4: 10 of 100 epochs).
     align, predict: the heads that look at a teacher's features (--features). semantics_start: share of the steps before
@@ -48,7 +47,6 @@ class Recipe:
     reach: how far the gradient of align and predict goes: q0's dimensions without motion ("extra"), all of h
     ("latents": METHOD), or "nothing" (the heads alone learn). head_sees: what of h the head of align looks at.
     same_text: see `alignment_losses`. text_weight: .5 METHOD; 0 image-only, 1 text-only teacher.
-    refit_every: steps between two placements of q0's book by k-means in the middle of a run; 0 = only at its end.
     level_dropout: share of batches in which the decoder sees 1 .. Q levels, drawn, instead of Q. The books see all.
     state_dropout: share of chunks whose state is zeroed. embodiment_dropout: share whose robot is withheld. METHOD has
     .2 dropped and .1 swapped to "none"; with us both are the slot of "none", so it is their sum.
@@ -90,7 +88,6 @@ class Recipe:
     head_hidden: int = 256
     same_text: SameText = "mask"
     text_weight: float = 0.5
-    refit_every: int = 0
     level_dropout: float = 0.5
     state_dropout: float = 0.2
     embodiment_dropout: float = 0.3
@@ -110,9 +107,18 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.mam not in ("none", "codes", "actions", "both"):
             raise ValueError(f"mam is {self.mam!r}; expected 'none', 'codes', 'actions' or 'both'")
-        if self.learns not in ("all", "decoder", "extra", "heads"):
-            raise ValueError(f"learns is {self.learns!r}; expected 'all', 'decoder', 'extra' or 'heads'")
-        if (self.learns == "decoder" and self.mam != "none") or (self.learns == "extra" and self.mam in _OF_MOTION):
+        if self.learns not in ("all", "extra", "heads"):
+            raise ValueError(f"learns is {self.learns!r}; expected 'all', 'extra' or 'heads'")
+        if self.learns == "all" and self.steps and not isinstance(self.codec, PerceiverConfig):
+            raise ValueError(
+                "a Gaussian codec is placed in closed form: steps=0, or learns='extra' for its semantic dimensions; "
+                "learns='all' is for the perceiver"
+            )
+        if self.learns == "extra" and not isinstance(self.codec, GaussianConfig):
+            raise ValueError(
+                "learns='extra' is for the Gaussian codec's semantic dimensions; the perceiver learns 'all'"
+            )
+        if self.learns == "extra" and self.mam in _OF_MOTION:
             raise ValueError(f"mam {self.mam!r} shapes more of the encoder than learns={self.learns!r} lets it")
         taught = self.words or self.mam == "codes" or (self.reach == "extra" and (self.align or self.predict))
         starts = self.semantics_start or (self.mam_start and self.mam == "codes" and not self.looks_at_features)
@@ -133,18 +139,15 @@ class Recipe:
         ):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {allowed}")
-        if (self.words or self.quiet) and not self.codec.intent_extra:
-            raise ValueError("words and quiet are about q0's dimensions without motion: codec.intent_extra is 0")
-        if (self.align or self.predict) and not self.codec.intent_extra and "extra" in (self.reach, self.head_sees):
+        semantic_dims = getattr(self.codec, "semantic_dims", 0)
+        if (self.words or self.quiet) and not semantic_dims:
+            raise ValueError("words and quiet are about q0's dimensions without motion: codec.semantic_dims is 0")
+        if (self.align or self.predict) and not semantic_dims and "extra" in (self.reach, self.head_sees):
             raise ValueError(
-                "reach or head_sees is 'extra' and codec.intent_extra is 0; give dimensions, or both as 'latents'"
+                "reach or head_sees is 'extra' and codec.semantic_dims is 0; give dimensions, or both as 'latents'"
             )
-        if self.refit_every and (self.codec.own_books or self.codec.front == "none"):
-            raise ValueError("refit_every places q0's shared book; books of single robots are placed at the end")
-        if self.learns == "decoder" and self.looks_at_features:
-            raise ValueError("alignment shapes the encoder: it needs learns='all' or 'extra'")
-        if self.own_details and (self.codec.own_books or self.codec.front == "none"):
-            raise ValueError("own_details are for front='prior' with shared books; others share all books or none")
+        if self.own_details and (not isinstance(self.codec, GaussianConfig) or self.codec.per_robot):
+            raise ValueError("own_details are for a Gaussian codec with shared books; others share all books or none")
         if self.steps < 0:
             raise ValueError(f"steps is {self.steps}; expected 0 (closed forms and books alone) or more")
 
@@ -175,7 +178,7 @@ class Recipe:
     @property
     def reconstructs(self) -> bool:
         """Whether steps decode motion; else they stop at q0."""
-        return self.learns in ("all", "decoder")
+        return self.learns == "all"
 
     @property
     def looks_at_features(self) -> bool:
@@ -187,5 +190,5 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only."""
-        content = asdict(self)
+        content = {**asdict(self), "codec": self.codec.to_dict()}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}

@@ -12,9 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xtok.actions.types import slots
-from xtok.codec.basis import frames_to_slots
-from xtok.codec.model import Codec, CodecOutput
-from xtok.codec.setting import Setting
+from xtok.codec.base import Codec
+from xtok.codec.output import CodecOutput
 from xtok.data.origins import EpisodeKey, Origins, word_key
 from xtok.pretrain.corpus import HORIZONS, Corpus
 from xtok.pretrain.recipe import Reach, Recipe
@@ -77,7 +76,7 @@ def semantic_heads(
         words.fusion.fit(seen)
         words.gain_C.copy_(_gain("extra", codec, corpus, generator))
     if recipe.predict:
-        slot_dim = codec.decoder.slot.in_features + codec.config.intent_extra
+        slot_dim = codec.slot_dim
         config = codec.config
         heads["predict"] = predictor = NextFrame(slot_dim, W, V, config.hidden, config.heads, recipe.text_weight)
         predictor.fusion.fit(seen)
@@ -89,7 +88,7 @@ def semantic_losses(
 ) -> dict[str, Tensor]:
     """Those of `align_*` (global, local, cosine), `words_*` (global, local), `predict`, `quiet` that are wanted."""
     losses: dict[str, Tensor] = {}
-    extra = codec.config.intent_extra
+    extra = codec.semantic_dims
     horizon = output.motion_BTK.shape[1]
     episode_B = episode_numbers(origins, output.h_BMC.device)
     for name, reach in (("align", recipe.reach), ("words", "extra")):
@@ -101,7 +100,7 @@ def semantic_losses(
             found = alignment_losses(head, h_BMC, seen.slots, episode_B, recipe.same_text, cosine)
             losses |= {key.replace("align", name): loss for key, loss in found.items()}
     if recipe.quiet:
-        losses["quiet"] = quiet_loss(output.h_BMC, extra, codec.config.intent_extra_scale, seen.slots.valid_BM)
+        losses["quiet"] = quiet_loss(output.h_BMC, extra, codec.semantic_scale, seen.slots.valid_BM)
     if "predict" in heads:
         predictor = heads["predict"]
         assert isinstance(predictor, NextFrame)
@@ -116,18 +115,6 @@ def quiet_loss(
     unseen_B = ~valid_BM.any(dim=1)
     size_B = (h_BMC[..., -extra:] / scale).square().sum(dim=-1).mean(dim=1)
     return torch.where(unseen_B, size_B, 0.0).sum() / unseen_B.sum().clamp_min(1)
-
-
-def intents(codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: Setting) -> CodecOutput:
-    """q0 and what it means by itself, without details and decoder; gradients reach q0's extra dimensions alone."""
-    h_BMC = codec.latents(motion_BTK, setting)
-    coarse = codec.quantize_intent(h_BMC.float(), setting)
-    intent_BMC = h_BMC + (coarse.latents_NC.view_as(h_BMC).to(h_BMC.dtype) - h_BMC).detach()
-    intent_BMC = reached(intent_BMC, "extra", codec.config.intent_extra)
-    motion_BTK = codec.decode(coarse.codes_NQ.view(*h_BMC.shape[:2], 1), setting)
-    z_BMX = torch.cat([frames_to_slots(motion_BTK), intent_BMC], dim=-1).float()
-    codes_BMQ = coarse.codes_NQ.view(*h_BMC.shape[:2], -1)
-    return CodecOutput(motion_BTK, h_BMC, intent_BMC, z_BMX, codes_BMQ, coarse.commitment)
 
 
 def reached(latent_BMC: Float[Tensor, "B M C"], reach: Reach, extra: int) -> Float[Tensor, "B M C"]:
@@ -175,8 +162,7 @@ def _gain(
     sees: Literal["extra", "latents"], codec: Codec, corpus: Corpus, generator: torch.Generator
 ) -> Float[Tensor, " C"]:
     """1 / root mean square of each motion dimension (0 if the head may not see it), 1 / length of the extra ones."""
-    config, gain_C = codec.config, torch.zeros(codec.latent_dim)
-    extra_at = codec.latent_dim - config.intent_extra
+    gain_C = torch.zeros(codec.latent_dim)
     if sees == "latents":
         chunks = corpus.sample(SCALE_HORIZON, SCALE_CHUNKS, generator, augment=False)
         setting = codec.setting(chunks.context)
@@ -184,5 +170,6 @@ def _gain(
         assert h_BMC.shape[1] == slots(SCALE_HORIZON)
         size_C = h_BMC.flatten(0, 1).square().mean(dim=0).sqrt()
         gain_C = torch.where(size_C > 1e-3, 1 / size_C.clamp_min(1e-3), 0.0).float()
-    gain_C[extra_at:] = 1 / config.intent_extra_scale
+    if codec.semantic_dims:
+        gain_C[-codec.semantic_dims :] = 1 / codec.semantic_scale
     return gain_C

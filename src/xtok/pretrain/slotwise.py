@@ -14,10 +14,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from xtok.actions.types import FRAMES_PER_SLOT, ChunkBatch, slots
-from xtok.codec.model import Codec
-from xtok.codec.prior import MotionPrior
+from xtok.codec.gaussian import GaussianCodec
+from xtok.codec.gaussian.prior import MotionPrior
+from xtok.codec.gaussian.slot_predictor import (
+    FEATURES,
+    PAST,
+    Choose,
+    GenericSlotPredictor,
+    SlotPredictor,
+    Step,
+    choosing,
+)
 from xtok.codec.quantizer import ResidualQuantizer
-from xtok.codec.slotwise import FEATURES, PAST, Choose, GenericSlotPredictor, SlotPredictor, Step, choosing
 from xtok.pretrain.corpus import Corpus, draw_batches
 from xtok.progress import track
 
@@ -53,7 +61,9 @@ class Fitted:
 
 
 @torch.no_grad()
-def samples_of(codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuantizer | None = None) -> list[Sample]:
+def samples_of(
+    codec: GaussianCodec, batches: Sequence[ChunkBatch], book: ResidualQuantizer | None = None
+) -> list[Sample]:
     """Chunks of one robot as q0 sees them. book: in place of the one that codes this robot."""
     out = []
     for chunks in track(batches, "chunks as q0 sees them"):
@@ -62,10 +72,10 @@ def samples_of(codec: Codec, batches: Sequence[ChunkBatch], book: ResidualQuanti
         motion = codec.motion(chunks, setting)
         h = codec.latents(motion, setting)
         if book is None:
-            found = codec.quantize_intent(h, setting).latents_NC.view_as(h)
+            found = codec.quantize_coarse(h, setting).latents_NC.view_as(h)
         else:
             found = book.lookup(book.search(h.flatten(0, 1), 1)).double().view(h.shape)
-        seen = codec.seen(found, setting, robot).unflatten(1, (slots(setting.horizon), -1))
+        seen = codec.coarse_motion(found, robot).unflatten(1, (slots(setting.horizon), -1))
         out.append(Sample(motion[..., robot.channels], seen, chunks.context.mask_BD[0].numpy()))
     return out
 
@@ -182,7 +192,7 @@ def draw_details(parts: Sequence[Fitted], count: int, generator: torch.Generator
 
 
 def place_slotwise(
-    codec: Codec,
+    codec: GaussianCodec,
     name: str,
     samples: Sequence[Sample],
     generator: torch.Generator,
@@ -191,7 +201,7 @@ def place_slotwise(
     iterations: int,
 ) -> Fitted:
     """Slot predictor and detail books of one robot: first on its past as it was, then as the books decode it."""
-    dim, book = codec.config.code_dim, codec.detail.of(name)
+    dim, book = codec.config.code_dim, codec.residual.of(name)
     fitted = fit_slotwise(samples, dim, emphasis(codec, codec.robots[name]))
     book.initialise(draw_details([fitted], vectors, generator), iterations=iterations, seed=seed)
     fitted = refit_slotwise(fitted, samples, dim, book)
@@ -201,14 +211,14 @@ def place_slotwise(
     return fitted
 
 
-def emphasis(codec: Codec, prior: MotionPrior, power: float = EMPHASIS) -> Float[Tensor, " K"] | None:
+def emphasis(codec: GaussianCodec, prior: MotionPrior, power: float = EMPHASIS) -> Float[Tensor, " K"] | None:
     """Between half ranges, in which l1 is counted, and metres and radians, in which a robot misses a thing.
 
     Where a wrist hardly turns, half its range is a few degrees, and bits would go to hundredths of a degree.
     """
-    if codec.config.intent_space != "physical":
+    if codec.config.coarse_space != "physical":
         return None
-    return prior.intent_unit_K.pow(-power).float()
+    return prior.coarse_unit_K.pow(-power).float()
 
 
 @dataclass(frozen=True)
@@ -219,7 +229,7 @@ class Virtual:
     mask_D: Bool[np.ndarray, " D"]
 
 
-def virtual_robots(codec: Codec, seed: int, count: int = VIRTUAL_ROBOTS) -> list[Virtual]:
+def virtual_robots(codec: GaussianCodec, seed: int, count: int = VIRTUAL_ROBOTS) -> list[Virtual]:
     """Robots of few joints out of those of the corpus, in equal numbers: shared books are for robots not seen yet.
 
     Whole robots if they are small enough, else runs of neighbouring channels (an arm, a finger) and random ones.
@@ -248,7 +258,7 @@ def virtual_robots(codec: Codec, seed: int, count: int = VIRTUAL_ROBOTS) -> list
 
 @torch.no_grad()
 def place_shared(
-    codec: Codec, corpus: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int
+    codec: GaussianCodec, corpus: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int
 ) -> GenericSlotPredictor:
     """Shared books of q0 and details on virtual robots, and the slot predictor of robots that were not measured."""
     robots = virtual_robots(codec, seed)
@@ -262,9 +272,9 @@ def place_shared(
     ]
     latents = torch.cat([_latents(codec, chunks) for batches in drawn for chunks in batches])
     chosen = torch.randperm(len(latents), generator=generator)[:vectors]
-    codec.intent.shared.initialise(latents[chosen], iterations=iterations, seed=seed)
-    samples = [samples_of(codec, batches, codec.intent.shared) for batches in drawn]
-    dim, book = codec.config.code_dim, codec.detail.shared
+    codec.coarse.shared.initialise(latents[chosen], iterations=iterations, seed=seed)
+    samples = [samples_of(codec, batches, codec.coarse.shared) for batches in drawn]
+    dim, book = codec.config.code_dim, codec.residual.shared
     fitted = [fit_slotwise(part, dim) for part in track(samples, "predictors of virtual robots", "robot")]
     book.initialise(draw_details(fitted, vectors, generator), iterations=iterations, seed=seed)
     pairs = list(zip(fitted, samples, strict=True))
@@ -281,7 +291,7 @@ def narrowed(chunks: ChunkBatch, mask_D: Bool[np.ndarray, " D"]) -> ChunkBatch:
     return ChunkBatch(torch.where(kept_D, chunks.target_BTD, 0.0), context)
 
 
-def _latents(codec: Codec, chunks: ChunkBatch) -> Float[Tensor, "N C"]:
+def _latents(codec: GaussianCodec, chunks: ChunkBatch) -> Float[Tensor, "N C"]:
     setting = codec.setting(chunks.context)
     return codec.latents(codec.motion(chunks, setting), setting).flatten(0, 1).float()
 
@@ -310,14 +320,14 @@ def _generic(
     return GenericSlotPredictor(weight.float(), covariance.float(), edge_A, size_A, spectrum_C)
 
 
-def measured_books(codec: Codec, prior: MotionPrior, samples: Sequence[Sample]) -> Float[Tensor, " C"]:
+def measured_books(codec: GaussianCodec, prior: MotionPrior, samples: Sequence[Sample]) -> Float[Tensor, " C"]:
     """Add a robot with a slot predictor of its own and the shared detail books, stretched to how its details spread.
 
     Nothing is placed on its data: a code has the shared books' shape, in the units of the robot. Returns the stretch.
     The predictor leans on that of any robot, which weighs as much as a few slots.
     """
     assert codec.generic is not None and codec.generic.slotwise is not None
-    dim, shared, book = codec.config.code_dim, codec.detail.shared, codec.detail.add(prior.statistics.embodiment)
+    dim, shared, book = codec.config.code_dim, codec.residual.shared, codec.residual.add(prior.statistics.embodiment)
     spectrum_C = codec.generic.slotwise.spectrum_C.clamp_min(1e-9)
     towards = Leaning(codec.generic.slotwise.for_channels(len(prior.scale_K)).weight_HFX, GENERIC_SLOTS)
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import partial
 
-from xtok.codec.config import CodecConfig, paper, small
-from xtok.pretrain.recipe import Mam, Recipe
+from xtok.codec.config import PerceiverConfig, paper, small, small_perceiver
+from xtok.pretrain.recipe import Recipe
 
 # xtok.sim's robots, but the arms that are held out.
 _SIMULATED = tuple(
@@ -24,30 +23,20 @@ _SIMULATED = tuple(
 
 
 def small_arms26() -> Recipe:
-    """The codec that ships for poses (then `xtok adapt` added the simulation's arms: its model card).
+    """A codec of poses in closed form and by k-means: what ships, without semantic dimensions. Minutes on two cores.
 
-    `xtok train small_arms26 --data DATA... -o RUN_DIR`, two CPU cores. It shipped before action_sources, weighting by
-    hands and held ends came: those are for recordings of both kinds, and a rerun gives other weights (docs/log.md).
+    `xtok train small_arms26 --data DATA... -o RUN_DIR`. With every other set as DATA it is what a robot left out is
+    measured with: `xtok eval --data ITS_SET --tokenizer RUN_DIR --baselines fast --pool EVERY_OTHER_SET...`; for joints
+    `small_joints` does the same (docs/cli.md).
     """
     return Recipe(
         "small_arms26",
         small("arms26"),
-        steps=400,
+        steps=0,
         batch_size=128,
-        learning_rate=3e-4,
-        warmup_steps=50,
-        mam="codes",
-        average_decay=0.98,
         book_iterations=10,
-        validate_every=100,
-        checkpoint_every=100,
         action_sources=("achieved", "commanded"),
     )
-
-
-def small_arms26_decoder() -> Recipe:
-    """Encoder and books stay where `initialise` placed them, the decoder alone learns (docs/log.md)."""
-    return replace(small_arms26(), name="small_arms26_decoder", steps=300, learns="decoder", mam="none")
 
 
 def small_joints() -> Recipe:
@@ -55,28 +44,7 @@ def small_joints() -> Recipe:
 
     `xtok train small_joints --data DATA... -o RUN_DIR`
     """
-    return replace(
-        small_arms26(), name="small_joints", codec=small("joints"), steps=0, mam="none", book_vectors=300_000
-    )
-
-
-def small_joints_trained() -> Recipe:
-    """As `small_joints`, and 200 steps of the networks: worse on CR5 when last run (docs/log.md, 2026-11-23)."""
-    return replace(small_joints(), name="small_joints_trained", steps=200, mam="codes")
-
-
-def small_arms26_closed() -> Recipe:
-    """Closed forms and k-means alone, no step: what a robot left out of the weights is measured with, in minutes.
-
-    `xtok train small_arms26_closed --data EVERY_OTHER_SET... -o RUN_DIR`, then `xtok eval --data ITS_SET --tokenizer
-    RUN_DIR --baselines fast --pool EVERY_OTHER_SET...`; for joints `small_joints` does the same (docs/cli.md).
-    """
-    return replace(small_arms26(), name="small_arms26_closed", steps=0, mam="none")
-
-
-def small_arms26_mam(form: Mam) -> Recipe:
-    """The ablation of masked action modelling: none, codes, actions, both; all else as `small_arms26`."""
-    return replace(small_arms26(), name=f"small_arms26_mam_{form}", mam=form)
+    return replace(small_arms26(), name="small_joints", codec=small("joints"), book_vectors=300_000)
 
 
 def small_arms26_semantic() -> Recipe:
@@ -92,9 +60,8 @@ def small_arms26_semantic() -> Recipe:
     return replace(
         base,
         name="small_arms26_semantic",
-        codec=replace(base.codec, intent_extra=8, intent_extra_scale=0.6),
+        codec=replace(small("arms26"), semantic_dims=8, semantic_scale=0.6),
         learns="extra",
-        mam="none",
         align=True,
         predict=True,
         words=True,
@@ -102,8 +69,11 @@ def small_arms26_semantic() -> Recipe:
         reach="extra",
         head_sees="extra",
         steps=1000,
-        batch_size=128,
         learning_rate=2e-3,
+        warmup_steps=50,
+        average_decay=0.98,
+        validate_every=100,
+        checkpoint_every=100,
         book_vectors=400_000,
         book_iterations=6,
         own_details=_SIMULATED,
@@ -129,7 +99,6 @@ def heads() -> Recipe:
         small_arms26(),
         name="heads",
         learns="heads",
-        mam="none",
         align=True,
         predict=True,
         cosine=True,
@@ -143,26 +112,11 @@ def heads() -> Recipe:
         action_sources=("achieved",),
         steps=600,
         learning_rate=2e-3,
+        warmup_steps=50,
+        average_decay=0.98,
         validate_every=600,
+        checkpoint_every=100,
     )
-
-
-def small_arms26_all_learn() -> Recipe:
-    """`small_arms26_semantic` with everything learning, masked modelling and decoder too: about .8 s a step.
-
-    120 steps of batch 64 cost 6 % of l1 at T 8 and gave 2 % back at T 32 (docs/log.md). Not run at this length.
-    """
-    base = replace(small_arms26_semantic(), learns="all", mam="codes", steps=400, learning_rate=1e-3)
-    return replace(base, name="small_arms26_all_learn")
-
-
-def small_arms26_published() -> Recipe:
-    """METHOD's arrangement on our codec: align and predict through all of h, pairs of equal words among the negatives.
-
-    For comparison with `small_arms26_semantic`. Run for 200 steps only (docs/log.md, 2026-11-28).
-    """
-    base = replace(small_arms26(), align=True, predict=True, reach="latents", head_sees="latents", same_text="keep")
-    return replace(base, name="small_arms26_published")
 
 
 def small_arms26_grid() -> Recipe:
@@ -170,7 +124,7 @@ def small_arms26_grid() -> Recipe:
 
     As `small_arms26_semantic`, q0's extra dimensions learn and motion stays, so that each head shows what it does to
     codes. Words by themselves are left out, being no part of METHOD's grid. About three minutes of one core each, with
-    figures. With everything learning, 200 steps did not teach alignment anything (docs/log.md).
+    figures.
     """
     return replace(
         small_arms26_semantic(),
@@ -191,24 +145,50 @@ def small_arms26_grid() -> Recipe:
     )
 
 
-def small_arms26_plain() -> Recipe:
-    """The published design at small size: networks from noise, no prior in front. Not yet run."""
-    base = small_arms26_mam("none")
-    return replace(base, name="small_arms26_plain", codec=replace(base.codec, front="none"))
+def small_perceiver_arms26() -> Recipe:
+    """The published model at a size that a CPU trains: encoder, quantizer and decoder from noise, masked codes.
+
+    `xtok train small_perceiver_arms26 --data DATA... -o RUN_DIR`. Not yet run to its end.
+    """
+    return Recipe(
+        "small_perceiver_arms26",
+        small_perceiver("arms26"),
+        steps=20_000,
+        batch_size=128,
+        learning_rate=3e-4,
+        warmup_steps=200,
+        mam="codes",
+        average_decay=0.999,
+        book_iterations=10,
+        action_sources=("achieved", "commanded"),
+    )
 
 
 def paper_arms26() -> Recipe:
-    """METHOD 3 and 4 at full size: 100 epochs of the published 2.4 M trajectories. Not yet run: needs several GPUs.
+    """The published model at full size, with all its heads. Not yet run: needs several GPUs.
 
+    `xtok train paper_arms26 --data DATA... --features STORE -o RUN_DIR`, 100 epochs of 2.4 M trajectories in the paper.
     steps: a stand-in until a corpus is chosen; an epoch of it is frames / (36 * 256) steps.
     """
-    return Recipe("paper_arms26", paper("arms26"), steps=500_000, warmup_steps=2000, mam="codes", average_decay=0.9999)
+    return Recipe(
+        "paper_arms26",
+        paper("arms26"),
+        steps=500_000,
+        warmup_steps=2000,
+        mam="codes",
+        align=True,
+        predict=True,
+        reach="latents",
+        head_sees="latents",
+        same_text="keep",
+        average_decay=0.9999,
+    )
 
 
 def tiny() -> Recipe:
-    """Seconds on one core: for tests and for a first look at the loop, not for use."""
-    codec = CodecConfig(
-        hidden=16, heads=2, encoder_layers=1, decoder_layers=1, codebook_size=32, code_dim=8, prior_rank=16
+    """The published model in seconds on one core: for tests and for a first look at the loop, not for use."""
+    codec = PerceiverConfig(
+        hidden=16, heads=2, encoder_layers=1, decoder_layers=1, codebook_size=32, code_dim=8, codebook_decay=0.8
     )
     return Recipe(
         "tiny",
@@ -228,20 +208,13 @@ def tiny() -> Recipe:
     )
 
 
-_FORMS: tuple[Mam, ...] = ("none", "codes", "actions", "both")
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "small_arms26": small_arms26,
-    "small_arms26_decoder": small_arms26_decoder,
-    "small_arms26_closed": small_arms26_closed,
     "small_joints": small_joints,
-    "small_joints_trained": small_joints_trained,
-    **{f"small_arms26_mam_{form}": partial(small_arms26_mam, form) for form in _FORMS},
     "small_arms26_semantic": small_arms26_semantic,
     "heads": heads,
-    "small_arms26_all_learn": small_arms26_all_learn,
-    "small_arms26_published": small_arms26_published,
     "small_arms26_grid": small_arms26_grid,
-    "small_arms26_plain": small_arms26_plain,
+    "small_perceiver_arms26": small_perceiver_arms26,
     "paper_arms26": paper_arms26,
     "tiny": tiny,
 }
@@ -275,7 +248,4 @@ def described(names: Iterable[str] = RECIPES) -> list[str]:
 
 
 def _first_line(name: str) -> str:
-    recipe = RECIPES[name]
-    made_of = recipe.func if isinstance(recipe, partial) else recipe
-    line = (made_of.__doc__ or "").strip().splitlines()[0]
-    return f"mam={recipe.args[0]}: {line}" if isinstance(recipe, partial) else line
+    return (RECIPES[name].__doc__ or "").strip().splitlines()[0]

@@ -33,20 +33,15 @@ def latents(tokenizer: Tokenizer, chunks: ChunkBatch) -> np.ndarray:
 def decode_latents(tokenizer: Tokenizer, h_NMC: np.ndarray, context: Context) -> np.ndarray:
     """[N, T, D] float32: deltas, physical units, that given latents decode to through quantisation; masked channels 0.
 
-    With front="prior" h is all that q0 sees, and the levels below code what q0 left of the true motion: without one
-    there is only q0 to decode. With front="none" all levels code h.
+    Of a Gaussian codec latents tell the first level alone, since the others code what it left of the true motion; of a
+    perceiver they tell all levels.
     """
     codec, parts = tokenizer.codec, []
     for i in range(0, len(context), BATCH_SIZE):
         part = context[slice(i, i + BATCH_SIZE)]
         setting = codec.setting(part)
         h = torch.from_numpy(h_NMC[i : i + BATCH_SIZE]).float()
-        if codec.config.front == "none":
-            codes = codec.books.search(h, setting.names, codec.config.beam).view(*h.shape[:2], -1)
-        else:
-            h = h * codec.valid(setting)
-            codes = codec.quantize_intent(h.double(), setting).codes_NQ.view(*h.shape[:2], -1)
-        delta = codec.delta(codec.decode(codes, setting), setting)
+        delta = codec.delta(codec.decode(codec.encode_latents(h, setting), setting), setting)
         parts.append(torch.where(part.mask_BD[:, None], delta, 0.0).float())
     return torch.cat(parts).numpy()
 

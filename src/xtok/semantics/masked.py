@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from xtok.actions.layout import Layout
 from xtok.actions.types import FRAMES_PER_SLOT, slots
+from xtok.codec.base import Codec
+from xtok.codec.batch import BatchContext
 from xtok.codec.layers import Block
-from xtok.codec.model import Codec, CodecOutput
-from xtok.codec.quantizer import ResidualQuantizer
-from xtok.codec.setting import Setting
+from xtok.codec.output import CodecOutput
 
 # METHOD 4, L_mam: of all positions 15 % are predicted; of these 80 % show [MASK], 10 % a random code, 10 % their own.
 PREDICTED, SHOWN_MASK, SHOWN_RANDOM = 0.15, 0.8, 0.1
@@ -55,7 +55,7 @@ def draw_masking(shape: tuple[int, int], codebook_size: int, generator: torch.Ge
 class CodeMasking(nn.Module):
     """A small transformer over q0's codes says which codes are hidden.
 
-    Targets are hard codes. Inputs are straight-through embeddings (`CodecOutput.intent_BMC`), not rows of the book:
+    Targets are hard codes. Inputs are straight-through embeddings (`CodecOutput.coarse_BMC`), not rows of the book:
     codes come from an argmin, so through plain rows the loss would train this head and nothing else.
     """
 
@@ -70,10 +70,10 @@ class CodeMasking(nn.Module):
         self.predict = nn.Linear(hidden, codebook_size)
 
     def forward(
-        self, intent_BMC: Float[Tensor, "B M C"], random_BMC: Float[Tensor, "B M C"], masking: Masking
+        self, coarse_BMC: Float[Tensor, "B M C"], random_BMC: Float[Tensor, "B M C"], masking: Masking
     ) -> Float[Tensor, "B M V"]:
         """Logits at all positions. random_BMC: embeddings of `masking.codes_BM`."""
-        shown = torch.where(masking.random_BM[..., None], random_BMC, intent_BMC)
+        shown = torch.where(masking.random_BM[..., None], random_BMC, coarse_BMC)
         x = torch.where(masking.mask_BM[..., None], self.mask, self.embed(shown))
         time_M = torch.arange(x.shape[1], device=x.device, dtype=x.dtype) * FRAMES_PER_SLOT
         for block in self.blocks:
@@ -82,18 +82,18 @@ class CodeMasking(nn.Module):
 
 
 def code_masking_loss(
-    head: CodeMasking, codec: Codec, output: CodecOutput, setting: Setting, masking: Masking
+    head: CodeMasking, codec: Codec, output: CodecOutput, setting: BatchContext, masking: Masking
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the hidden q0 codes, mean over the predicted positions (0 if there is none)."""
     masking = masking.to(output.codes_BMQ.device)
-    random_BMC = codec.all_books[0].lookup(masking.codes_BM[..., None], setting.names) * codec.valid(setting)
-    logits = head(output.intent_BMC.float(), random_BMC, masking).float()
+    random_BMC = codec.first_codes(masking.codes_BM, setting)
+    logits = head(output.coarse_BMC.float(), random_BMC, masking).float()
     loss_BM = F.cross_entropy(logits.flatten(0, 1), output.codes_BMQ[..., 0].flatten(), reduction="none")
     predicted = masking.predicted_BM.flatten()
     return torch.where(predicted, loss_BM, 0.0).sum() / predicted.sum().clamp_min(1)
 
 
-def draw_hidden(setting: Setting, layout: Layout, generator: torch.Generator) -> Bool[Tensor, "B T K"]:
+def draw_hidden(setting: BatchContext, layout: Layout, generator: torch.Generator) -> Bool[Tensor, "B T K"]:
     """True at what the encoder may not see: whole slots and, through all frames, whole parts of the robot."""
     B, K = setting.given.mask_BK.shape
     T = setting.horizon
@@ -105,7 +105,7 @@ def draw_hidden(setting: Setting, layout: Layout, generator: torch.Generator) ->
 
 
 def reconstruct_hidden(
-    codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: Setting, hidden_BTK: Bool[Tensor, "B T K"]
+    codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext, hidden_BTK: Bool[Tensor, "B T K"]
 ) -> CodecOutput:
     """The chunk from q0 of what is visible. Books stay as they are.
 
@@ -118,7 +118,7 @@ def reconstruct_hidden(
 @contextmanager
 def still_books(codec: Codec) -> Iterator[None]:
     """A training forward within neither moves books nor counts as use: masked motion is no motion to learn codes of."""
-    quantizers = [module for module in codec.modules() if isinstance(module, ResidualQuantizer)]
+    quantizers = codec.quantizers
     training = [quantizer.training for quantizer in quantizers]
     for quantizer in quantizers:
         quantizer.eval()

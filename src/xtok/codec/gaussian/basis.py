@@ -45,10 +45,10 @@ class ChunkBasis:
         P = x_BP.shape[1]
         return self.mean_E + (x_BP - self.mean_E[:P]) @ self.smooth_RP.T @ self.factor_ER.T
 
-    def predict(self, intent_BE: Float[Tensor, "B E"]) -> Float[Tensor, "B P"]:
+    def predict(self, coarse_BE: Float[Tensor, "B E"]) -> Float[Tensor, "B P"]:
         """The chunk to expect from q0's view of its slots."""
         P = self.smooth_RP.shape[1]
-        return self.mean_E[:P] + (intent_BE - self.mean_E) @ self.predict_RE.T @ self.factor_ER[:P].T
+        return self.mean_E[:P] + (coarse_BE - self.mean_E) @ self.predict_RE.T @ self.factor_ER[:P].T
 
     def analyse(self, residual_BP: Tensor) -> Float[Tensor, "B M C"]:
         """A chunk's residual as slot details, in units of `gain`."""

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from xtok.actions.layout import get_layout
 from xtok.actions.statistics import Statistics
-from xtok.codec.prior import SLOTWISE, MotionPrior
-from xtok.codec.slotwise import SlotPredictor
+from xtok.codec.gaussian.prior import SLOTWISE, MotionPrior
+from xtok.codec.gaussian.slot_predictor import SlotPredictor
 from xtok.whole import write_whole
 
 FORMAT = 1

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
-from xtok.codec.basis import emphasis_of, fixed_sign
+from xtok.codec.gaussian.basis import emphasis_of, fixed_sign
 from xtok.codec.quantizer import ResidualQuantizer
 
 PAST = 2  # slots of decoded past that a prediction looks at

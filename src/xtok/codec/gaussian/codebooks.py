@@ -1,4 +1,4 @@
-"""Which book codes which robot. METHOD 3, SRQ; decision 0003.
+"""Which codebook codes which robot: shared ones, and those of single robots. Decision 0003.
 
 # B batch, M slots, C code dimension, Q levels of these books
 In `arms26` all robots share the books: a code is a physical motion, whichever arm makes it. Joint spaces have no shared
@@ -16,26 +16,26 @@ from xtok.codec.precision import KeepsPrecision
 from xtok.codec.quantizer import Health, Quantized, ResidualQuantizer
 
 
-class Books(KeepsPrecision):
+class Codebooks(KeepsPrecision):
     """A shared residual quantizer, and those of single robots. Rows of a batch go to the books of their robot."""
 
     def __init__(self, dim: int, codebook_size: int, levels: int, decay: float) -> None:
         super().__init__()
         self.dim, self.codebook_size, self.levels, self.decay = dim, codebook_size, levels, decay
         self.shared = ResidualQuantizer(dim, codebook_size, levels, decay)
-        self.own = nn.ModuleDict()
+        self.per_robot = nn.ModuleDict()
 
     def add(self, robot: str) -> ResidualQuantizer:
         """Books of its own for a robot, empty until they are initialised."""
-        if robot not in self.own:
-            self.own[robot] = ResidualQuantizer(self.dim, self.codebook_size, self.levels, self.decay)
-            self.own[robot].train(self.training)
+        if robot not in self.per_robot:
+            self.per_robot[robot] = ResidualQuantizer(self.dim, self.codebook_size, self.levels, self.decay)
+            self.per_robot[robot].train(self.training)
         return self.of(robot)
 
     def of(self, robot: str) -> ResidualQuantizer:
-        if robot not in self.own:
+        if robot not in self.per_robot:
             return self.shared
-        found = self.own[robot]
+        found = self.per_robot[robot]
         assert isinstance(found, ResidualQuantizer)
         return found
 
@@ -76,7 +76,7 @@ class Books(KeepsPrecision):
 
     def health(self) -> list[Health]:
         """Of each level, mean over the books that were used since the last call."""
-        reports = [q.health() for q in (self.shared, *map(self.of, self.own)) if q.hits_QV.any()]
+        reports = [q.health() for q in (self.shared, *map(self.of, self.per_robot)) if q.hits_QV.any()]
         return [
             Health(
                 usage=sum(level.usage for level in levels) / len(levels),
@@ -89,6 +89,6 @@ class Books(KeepsPrecision):
     def _groups(self, robots: tuple[str, ...]) -> list[tuple[ResidualQuantizer, Int[Tensor, " b"]]]:
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(robots):
-            rows.setdefault(name if name in self.own else "", []).append(row)
+            rows.setdefault(name if name in self.per_robot else "", []).append(row)
         device = self.shared.books_QVC.device
         return [(self.of(name), torch.tensor(index, device=device)) for name, index in rows.items()]

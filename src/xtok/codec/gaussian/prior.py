@@ -22,15 +22,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xtok.actions.delta import tangent_mask
-from xtok.actions.layout import Layout, get_layout
+from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.tangent import tangent_kinds, tangent_scale
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
-from xtok.codec.basis import ChunkBasis, compand, deal, emphasis_of, expand, fixed_sign, posterior, steps
-from xtok.codec.slotwise import GenericSlotPredictor, SlotPredictor, tensors_of
+from xtok.codec.base import narrowed
+from xtok.codec.gaussian.basis import ChunkBasis, compand, deal, emphasis_of, expand, fixed_sign, posterior, steps
+from xtok.codec.gaussian.slot_predictor import GenericSlotPredictor, SlotPredictor, tensors_of
 
-# One unit of intent by kind: q0 sees physical motion, so that a code means the same on every arm.
-INTENT_UNIT = {"position": 0.1, "rotation6d": 0.5, "gripper": 0.5, "velocity": 0.5, "scalar": 0.5}
+# One unit of the coarse space by kind: q0 sees physical motion, so that a code means the same on every arm.
+COARSE_UNIT = {"position": 0.1, "rotation6d": 0.5, "gripper": 0.5, "velocity": 0.5, "scalar": 0.5}
 JOINT_UNIT_MIN = 0.3  # rad; joints use half their range where that is more (native units have no physical scale)
 _JITTER = 1e-9
 SLOTWISE = "slotwise."  # before the names of a slot predictor's tensors
@@ -87,11 +88,11 @@ class MotionPrior:
         return tangent_scale(self.layout, self.statistics)[self.valid]
 
     @cached_property
-    def intent_unit_K(self) -> Float[Tensor, " K"]:
+    def coarse_unit_K(self) -> Float[Tensor, " K"]:
         """Units of the prior in one unit of q0's codes."""
         scale = tangent_scale(self.layout, self.statistics)
         unit = [
-            max(JOINT_UNIT_MIN, float(half)) if kind == "joint" else INTENT_UNIT[kind]
+            max(JOINT_UNIT_MIN, float(half)) if kind == "joint" else COARSE_UNIT[kind]
             for kind, half in zip(tangent_kinds(self.layout), scale, strict=True)
         ]
         return torch.tensor(unit, dtype=torch.float64)[self.valid] / self.scale_K
@@ -121,27 +122,27 @@ class MotionPrior:
         """Root mean square of a slot's values, summed over them."""
         return self._slots[1]
 
-    def to_intent(self, x_BMX: Float[Tensor, "B M x"], space: str, dim: int) -> Tensor:
+    def to_coarse(self, x_BMX: Float[Tensor, "B M x"], space: str, dim: int) -> Tensor:
         """A slot's values (valid channels, prior units) in q0's space [B, M, C], where codes are chosen.
 
-        "physical": each channel in INTENT_UNITs at its place in the layout, so that a code means the same motion on
+        "physical": each channel in COARSE_UNITs at its place in the layout, so that a code means the same motion on
         every arm. "principal": coordinates along the robot's own main directions, for joints, which have no shared
         meaning.
         """
         if space == "principal":
             y = x_BMX @ self.principal_XC[:, :dim].to(x_BMX)
             return torch.nn.functional.pad(compand(y / self.usual, BEND), (0, dim - y.shape[-1]))
-        x = x_BMX.unflatten(-1, (FRAMES_PER_SLOT, -1)) / self.intent_unit_K.to(x_BMX.device)
+        x = x_BMX.unflatten(-1, (FRAMES_PER_SLOT, -1)) / self.coarse_unit_K.to(x_BMX.device)
         out = x.new_zeros(*x.shape[:-1], len(self.valid))
         out[..., self.valid] = compand(x, BEND)
         return out.flatten(-2)
 
-    def from_intent(self, h_BMC: Float[Tensor, "B M C"], space: str) -> Float[Tensor, "B M x"]:
-        """Inverse of `to_intent` (its projection where "principal" keeps fewer directions)."""
+    def from_coarse(self, h_BMC: Float[Tensor, "B M C"], space: str) -> Float[Tensor, "B M x"]:
+        """Inverse of `to_coarse` (its projection where "principal" keeps fewer directions)."""
         if space == "principal":
             direction = self.principal_XC[:, : h_BMC.shape[-1]].to(h_BMC)
             return expand(h_BMC[..., : direction.shape[1]], BEND) @ direction.T * self.usual
-        x = expand(h_BMC.unflatten(-1, (FRAMES_PER_SLOT, -1))[..., self.valid], BEND) * self.intent_unit_K.to(
+        x = expand(h_BMC.unflatten(-1, (FRAMES_PER_SLOT, -1))[..., self.valid], BEND) * self.coarse_unit_K.to(
             h_BMC.device
         )
         return x.flatten(-2)
@@ -164,9 +165,9 @@ class MotionPrior:
         factor_PR = factor_ER[:P]
         sensor_P = (noise / self.scale_K).square().repeat(horizon)
         by_slot = self.noise_MK.double().clamp_min(1e-8)
-        intent_E = by_slot[:M].repeat_interleave(FRAMES_PER_SLOT, dim=0).reshape(E)
+        coarse_E = by_slot[:M].repeat_interleave(FRAMES_PER_SLOT, dim=0).reshape(E)
         smooth_RP, _ = posterior(factor_PR, sensor_P + _JITTER)
-        predict_RE, open_RR = posterior(factor_ER, intent_E)
+        predict_RE, open_RR = posterior(factor_ER, coarse_E)
         emphasis_P = emphasis_of(self.emphasis_K, len(self.scale_K), horizon)
         # Directions of the open part F open F^T, errors weighed, through its small side.
         weighed_PR = emphasis_P[:, None] * factor_PR
@@ -189,13 +190,13 @@ class MotionPrior:
             spread=float(steps(factor_ER.T.unflatten(1, (-1, len(self.scale_K)))).square().sum(0).mean().sqrt()),
         )
 
-    def scale(self, basis: ChunkBasis, intent_BE: Float[Tensor, "B E"]) -> Float[Tensor, " B"]:
+    def scale(self, basis: ChunkBasis, coarse_BE: Float[Tensor, "B E"]) -> Float[Tensor, " B"]:
         """Size of each chunk's details, known to the decoder too: read off how much the q0 codes move."""
-        return self.activity_A.double().to(intent_BE.device)[self.activity(basis, intent_BE)]
+        return self.activity_A.double().to(coarse_BE.device)[self.activity(basis, coarse_BE)]
 
-    def activity(self, basis: ChunkBasis, intent_BE: Float[Tensor, "B E"]) -> Int[Tensor, " B"]:
+    def activity(self, basis: ChunkBasis, coarse_BE: Float[Tensor, "B E"]) -> Int[Tensor, " B"]:
         """Bin of each chunk's movement from slot to slot, as the q0 codes tell it, over the robot's usual."""
-        frames = intent_BE.unflatten(1, (-1, len(self.scale_K)))
+        frames = coarse_BE.unflatten(1, (-1, len(self.scale_K)))
         moved_B = steps(frames).square().mean(dim=(1, 2)).sqrt() / basis.spread
         return torch.bucketize(moved_B, moved_B.new_tensor(ACTIVITY_EDGES))
 
@@ -226,21 +227,6 @@ class MotionPrior:
             slotwise=None if self.slotwise is None else self.slotwise.restricted(kept),
             emphasis_K=None if self.emphasis_K is None else self.emphasis_K[kept],
         )
-
-
-def narrowed(statistics: Statistics, mask_D: Bool[np.ndarray, " D"]) -> Statistics:
-    """The same robot with fewer channels.
-
-    Raises:
-        ValueError: a channel that this robot does not have.
-    """
-    if (mask_D & ~statistics.mask_D).any():
-        names = np.array(get_layout(statistics.layout).channel_names)[mask_D & ~statistics.mask_D].tolist()
-        raise ValueError(
-            f"robot {statistics.embodiment!r} has no channels {names}; "
-            "correct the mask, use embodiment 'none', or `xtok adapt` to your data"
-        )
-    return replace(statistics, mask_D=mask_D)
 
 
 def fit_prior(layout: Layout, statistics: Statistics, windows_NSK: Float[Tensor, "N S K"], rank: int) -> MotionPrior:
