@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
                 found.save(draft)
             if dataset.left_out:
                 note_left_out(path, dataset.left_out)
-            prior = "" if ranges is found else f" and motion prior ({found.windows:g} windows of 64 frames)"
+            prior = "" if isinstance(found, Statistics) else f" and motion prior ({found.windows:g} windows of 64 frames)"
             print(f"saved {path}: ranges{prior}, {found.digest}")
 
 
