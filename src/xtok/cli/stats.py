@@ -52,8 +52,10 @@ def run(args: argparse.Namespace) -> None:
                 found.save(draft)
             if dataset.left_out:
                 note_left_out(path, dataset.left_out)
-            prior = "" if isinstance(found, Statistics) else f" and motion prior ({found.windows:g} windows of 64 frames)"
-            print(f"saved {path}: ranges{prior}, {found.digest}")
+            what = "ranges"
+            if not isinstance(found, Statistics):
+                what += f" and motion prior ({found.windows:g} windows of 64 frames)"
+            print(f"saved {path}: {what}, {found.digest}")
 
 
 def note_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
