@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -118,12 +117,12 @@ def bench_import() -> dict[str, Timing]:
 
 def bench_training() -> dict[str, Timing]:
     """Steps of the small perceiver, on the sample's train episodes; masked modelling is on from the first."""
-    recipe = replace(small_perceiver_arms26(), mam_start=0.0, book_vectors=5_000, book_iterations=1)
+    recipe = small_perceiver_arms26().varied(masking={"start": 0.0}, codebooks={"vectors": 5_000, "iterations": 1})
     corpus = Corpus.open(get_layout(recipe.codec.layout), [sample_path()])
     with tempfile.TemporaryDirectory() as folder:
         trainer = begin_run(recipe, corpus, Path(folder) / "run")
         trainer.codec.train()
-        return {f"training step, batch {recipe.batch_size}": in_turns({"xtok": trainer.train_step})}
+        return {f"training step, batch {recipe.data.batch_size}": in_turns({"xtok": trainer.train_step})}
 
 
 def table(results: Mapping[str, Timing]) -> list[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from semantics_grid import make_start, read_or_begin
@@ -26,11 +25,11 @@ from xtok.pretrain.checkpoint import write_json
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.loop import Trainer
 from xtok.pretrain.losses import masked_mean
-from xtok.pretrain.recipe import Mam
+from xtok.pretrain.recipe import Codebooks, MaskedForms
 from xtok.recipes import small_perceiver_arms26
 
 HORIZON, CHUNKS, SIGMA = 32, 512, 0.004
-FORMS: tuple[Mam, ...] = ("none", "codes", "actions", "both")
+FORMS: tuple[MaskedForms, ...] = ("none", "codes", "actions", "both")
 
 
 def main() -> None:
@@ -40,9 +39,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
-    base = replace(small_perceiver_arms26(), steps=args.steps, batch_size=64, warmup_steps=20, book_vectors=60_000)
-    base = replace(base, validate_every=10**9, checkpoint_every=10**9, average_decay=0.95, book_iterations=6)
-    corpus = Corpus.open(get_layout(base.codec.layout), args.data, base.action_sources)
+    base = small_perceiver_arms26().varied(
+        steps=args.steps,
+        data={"batch_size": 64},
+        optimiser={"warmup_steps": 20, "average_decay": 0.95},
+        codebooks=Codebooks(vectors=60_000, iterations=6),
+        validate_every=10**9,
+        checkpoint_every=10**9,
+    )
+    corpus = Corpus.open(get_layout(base.codec.layout), args.data, base.data.action_sources)
     if not (args.start / "config.json").exists():
         make_start(base, corpus, args.start)
     start = Tokenizer.from_pretrained(args.start)
@@ -54,7 +59,7 @@ def main() -> None:
     for form in FORMS:
         if form in results:
             continue
-        recipe = replace(base, name=f"mam {form}", mam=form)
+        recipe = base.varied(name=f"mam {form}", masking={"forms": form})
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(args.start).codec, Path(folder))
             trainer.run()

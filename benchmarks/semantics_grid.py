@@ -56,12 +56,10 @@ class Cell:
         nothing = not (self.mam or self.align or self.predict)
         if nothing and base.learns == "extra":  # no loss would reach what learns
             steps, base = 0, replace(base, learns="all")
-        return replace(
-            base,
+        return base.varied(
             name=self.name,
-            mam="codes" if self.mam else "none",
-            align=self.align,
-            predict=self.predict,
+            masking={"forms": "codes" if self.mam else "none"},
+            alignment={"align": self.align, "predict": self.predict},
             seed=self.seed,
             steps=steps,
             validate_every=10**9,
@@ -91,7 +89,7 @@ def main() -> None:
 
     base, features = get_recipe(args.recipe), FeatureStore.open(args.features)
     steps = base.steps if args.steps is None else args.steps
-    corpus = Corpus.open(get_layout(base.codec.layout), args.data, base.action_sources)
+    corpus = Corpus.open(get_layout(base.codec.layout), args.data, base.data.action_sources)
     if not (args.start / "config.json").exists():
         make_start(base, corpus, args.start)
     trial = open_trial(corpus, args.measure_on or args.data, args.split)
@@ -128,17 +126,19 @@ def run(
         out.mkdir(parents=True, exist_ok=True)
         codec = Tokenizer.from_pretrained(start).codec
         if not recipe.steps:
-            refit_codebooks(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations)
+            refit_codebooks(codec, corpus, recipe.seed, recipe.codebooks.vectors, recipe.codebooks.iterations)
             figures = measure(Tokenizer(codec), None, trial, None, recipe.seed)
             return {"losses": {}, **figures}
         trainer = Trainer(recipe, corpus, codec, out, features)
         (out / "metrics.jsonl").unlink(missing_ok=True)
         trainer.run()
         trainer.finish()
-        heads = load_heads(out) if recipe.align else None
+        heads = load_heads(out) if recipe.alignment.align else None
         losses = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
         last: dict[str, Any] = next((line for line in reversed(losses) if "total" in line), {})
-        figures = measure(Tokenizer.from_pretrained(out), heads, trial, features if recipe.align else None, recipe.seed)
+        figures = measure(
+            Tokenizer.from_pretrained(out), heads, trial, features if recipe.alignment.align else None, recipe.seed
+        )
     return {"losses": {k: v for k, v in last.items() if isinstance(v, float)}, **figures}
 
 
@@ -146,7 +146,7 @@ def make_start(recipe: Recipe, corpus: Corpus, folder: Path) -> None:
     """Priors and books in closed form and by k-means, networks at zero: where every run begins."""
     torch.manual_seed(0)
     codec = make_codec(recipe.codec)
-    initialise(codec, corpus, 0, recipe.book_vectors, recipe.book_iterations)
+    initialise(codec, corpus, 0, recipe.codebooks.vectors, recipe.codebooks.iterations)
     Tokenizer(codec).save_pretrained(folder)
 
 

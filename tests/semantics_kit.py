@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -76,10 +76,17 @@ def store(digest: str = "fake") -> FakeStore:
 
 
 def recipe(**changes: Any) -> Recipe:
-    """`tiny` with a Gaussian codec whose semantic dimensions learn to align and predict."""
-    small = {"semantics_ramp": 0.0, "head_dim": 8, "head_hidden": 16}
-    changes = {"align": True, "predict": True, "mam": "none", "learns": "extra", **small, **changes}
-    return replace(tiny(), name="tiny_semantic", codec=changes.pop("codec", synthetic.TINY), **changes)
+    """`tiny` with a Gaussian codec whose semantic dimensions learn to align and predict.
+
+    changes: fields of the recipe or of its parts, whose names differ.
+    """
+    base = {"align": True, "predict": True, "ramp": 0.0, "head_dim": 8, "head_hidden": 16, "forms": "none"}
+    changes = {"learns": "extra", "codec": synthetic.TINY, "name": "tiny_semantic", **base, **changes}
+    parts: dict[str, dict[str, Any]] = {}
+    for part in ("data", "optimiser", "masking", "alignment", "codebooks"):
+        names = [field.name for field in fields(getattr(tiny(), part))]
+        parts[part] = {name: changes.pop(name) for name in names if name in changes}
+    return tiny().varied(**changes, **parts)
 
 
 def config(**changes: Any) -> GaussianConfig:

@@ -35,7 +35,7 @@ def tokenizer_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.manual_seed(0)
     codec = GaussianCodec(synthetic.TINY)
     corpus = Corpus.open(codec.layout, [sample_path()])
-    initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations, progress=False)
+    initialise(codec, corpus, recipe.seed, recipe.codebooks.vectors, recipe.codebooks.iterations, progress=False)
     folder = tmp_path_factory.mktemp("tokenizer")
     xtok.Tokenizer(codec).save_pretrained(folder)
     return str(folder)

@@ -22,7 +22,7 @@ from xtok.actions.layout import JOINTS
 from xtok.actions.types import FRAMES_PER_SLOT, slots
 from xtok.codec.config import CodecConfig
 from xtok.codec.gaussian import GaussianCodec
-from xtok.codec.gaussian.slot_predictor import FEATURES, PAST, GenericSlotPredictor, SlotPredictor, Step
+from xtok.codec.gaussian.slot_predictor import FEATURES, PAST, GenericSlotPredictor, SlotPredictor
 from xtok.pretrain import adapt, measure
 from xtok.pretrain.slotwise import Sample, fit_slotwise, virtual_robots
 
@@ -46,19 +46,24 @@ def predictor() -> SlotPredictor:
     return fit_slotwise([sample(horizon) for horizon in HORIZONS], X).predictor
 
 
-def keep(detail: Tensor) -> Tensor:
-    return detail
+def as_codes(decoded: Tensor) -> tuple[Tensor, Tensor]:
+    """Stands for a book: what a detail decodes to, as its codes too."""
+    return decoded, decoded
+
+
+def keep(detail: Tensor) -> tuple[Tensor, Tensor]:
+    return as_codes(detail)
 
 
 def rounded(detail: Tensor) -> Tensor:
-    """Stands for a book: what it gives is what both sides know."""
+    """What both sides know."""
     return (detail * 4).round() / 4
 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_synthesis_undoes_analysis(horizon: int) -> None:
     given = sample(horizon)
-    detail = predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep)
+    detail = predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep).detail_BMC
     back = predictor().synthesise(detail, given.seen_BMX, horizon)
     torch.testing.assert_close(back, given.motion_BTK, atol=1e-9, rtol=0)
 
@@ -68,19 +73,13 @@ def test_what_is_emphasised_is_coded_finer_and_what_is_lost_is_lost_elsewhere() 
     emphasis_K = torch.tensor([4.0, 4.0, 4.0, 1.0, 1.0, 1.0, 1.0])
     emphasised = fit_slotwise([sample(horizon) for horizon in HORIZONS], X, emphasis_K).predictor
     given = sample(32)
-    whole = emphasised.analyse(given.motion_BTK, given.seen_BMX, X, keep)
+    whole = emphasised.analyse(given.motion_BTK, given.seen_BMX, X, keep).detail_BMC
     back = emphasised.synthesise(whole, given.seen_BMX, 32)
     torch.testing.assert_close(back, given.motion_BTK, atol=1e-9, rtol=0)
 
     def error_K(of: SlotPredictor) -> Tensor:
-        chosen: list[Tensor] = []
-
-        def choose(detail: Tensor) -> Tensor:
-            chosen.append(detail * (torch.arange(X) < 6))
-            return chosen[-1]
-
-        of.analyse(given.motion_BTK, given.seen_BMX, X, choose)
-        found = of.synthesise(torch.stack(chosen, dim=1), given.seen_BMX, 32)
+        first = of.analyse(given.motion_BTK, given.seen_BMX, X, lambda detail: as_codes(detail * (torch.arange(X) < 6)))
+        found = of.synthesise(first.codes_BMq, given.seen_BMX, 32)
         return (found - given.motion_BTK).abs().mean(dim=(0, 1))
 
     with_it, without = error_K(emphasised), error_K(predictor())
@@ -90,29 +89,23 @@ def test_what_is_emphasised_is_coded_finer_and_what_is_lost_is_lost_elsewhere() 
 
 @pytest.mark.parametrize("horizon", HORIZONS)
 def test_errors_do_not_build_up_since_encoding_knows_what_decoding_will_have(horizon: int) -> None:
-    given, chosen = sample(horizon), []
-
-    def choose(detail: Tensor) -> Tensor:
-        chosen.append(rounded(detail))
-        return chosen[-1]
-
-    predictor().analyse(given.motion_BTK, given.seen_BMX, X, choose)
-    back = predictor().synthesise(torch.stack(chosen, dim=1), given.seen_BMX, horizon)
+    given = sample(horizon)
+    closed = predictor().analyse(given.motion_BTK, given.seen_BMX, X, lambda detail: as_codes(rounded(detail)))
+    back = predictor().synthesise(closed.codes_BMq, given.seen_BMX, horizon)
     error_T = (back - given.motion_BTK).abs().mean(dim=(0, 2))
     assert error_T[-4:].mean() < 3 * error_T[:4].mean() + 1e-6
-    open_loop = rounded(predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep))
+    open_loop = rounded(predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep).detail_BMC)
     drifted = predictor().synthesise(open_loop, given.seen_BMX, horizon)
     assert (back - given.motion_BTK).abs().mean() < (drifted - given.motion_BTK).abs().mean()
 
 
 def test_prediction_leaves_less_than_holding_the_last_frame() -> None:
-    trace: list[Step] = []
     given = sample(32)
-    predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep, trace)
-    wanted = torch.cat([want for _, want, _ in trace])
-    left = torch.cat([want - f @ predictor().weight_HFX[h].double() for f, want, h in trace])
+    steps = predictor().analyse(given.motion_BTK, given.seen_BMX, X, keep).steps
+    wanted = torch.cat([step.wanted_BX for step in steps])
+    left = torch.cat([s.wanted_BX - s.features_BF @ predictor().weight_HFX[s.history].double() for s in steps])
     assert left.square().sum() < 0.05 * wanted.square().sum()
-    assert {history for _, _, history in trace} == set(range(PAST + 1))
+    assert {step.history for step in steps} == set(range(PAST + 1))
 
 
 def test_a_prefix_of_a_chunk_has_the_codes_of_the_chunk_but_for_the_slot_that_saw_ahead() -> None:

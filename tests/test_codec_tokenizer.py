@@ -158,7 +158,7 @@ def test_decoding_is_the_evaluation_forward() -> None:
     codec, context = tokenizer.codec, batch.context
     setting = codec.setting(context)
     motion = codec.motion(batch, setting)
-    codes = codec.encode(motion, setting, tokenizer._networks)
+    codes = codec.encode(motion, setting, tokenizer._coder.networks)
     assert torch.equal(codes, grid(tokenizer.encode(batch)))
     delta = codec.delta(codec.decode(codes, setting), setting) * context.mask_BD[:, None]
     assert context.anchor_BD is not None

@@ -54,5 +54,5 @@ def test_the_rest_of_a_corpus_weighs_by_its_frames() -> None:
 
 def test_a_recipe_whose_robots_share_nothing_wants_no_own_details() -> None:
     codec = replace(synthetic.TINY, layout="joints", per_robot=True, coarse_space="principal")
-    with pytest.raises(ValueError, match="own_details"):
-        replace(tiny(), steps=0, codec=codec, own_details=("cr5",))
+    with pytest.raises(ValueError, match=r"codebooks\.own"):
+        tiny().varied(steps=0, codec=codec, codebooks={"own": ("cr5",)})

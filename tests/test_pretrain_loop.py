@@ -19,7 +19,6 @@ from xtok.actions.embodiments import NONE_SLOT
 from xtok.pretrain import checkpoint, loop
 from xtok.pretrain.average import WeightAverage
 from xtok.pretrain.loop import Trainer, begin_run, bfloat16_networks, resume_run, train
-from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.withheld import draw_levels, drop_conditions
 from xtok.recipes import RECIPES, get_recipe, tiny
 
@@ -98,7 +97,7 @@ def test_a_run_leaves_its_origin_its_figures_and_a_tokenizer_without_heads(strai
 
 
 def test_half_is_what_is_released_and_what_is_gone_on_from(straight: Path, tmp_path: Path) -> None:
-    recipe = replace(tiny(), half=True)
+    recipe = tiny().varied(codebooks={"half": True})
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(recipe, [], whole)
     begin_run(recipe, synthetic.corpus(), parts).run(until=2)
@@ -112,7 +111,13 @@ def test_half_is_what_is_released_and_what_is_gone_on_from(straight: Path, tmp_p
 
 def test_training_lowers_the_error(tmp_path: Path) -> None:
     codec = synthetic.fitted_codec("perceiver")  # networks from noise: all that it can do it has to learn
-    recipe = replace(tiny(), codec=codec.config, steps=40, batch_size=32, learning_rate=1e-2, mam="none")
+    recipe = tiny().varied(
+        codec=codec.config,
+        steps=40,
+        data={"batch_size": 32},
+        optimiser={"learning_rate": 1e-2},
+        masking={"forms": "none"},
+    )
     trainer = Trainer(recipe, synthetic.corpus(), codec, tmp_path)
     before = {T: trainer.l1(chunks) for T, chunks in trainer.watched["validation"].items()}
     trainer.run()
@@ -186,10 +191,10 @@ def test_networks_run_in_bfloat16_and_books_do_not() -> None:
 
 def test_levels_are_drawn() -> None:
     generator = torch.Generator().manual_seed(0)
-    drawn = [draw_levels(replace(tiny(), level_dropout=0.5), generator) for _ in range(4000)]
+    drawn = [draw_levels(tiny().varied(masking={"level_dropout": 0.5}), generator) for _ in range(4000)]
     shares = [drawn.count(levels) / 4000 for levels in (1, 2, 3, 4)]
     assert shares == pytest.approx([0.125, 0.125, 0.125, 0.625], abs=0.03)
-    assert {draw_levels(replace(tiny(), level_dropout=0.0), generator) for _ in range(50)} == {4}
+    assert {draw_levels(tiny().varied(masking={"level_dropout": 0.0}), generator) for _ in range(50)} == {4}
 
 
 def test_average_is_the_mean_of_the_steps_so_far() -> None:
@@ -206,18 +211,20 @@ def test_average_is_the_mean_of_the_steps_so_far() -> None:
 
 
 def test_schedule_and_weights_of_a_recipe() -> None:
-    recipe = Recipe("r", tiny().codec, steps=100, warmup_steps=10, learning_rate=1.0, mam="both", mam_start=0.1)
-    rates = [recipe.learning_rate_at(step) for step in range(100)]
+    recipe = tiny().varied(
+        steps=100, optimiser={"warmup_steps": 10, "learning_rate": 1.0}, masking={"forms": "both", "start": 0.1}
+    )
+    rates = [recipe.optimiser.rate_at(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0, abs=0.05)
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 1e-3
     assert recipe.weights(9).keys() == {"position", "rotation", "commitment", "dct", "velocity"}
     assert recipe.weights(10).keys() == recipe.weights(9).keys() | {"mam_codes", "mam_actions"}
-    assert replace(recipe, mam="codes").mam_forms(50) == {"mam_codes"}
-    assert replace(recipe, mam="none").mam_forms(99) == frozenset()
-    with pytest.raises(ValueError, match="'none', 'codes', 'actions' or 'both'"):
-        replace(recipe, mam="all")
+    assert recipe.varied(masking={"forms": "codes"}).mam_forms(50) == {"mam_codes"}
+    assert recipe.varied(masking={"forms": "none"}).mam_forms(99) == frozenset()
+    with pytest.raises(ValueError, match=r"masking\.forms is 'all'"):
+        recipe.varied(masking={"forms": "all"})
 
 
 def test_recipes_are_found_by_name() -> None:

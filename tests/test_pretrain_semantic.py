@@ -26,7 +26,7 @@ from xtok.codec.gaussian import GaussianCodec
 from xtok.pretrain import checkpoint, loop
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.loop import Trainer, begin_run, resume_run, train
-from xtok.pretrain.recipe import Mam, Recipe
+from xtok.pretrain.recipe import MaskedForms, Recipe
 from xtok.pretrain.semantic import known_episodes, quiet_loss, semantic_heads, semantic_losses
 from xtok.recipes import tiny
 from xtok.semantics.align import load_heads
@@ -52,7 +52,7 @@ def quick() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def straight(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "straight"
-    return train(kit.recipe(words=True, mam="codes", mam_start=0.0), [Path("somewhere")], out, features=kit.store())
+    return train(kit.recipe(words=True, forms="codes", start=0.0), [Path("somewhere")], out, features=kit.store())
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def start(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_steps_and_two_more_after_a_resume_are_four_bit_for_bit(straight: Path, tmp_path: Path) -> None:
     out = tmp_path / "parts"
-    begin_run(kit.recipe(words=True, mam="codes", mam_start=0.0), kit.corpus(), out, features=kit.store()).run(until=2)
+    begin_run(kit.recipe(words=True, forms="codes", start=0.0), kit.corpus(), out, features=kit.store()).run(until=2)
     torch.manual_seed(99)
-    train(kit.recipe(words=True, mam="codes", mam_start=0.0), [], out, resume=True, features=kit.store())
+    train(kit.recipe(words=True, forms="codes", start=0.0), [], out, resume=True, features=kit.store())
     (step, parts), (_, others) = (checkpoint.load_checkpoint(run / "checkpoints") for run in (straight, out))
     assert step == 4
     assert any(name.startswith("heads_average/align.") for name in parts["training"])
@@ -123,11 +123,11 @@ def test_alignment_without_features_is_refused(tmp_path: Path, features: kit.Fak
         ({"codec": GaussianConfig()}, "semantic_dims is 0"),
         ({"learns": "all"}, "placed in closed form"),
         ({"codec": PerceiverConfig()}, "perceiver learns 'all'"),
-        ({"learns": "extra", "mam": "actions"}, "more of the encoder"),
-        ({"learns": "extra", "mam": "none", "reach": "latents"}, "reach='extra'"),
-        ({"learns": "extra", "mam": "none", "reach": "nothing"}, "needs words, align"),
-        ({"learns": "heads", "mam": "none"}, "reach='nothing'"),
-        ({"learns": "heads", "mam": "none", "reach": "nothing", "words": True}, "no words"),
+        ({"learns": "extra", "forms": "actions"}, "more of the encoder"),
+        ({"learns": "extra", "forms": "none", "reach": "latents"}, "reach='extra'"),
+        ({"learns": "extra", "forms": "none", "reach": "nothing"}, "needs words, align"),
+        ({"learns": "heads", "forms": "none"}, "reach='nothing'"),
+        ({"learns": "heads", "forms": "none", "reach": "nothing", "words": True}, "no words"),
         ({"align": False, "cosine": True}, "align=True"),
         ({"words": True, "codec": GaussianConfig()}, "words and quiet are about"),
     ],
@@ -138,7 +138,7 @@ def test_recipes_that_cannot_be_are_refused(changes: dict[str, object], message:
 
 
 def heads_alone(**changes: object) -> Recipe:
-    alone = {"learns": "heads", "mam": "none", "reach": "nothing", "head_sees": "latents", "cosine": True, "cells": 2}
+    alone = {"learns": "heads", "forms": "none", "reach": "nothing", "head_sees": "latents", "cosine": True, "cells": 2}
     return kit.recipe(**alone, **changes)
 
 
@@ -208,14 +208,13 @@ def test_a_robot_that_the_frozen_tokenizer_lacks_is_measured_and_stored(
     assert kept.foundation == tokenizer.foundation
 
 
-def test_weights_grow_from_the_start_of_semantics() -> None:
+def test_weights_of_semantics_grow() -> None:
     published = {"codec": tiny().codec, "learns": "all", "reach": "latents", "head_sees": "latents"}
-    recipe = replace(kit.recipe(**published), steps=100, semantics_start=0.2, semantics_ramp=0.1)
-    assert not {"align_global", "align_local", "predict"} & recipe.weights(19).keys()
-    assert recipe.weights(20)["align_local"] == pytest.approx(0.0125)
-    assert recipe.weights(29)["predict"] == recipe.weights(99)["predict"] == pytest.approx(0.2)
+    recipe = kit.recipe(**published, steps=100, ramp=0.1)
+    assert recipe.weights(0)["align_local"] == pytest.approx(0.0125)
+    assert recipe.weights(9)["predict"] == recipe.weights(99)["predict"] == pytest.approx(0.2)
     assert recipe.weights(99)["position"] == 1.0
-    assert replace(recipe, predict=False).weights(99).keys() == recipe.weights(99).keys() - {"predict"}
+    assert recipe.varied(alignment={"predict": False}).weights(99).keys() == recipe.weights(99).keys() - {"predict"}
 
 
 # -- where the gradient goes -------------------------------------------------------------------------------------------
@@ -231,7 +230,7 @@ def gradient(codec: Codec, **changes: object) -> float:
     output = codec(codec.motion(drawn.chunks, setting), setting)
     losses = semantic_losses(recipe, codec, heads, output, drawn.origins, look_up(store, drawn.origins, 18))
     assert losses.keys() == {"align_global", "align_local", "predict"} | (
-        {"words_global", "words_local"} if recipe.words else set()
+        {"words_global", "words_local"} if recipe.alignment.words else set()
     )
     total = torch.stack(list(losses.values())).sum()
     total.backward()
@@ -254,7 +253,7 @@ def test_semantics_may_reach_all_of_h_or_nothing(start: Path) -> None:
 
 
 def test_extra_dimensions_follow_the_teacher_and_leave_the_decoding_alone(start: Path, tmp_path: Path) -> None:
-    recipe = replace(kit.recipe(mam="none"), steps=30, batch_size=16, warmup_steps=1)
+    recipe = kit.recipe(steps=30, batch_size=16, warmup_steps=1)
     trainer = Trainer(recipe, kit.corpus(), Tokenizer.from_pretrained(start).codec, tmp_path, kit.store())
     first = {name: sum(trainer.train_step()[name] for _ in range(3)) for name in ("align_local",)}
     trainer.run(until=27)
@@ -274,8 +273,8 @@ def test_extra_dimensions_follow_the_teacher_and_leave_the_decoding_alone(start:
 
 
 @pytest.mark.parametrize("mam", ["none", "codes"])
-def test_the_extra_dimensions_can_learn_alone(start: Path, tmp_path: Path, mam: Mam) -> None:
-    recipe = kit.recipe(mam=mam, mam_start=0.0, learns="extra")
+def test_the_extra_dimensions_can_learn_alone(start: Path, tmp_path: Path, mam: MaskedForms) -> None:
+    recipe = kit.recipe(forms=mam, start=0.0, learns="extra")
     trainer = Trainer(recipe, kit.corpus(), Tokenizer.from_pretrained(start).codec, tmp_path, kit.store())
     masked = {"mam_codes"} if mam == "codes" else set()
     assert trainer.train_step().keys() == {"align_global", "align_local", "predict", "total"} | masked
@@ -291,7 +290,7 @@ def test_the_extra_dimensions_can_learn_alone(start: Path, tmp_path: Path, mam: 
 
 
 def test_masked_codes_alone_can_teach_the_extra_dimensions(start: Path, tmp_path: Path) -> None:
-    recipe = replace(kit.recipe(mam="codes", mam_start=0.0, learns="extra"), align=False, predict=False)
+    recipe = kit.recipe(forms="codes", start=0.0, align=False, predict=False)
     trainer = Trainer(recipe, kit.corpus(), Tokenizer.from_pretrained(start).codec, tmp_path)
     assert trainer.train_step().keys() == {"mam_codes", "total"}
     assert trainer.codec.networks["semantic_encoder"].out.weight.any()
@@ -357,8 +356,8 @@ def test_origins_say_where_a_chunk_was_read() -> None:
 def test_a_recipe_without_heads_sees_the_same_chunks(start: Path, tmp_path: Path) -> None:
     seen: dict[str, list[Tensor]] = {}
     for name, recipe in {
-        "all": kit.recipe(mam="codes", mam_start=0.0),
-        "codes": replace(kit.recipe(mam="codes", mam_start=0.0), align=False, predict=False),
+        "all": kit.recipe(forms="codes", start=0.0),
+        "codes": kit.recipe(forms="codes", start=0.0, align=False, predict=False),
     }.items():
         trainer = Trainer(recipe, kit.corpus(), Tokenizer.from_pretrained(start).codec, tmp_path, kit.store())
         draw = trainer.corpus.draw
@@ -389,7 +388,7 @@ def test_a_store_as_xtok_features_makes_it_teaches_a_run(tmp_path: Path) -> None
     work, shards = plan([data], teacher, tmp_path / "store", TEMPLATE)
     store = finish(work, shards, [write_shard(work, shard, teacher) for shard in shards])
     assert (store.views, store.width, len(store)) == (("top",), 4, 12)
-    out = train(replace(kit.recipe(), steps=2), [], tmp_path / "run", features=store)
+    out = train(kit.recipe(steps=2), [], tmp_path / "run", features=store)
     assert json.loads((out / "run.json").read_text())["features_digest"] == store.digest
     drawn = kit.corpus().draw(40, 16, torch.Generator().manual_seed(0))  # to the ends of the episodes
     seen = look_up(store, drawn.origins, 40)

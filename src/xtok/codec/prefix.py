@@ -37,4 +37,4 @@ class Prefix:
         grid = codes.grid_BMQ
         if grid is None:
             grid = torch.stack([torch.as_tensor(t) for t in codes.tokens]).unflatten(1, (-1, self.levels))
-        return self.tokenizer._decode(replace(codes, grid_BMQ=grid), context)
+        return self.tokenizer.decode(replace(codes, grid_BMQ=grid), context)

@@ -5,38 +5,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import overload
+from typing import Concatenate, ParamSpec, TypeVar, overload
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xtok.actions.delta import from_delta, to_delta
+from xtok.actions.delta import to_delta
 from xtok.actions.embodiments import get_embodiment
-from xtok.actions.entrance import whole_of
 from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics, normalise_batch, saturation
 from xtok.actions.steady import exact
-from xtok.actions.types import HORIZON_MAX, Actions, ChunkBatch, Codes, Context, slots
-from xtok.actions.validate import check_actions
+from xtok.actions.types import HORIZON_MAX, Actions, ChunkBatch, Codes, Context
 from xtok.codec import storage
 from xtok.codec.arrays import ArrayInterface
-from xtok.codec.base import Codec, Formerly, KnownBy, Networks
-from xtok.codec.batch import BatchContext
-from xtok.codec.checked import check_anchor, check_context, chunks_of, context_of
+from xtok.codec.base import Codec, Formerly, KnownBy
+from xtok.codec.checked import check_anchor, chunks_of
+from xtok.codec.coder import Coder
 from xtok.codec.gaussian.model import GaussianCodec
 from xtok.codec.gaussian.robot_statistics import RobotStatistics
-from xtok.codec.precision import Seal
 from xtok.codec.prefix import Prefix
-from xtok.codec.sequence import Checked, OnInvalid, check_sequences
+from xtok.codec.sequence import OnInvalid
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-class Tokenizer(ArrayInterface):
+def _of_arrays(method: Callable[Concatenate[ArrayInterface, P], R]) -> Callable[Concatenate[Tokenizer, P], R]:
+    """A method of `Tokenizer.arrays` as the tokenizer's own, under the name that the authors' library has for it."""
+
+    @wraps(method)
+    def forwarded(self: Tokenizer, *args: P.args, **kwargs: P.kwargs) -> R:
+        return method(self.arrays, *args, **kwargs)
+
+    return forwarded
+
+
+class Tokenizer:
     """A frozen codec behind the `ActionTokenizer` protocol, and behind the method names of the authors' library.
 
     Encoding is exact: everything that decides a code runs in float64, so a chunk has the same codes alone or in a
@@ -46,9 +55,33 @@ class Tokenizer(ArrayInterface):
     """
 
     def __init__(self, codec: Codec, name: str = "xtok") -> None:
-        self.codec, self.name = codec.eval(), name
-        self._seal = Seal()
-        self._seal.look(codec)
+        self.name = name
+        self._coder = Coder(codec)
+
+    @property
+    def codec(self) -> Codec:
+        """The module inside; a host may move it or put a wrapped one in its place."""
+        return self._coder.codec
+
+    @codec.setter
+    def codec(self, codec: Codec) -> None:
+        self._coder.codec = codec
+
+    @cached_property
+    def arrays(self) -> ArrayInterface:
+        """The same for plain tensors, arrays and lists."""
+        return ArrayInterface(self._coder)
+
+    encode_delta = _of_arrays(ArrayInterface.encode_delta)
+    decode_delta = _of_arrays(ArrayInterface.decode_delta)
+    reconstruct = _of_arrays(ArrayInterface.reconstruct)
+    encode_from_absolute = _of_arrays(ArrayInterface.encode_from_absolute)
+    decode_to_absolute = _of_arrays(ArrayInterface.decode_to_absolute)
+    encode_numpy = _of_arrays(ArrayInterface.encode_numpy)
+    decode_numpy = _of_arrays(ArrayInterface.decode_numpy)
+    reconstruct_numpy = _of_arrays(ArrayInterface.reconstruct_numpy)
+    encode_from_absolute_numpy = _of_arrays(ArrayInterface.encode_from_absolute_numpy)
+    decode_to_absolute_numpy = _of_arrays(ArrayInterface.decode_to_absolute_numpy)
 
     # -- what it is -----------------------------------------------------------------------------------------------
 
@@ -210,13 +243,7 @@ class Tokenizer(ArrayInterface):
             raise ValueError("encode takes a ChunkBatch or a torch tensor; give arrays to encode_numpy")
         if not isinstance(chunks, ChunkBatch):
             return self.encode_delta(chunks, robot_type, obs_state, dof_mask, control_hz, layout)
-        chunks = chunks_of(chunks, self._device)
-        context = chunks.context
-        check_anchor(context)
-        setting = self._setting(context)
-        check_actions(self.layout, chunks.target_BTD, context.mask_BD[:, None])
-        codes = self._encode(self.codec.motion(chunks, setting), setting)
-        return Codes.from_grid(codes, self.vocab_size)
+        return Codes.from_grid(self._coder.encode(chunks), self.vocab_size)
 
     @overload
     def decode(
@@ -274,7 +301,7 @@ class Tokenizer(ArrayInterface):
             )
         if context is None:
             raise ValueError("decode(Codes) needs the context of the chunks: chunks.context")
-        return self._decode(codes, context, levels, on_invalid)
+        return self._coder.decode(codes, context, levels, on_invalid)
 
     def rate_points(self) -> list[Prefix]:
         """This tokenizer at 1 .. Q levels, for rate-distortion curves."""
@@ -298,75 +325,12 @@ class Tokenizer(ArrayInterface):
         Raises:
             ValueError: as `encode`.
         """
-        chunks = chunks_of(chunks, self._device)
+        chunks = chunks_of(chunks, self._coder.device)
         context = chunks.context
         check_anchor(context)
-        self._setting(context)
+        self._coder.batch_context(context)
         anchor_BD = context.anchor_BD
         assert anchor_BD is not None
         delta = to_delta(self.layout, chunks.target_BTD.double(), anchor_BD.double(), context.mask_BD)
         normalised = normalise_batch(self.statistics, context, delta)
         return {self.layout.channel_names[i]: share for i, share in saturation(normalised, context.mask_BD).items()}
-
-    # -- inside ---------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _networks(self) -> Networks:
-        """In float64: float32 would round differently by batch and thread."""
-        return self.codec.exact_networks()
-
-    @property
-    def _device(self) -> torch.device:
-        """Of the codec. Raises ValueError where something wrote to its weights since they were first used."""
-        if self._seal.look(self.codec):
-            self.__dict__.pop("_networks", None)
-        return self.codec.device
-
-    def _setting(self, context: Context) -> BatchContext:
-        """`Codec.setting` of a context that was looked at: a bad one would give wrong codes in silence."""
-        check_context(context)
-        setting = self.codec.setting(context)
-        if context.anchor_BD is not None:
-            try:
-                check_actions(self.layout, context.anchor_BD, context.mask_BD)
-            except ValueError as error:
-                raise ValueError(f"anchor (the state one step before): {error}") from error
-        return setting
-
-    def _encode(self, motion_BTK: Tensor, setting: BatchContext) -> Int[Tensor, "B M Q"]:
-        return self.codec.encode(motion_BTK, setting, self._networks)
-
-    @exact
-    def _decode(
-        self, codes: Codes, context: Context, levels: int | None = None, on_invalid: OnInvalid = "raise"
-    ) -> Actions:
-        context = context_of(context, self._device)
-        setting = self._setting(context)
-        written = self.levels if codes.grid_BMQ is None else codes.grid_BMQ.shape[-1]
-        levels = self._check_levels(levels, written)
-        if len(codes) != len(context):
-            raise ValueError(f"there are {len(codes)} code sequences and {len(context)} chunks in the context")
-        checked = check_sequences(codes.tokens, slots(context.horizon), written, self.vocab_size, on_invalid)
-        return self._actions(checked, context, setting, levels)
-
-    def _actions(self, checked: Checked, context: Context, setting: BatchContext, levels: int) -> Actions:
-        grid, present_BM = (part.to(self.codec.device) for part in (checked.codes_BMQ, checked.present_BM))
-        known = None if present_BM.all() else present_BM
-        motion = self.codec.decode(grid[..., :levels], setting, known, self._networks).double()
-        mask_BTD = context.mask_BD[:, None]
-        delta_BTD = torch.where(mask_BTD, self.codec.delta(motion, setting), 0.0)
-        absolute_BTD = None
-        if context.anchor_BD is not None:
-            absolute_BTD = from_delta(self.layout, delta_BTD, context.anchor_BD.double(), context.mask_BD).float()
-        complete_BT = present_BM.repeat_interleave(4, dim=1)[:, : context.horizon]
-        return Actions(delta_BTD.float(), absolute_BTD, torch.zeros(len(context), dtype=torch.bool), complete_BT)
-
-    def _check_levels(self, levels: int | None, written: int) -> int:
-        if not 1 <= written <= self.levels:
-            raise ValueError(f"codes have {written} levels; this tokenizer has {self.levels}")
-        if levels is None:
-            return written
-        levels = whole_of(levels, "levels")
-        if levels not in range(1, written + 1):
-            raise ValueError(f"levels is {levels}; these codes have levels 1 to {written}")
-        return levels

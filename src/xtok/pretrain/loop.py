@@ -83,7 +83,9 @@ def train(
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was written first.
     """
     recipe = _of_tokenizer(recipe, tokenizer)
-    corpus = Corpus.open(get_layout(recipe.codec.layout), data_paths, recipe.action_sources, recipe.shares, skip_bad)
+    corpus = Corpus.open(
+        get_layout(recipe.codec.layout), data_paths, recipe.data.action_sources, recipe.data.shares, skip_bad
+    )
     trainer = (
         resume_run(recipe, corpus, out, features, tokenizer)
         if resume
@@ -112,8 +114,10 @@ def begin_run(
     torch.manual_seed(recipe.seed)
     if tokenizer is None:
         codec = make_codec(recipe.codec)
-        initialise(codec, corpus, recipe.seed, recipe.book_vectors, recipe.book_iterations, own=recipe.own_details)
-        if recipe.half:
+        initialise(
+            codec, corpus, recipe.seed, recipe.codebooks.vectors, recipe.codebooks.iterations, own=recipe.codebooks.own
+        )
+        if recipe.codebooks.half:
             round_to_half(codec)
     else:
         codec = measure_unknown(tokenizer, corpus, recipe.seed).codec
@@ -182,9 +186,11 @@ class Trainer:
         self.heads = nn.ModuleDict(heads).to(self.device)
         self.codec.requires_grad_(recipe.learns != "heads")
         self.parameters = [p for p in (*self.codec.parameters(), *self.heads.parameters()) if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-        self.average = WeightAverage(self.codec, recipe.average_decay)
-        self.heads_average = WeightAverage(self.heads, recipe.average_decay)
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
+        )
+        self.average = WeightAverage(self.codec, recipe.optimiser.average_decay)
+        self.heads_average = WeightAverage(self.heads, recipe.optimiser.average_decay)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.step = 0
         n, horizons = _VALIDATION_CHUNKS, recipe.validation_horizons
@@ -225,17 +231,17 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One step of the optimiser and of the books; the losses before it, `total` too."""
         recipe = self.recipe
-        low, high = recipe.horizons
+        low, high = recipe.data.horizons
         horizon = int(torch.randint(low, high + 1, (), generator=self.generator))
         # A chunk that is played backwards teaches nothing of what was seen and said.
         backwards = REVERSED if recipe.reconstructs else 0.0
         drawn = self.corpus.draw(
             horizon,
-            recipe.batch_size,
+            recipe.data.batch_size,
             self.generator,
             apart=self.known,
             backwards=backwards,
-            cells=recipe.cells if self.step % 2 else None,
+            cells=recipe.alignment.cells if self.step % 2 else None,
         )
         setting = self.codec.setting(drawn.chunks.context)
         motion_BTK = self.codec.motion(drawn.chunks, setting)
@@ -247,17 +253,17 @@ class Trainer:
             output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
             losses |= reconstruction_losses(self.codec, output, motion_BTK, setting)
         losses |= self._masked_losses(output, motion_BTK, setting)
-        if recipe.semantic_keys(self.step):
+        if recipe.alignment.keys:
             assert self.features is not None
             seen = look_up(self.features, drawn.origins, horizon).to(self.device)
             losses |= semantic_losses(recipe, self.codec, self.heads, output, drawn.origins, seen)
         total = weighted_sum(losses, recipe.weights(self.step))
 
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(self.step)
+            group["lr"] = recipe.optimiser.rate_at(self.step, recipe.steps)
         self.optimizer.zero_grad()
         total.backward()
-        nn.utils.clip_grad_norm_(self.parameters, recipe.gradient_clip, error_if_nonfinite=True)
+        nn.utils.clip_grad_norm_(self.parameters, recipe.optimiser.gradient_clip, error_if_nonfinite=True)
         self.optimizer.step()
         self.average.update(self.step)
         self.heads_average.update(self.step)
@@ -270,13 +276,13 @@ class Trainer:
         self.heads_average.copy_to_module()
         recipe = self.recipe
         if recipe.learns in ("all", "extra") and recipe.steps:
-            vectors, iterations = recipe.book_vectors, recipe.book_iterations
-            refit_codebooks(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.own_details)
-        if recipe.half:
+            vectors, iterations = recipe.codebooks.vectors, recipe.codebooks.iterations
+            refit_codebooks(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.codebooks.own)
+        if recipe.codebooks.half:
             round_to_half(self.codec)
         shown = self._log_validation("released_")
         tqdm.write(f"{recipe.name}: released: {shown}")
-        if recipe.align:
+        if recipe.alignment.align:
             align = self.heads["align"]
             assert isinstance(align, Alignment)
             assert self.features is not None
@@ -344,7 +350,8 @@ class Trainer:
             "perplexity": [level.perplexity for level in health],
             "resets": [level.resets for level in health],
         }
-        self._log({**means, **use, "learning_rate": self.recipe.learning_rate_at(self.step - 1)})
+        rate = self.recipe.optimiser.rate_at(self.step - 1, self.recipe.steps)
+        self._log({**means, **use, "learning_rate": rate})
         shown = {name: f"{value:.4f}" for name, value in means.items()}
         return shown | {f"q{q}": f"{level.usage:.0%}/{level.perplexity:.0f}" for q, level in enumerate(health)}
 

@@ -22,6 +22,7 @@ from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, look_up, presen
 from xtok.semantics.masked import CodeMasking
 from xtok.semantics.predict import NextFrame, next_frame_loss
 
+MASK_LAYERS = 2  # of the head that foretells masked codes
 SCALE_CHUNKS, SCALE_HORIZON = 256, 32  # that units of latents and features are taken from
 SUBSTITUTE_BATCHES = 320  # of 64 chunks; the last fifth of them chooses the ridge
 
@@ -35,12 +36,10 @@ def known_episodes(corpus: Corpus, features: FrameFeatures | None) -> frozenset[
 
 def code_head(recipe: Recipe, codec: Codec) -> dict[str, nn.Module]:
     """`codes`, if the recipe masks them."""
-    if recipe.mam not in ("codes", "both"):
+    if recipe.masking.forms not in ("codes", "both"):
         return {}
     config = recipe.codec
-    head = CodeMasking(
-        codec.latent_dim, config.codebook_size, config.hidden, config.heads, recipe.mam_layers, config.dropout
-    )
+    head = CodeMasking(codec.latent_dim, config.codebook_size, config.hidden, config.heads, MASK_LAYERS, config.dropout)
     return {"codes": head}
 
 
@@ -52,7 +51,8 @@ def semantic_heads(
     Raises:
         ValueError: the recipe needs features and there are none, or none of these episodes.
     """
-    if not recipe.looks_at_features:
+    taught = recipe.alignment
+    if not taught.wanted:
         return {}
     known = known_episodes(corpus, features)
     if features is None or not any(key in known for source in corpus.train for key in source.episode_E):
@@ -66,19 +66,19 @@ def semantic_heads(
         seen = look_up(features, drawn.origins, SCALE_HORIZON).slots
     heads: dict[str, nn.Module] = {}
     V, W = len(features.views), features.width
-    if recipe.align:
-        align = Alignment(codec.latent_dim, W, recipe.head_dim, V, recipe.head_hidden, recipe.text_weight)
+    if taught.align:
+        align = Alignment(codec.latent_dim, W, taught.head_dim, V, taught.head_hidden, taught.text_weight)
         align.fusion.fit(seen)
-        align.gain_C.copy_(_gain(recipe.head_sees, codec, corpus, generator))
+        align.gain_C.copy_(_gain(taught.head_sees, codec, corpus, generator))
         heads["align"] = align
-    if recipe.words:
-        heads["words"] = words = Alignment(codec.latent_dim, W, recipe.head_dim, V, recipe.head_hidden, text_weight=1.0)
+    if taught.words:
+        heads["words"] = words = Alignment(codec.latent_dim, W, taught.head_dim, V, taught.head_hidden, text_weight=1.0)
         words.fusion.fit(seen)
         words.gain_C.copy_(_gain("extra", codec, corpus, generator))
-    if recipe.predict:
+    if taught.predict:
         slot_dim = codec.slot_dim
         config = codec.config
-        heads["predict"] = predictor = NextFrame(slot_dim, W, V, config.hidden, config.heads, recipe.text_weight)
+        heads["predict"] = predictor = NextFrame(slot_dim, W, V, config.hidden, config.heads, taught.text_weight)
         predictor.fusion.fit(seen)
     return heads
 
@@ -88,23 +88,24 @@ def semantic_losses(
 ) -> dict[str, Tensor]:
     """Those of `align_*` (global, local, cosine), `words_*` (global, local), `predict`, `quiet` that are wanted."""
     losses: dict[str, Tensor] = {}
+    taught = recipe.alignment
     extra = codec.semantic_dims
     horizon = output.motion_BTK.shape[1]
     episode_B = episode_numbers(origins, output.h_BMC.device)
-    for name, reach in (("align", recipe.reach), ("words", "extra")):
+    for name, reach in (("align", taught.reach), ("words", "extra")):
         if name in heads:
             head = heads[name]
             assert isinstance(head, Alignment)
             h_BMC = reached(output.h_BMC, reach, extra)
-            cosine = recipe.cosine and name == "align"
-            found = alignment_losses(head, h_BMC, seen.slots, episode_B, recipe.same_text, cosine)
+            cosine = taught.cosine and name == "align"
+            found = alignment_losses(head, h_BMC, seen.slots, episode_B, taught.same_text, cosine)
             losses |= {key.replace("align", name): loss for key, loss in found.items()}
-    if recipe.quiet:
+    if taught.quiet:
         losses["quiet"] = quiet_loss(output.h_BMC, extra, codec.semantic_scale, seen.slots.valid_BM)
     if "predict" in heads:
         predictor = heads["predict"]
         assert isinstance(predictor, NextFrame)
-        losses["predict"] = next_frame_loss(predictor, reached(output.z_BMX, recipe.reach, extra), horizon, seen.after)
+        losses["predict"] = next_frame_loss(predictor, reached(output.z_BMX, taught.reach, extra), horizon, seen.after)
     return losses
 
 

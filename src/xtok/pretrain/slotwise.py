@@ -19,11 +19,11 @@ from xtok.codec.gaussian.prior import MotionPrior
 from xtok.codec.gaussian.slot_predictor import (
     FEATURES,
     PAST,
-    Choose,
     GenericSlotPredictor,
+    Quantize,
     SlotPredictor,
     Step,
-    choosing,
+    through,
 )
 from xtok.codec.quantizer import ResidualQuantizer
 from xtok.pretrain.corpus import Corpus, draw_batches
@@ -101,33 +101,32 @@ def fit_slotwise(
     blank = SlotPredictor(torch.zeros(PAST + 1, FEATURES * K, X), torch.eye(X), torch.empty(0), torch.ones(1))
     noise = NOISE / X**0.5  # `blank` codes in units of its total
 
-    def noisy(detail: Tensor) -> Tensor:
-        return detail + noise * torch.randn(detail.shape, generator=generator, dtype=detail.dtype)
+    def noisy(detail: Tensor) -> tuple[Tensor, Tensor]:
+        decoded = detail + noise * torch.randn(detail.shape, generator=generator, dtype=detail.dtype)
+        return detail.new_zeros(len(detail), 0, dtype=torch.long), decoded
 
-    return _fit(_trace(blank, samples, X, noisy), dim, emphasis_K, towards)
+    return _fit(_steps(blank, samples, X, noisy), dim, emphasis_K, towards)
 
 
 def refit_slotwise(
     first: Fitted, samples: Sequence[Sample], dim: int, book: ResidualQuantizer, towards: Leaning | None = None
 ) -> Fitted:
     """The same, given the past as `first` and `book` decode it."""
-    trace = _trace(first.predictor, samples, dim, choosing(book, 1, []))
-    return _fit(trace, dim, first.predictor.emphasis_K, towards)
+    steps = _steps(first.predictor, samples, dim, through(book, 1))
+    return _fit(steps, dim, first.predictor.emphasis_K, towards)
 
 
-def _trace(predictor: SlotPredictor, samples: Sequence[Sample], dim: int, choose: Choose) -> list[Step]:
-    trace: list[Step] = []
-    for sample in track(samples, "slot predictor"):
-        predictor.analyse(sample.motion_BTK, sample.seen_BMX, dim, choose, trace)
-    return trace
+def _steps(predictor: SlotPredictor, samples: Sequence[Sample], dim: int, quantize: Quantize) -> list[Step]:
+    found = (predictor.analyse(s.motion_BTK, s.seen_BMX, dim, quantize) for s in track(samples, "slot predictor"))
+    return [step for each in found for step in each.steps]
 
 
-def _fit(trace: Sequence[Step], dim: int, emphasis_K: Tensor | None, towards: Leaning | None) -> Fitted:
-    by_history = [[step for step in trace if step[2] == h] for h in range(PAST + 1)]
-    if empty := [h for h, steps in enumerate(by_history) if not steps]:
+def _fit(steps: Sequence[Step], dim: int, emphasis_K: Tensor | None, towards: Leaning | None) -> Fitted:
+    by_history = [[step for step in steps if step.history == h] for h in range(PAST + 1)]
+    if empty := [h for h, part in enumerate(by_history) if not part]:
         raise ValueError(f"no chunk of the sample has {empty[0] + 1} whole slots; draw longer ones as well")
-    features = [torch.cat([f for f, _, _ in steps]) for steps in by_history]
-    wanted = [torch.cat([w for _, w, _ in steps]) for steps in by_history]
+    features = [torch.cat([step.features_BF for step in part]) for part in by_history]
+    wanted = [torch.cat([step.wanted_BX for step in part]) for part in by_history]
     weight_HFX = steady_weights(features, wanted, towards)
     predicted = [f @ w.double() for f, w in zip(features, weight_HFX, strict=True)]
     left_NX = torch.cat([w - p for w, p in zip(wanted, predicted, strict=True)])
@@ -308,9 +307,9 @@ def _generic(
     wanted: list[list[Tensor]] = [[] for _ in range(PAST + 1)]
     for part, found in zip(samples, fitted, strict=True):
         K, dim = found.predictor.channels, len(spectrum_C)
-        for feature, want, history in _trace(found.predictor, part, dim, choosing(book, 1, [])):
-            features[history].append(feature.view(-1, FEATURES, K).mT.flatten(0, 1))
-            wanted[history].append(want.view(-1, FRAMES_PER_SLOT, K).mT.flatten(0, 1))
+        for step in _steps(found.predictor, part, dim, through(book, 1)):
+            features[step.history].append(step.features_BF.view(-1, FEATURES, K).mT.flatten(0, 1))
+            wanted[step.history].append(step.wanted_BX.view(-1, FRAMES_PER_SLOT, K).mT.flatten(0, 1))
     inputs, outputs = [torch.cat(f) for f in features], [torch.cat(w) for w in wanted]
     weight = torch.stack([least_squares(f, w) for f, w in zip(inputs, outputs, strict=True)])
     left = torch.cat([w - f @ p for f, w, p in zip(inputs, outputs, weight, strict=True)])

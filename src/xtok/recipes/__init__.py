@@ -1,4 +1,4 @@
-"""Runs as functions: each returns a frozen `Recipe`; a variation is `replace(base(), ...)`.
+"""Runs as functions: each returns a frozen `Recipe`; a variation is `base().varied(...)`.
 
 A docstring holds command, hardware, hours and score, or "not yet run".
 """
@@ -10,7 +10,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 
 from xtok.codec.config import PerceiverConfig, paper, small, small_perceiver
-from xtok.pretrain.recipe import Recipe
+from xtok.pretrain.recipe import Alignment, Codebooks, Data, Masking, Optimiser, Recipe
 
 # xtok.sim's robots, but the arms that are held out.
 _SIMULATED = tuple(
@@ -33,9 +33,8 @@ def small_arms26() -> Recipe:
         "small_arms26",
         small("arms26"),
         steps=0,
-        batch_size=128,
-        book_iterations=10,
-        action_sources=("achieved", "commanded"),
+        data=Data(batch_size=128, action_sources=("achieved", "commanded")),
+        codebooks=Codebooks(iterations=10),
     )
 
 
@@ -44,7 +43,7 @@ def small_joints() -> Recipe:
 
     `xtok train small_joints --data DATA... -o RUN_DIR`
     """
-    return replace(small_arms26(), name="small_joints", codec=small("joints"), book_vectors=300_000)
+    return small_arms26().varied(name="small_joints", codec=small("joints"), codebooks={"vectors": 300_000})
 
 
 def small_arms26_semantic() -> Recipe:
@@ -56,35 +55,24 @@ def small_arms26_semantic() -> Recipe:
 
     `xtok train small_arms26_semantic --data DATA... --features STORE -o RUN_DIR` on corpus-s and the real sets.
     """
-    base = small_arms26()
-    return replace(
-        base,
+    shares = {
+        "g1_inspire": 0.32,
+        "baxter": 0.04,
+        "panda": 0.07,
+        "sawyer": 0.07,
+        **dict.fromkeys(_SIMULATED, 0.5 / 15),
+    }
+    return small_arms26().varied(
         name="small_arms26_semantic",
         codec=replace(small("arms26"), semantic_dims=8, semantic_scale=0.6),
         learns="extra",
-        align=True,
-        predict=True,
-        words=True,
-        quiet=True,
-        reach="extra",
-        head_sees="extra",
         steps=1000,
-        learning_rate=2e-3,
-        warmup_steps=50,
-        average_decay=0.98,
+        data={"shares": shares},
+        optimiser=Optimiser(learning_rate=2e-3, warmup_steps=50, average_decay=0.98),
+        alignment=Alignment(align=True, predict=True, words=True, quiet=True),
+        codebooks=Codebooks(vectors=400_000, iterations=6, own=_SIMULATED, half=True),
         validate_every=100,
         checkpoint_every=100,
-        book_vectors=400_000,
-        book_iterations=6,
-        own_details=_SIMULATED,
-        half=True,
-        shares={
-            "g1_inspire": 0.32,
-            "baxter": 0.04,
-            "panda": 0.07,
-            "sawyer": 0.07,
-            **dict.fromkeys(_SIMULATED, 0.5 / 15),
-        },
     )
 
 
@@ -95,25 +83,23 @@ def heads() -> Recipe:
 
     `xtok train heads --tokenizer arms26 --data DATA... --features STORE -o RUN_DIR`, one core, minutes.
     """
-    return replace(
-        small_arms26(),
+    return small_arms26().varied(
         name="heads",
         learns="heads",
-        align=True,
-        predict=True,
-        cosine=True,
-        cells=8,
-        reach="nothing",
-        head_sees="latents",
-        same_text="keep",
-        semantics_ramp=0.0,
-        state_dropout=0.0,
-        embodiment_dropout=0.0,
-        action_sources=("achieved",),
         steps=600,
-        learning_rate=2e-3,
-        warmup_steps=50,
-        average_decay=0.98,
+        data={"action_sources": ("achieved",)},
+        optimiser=Optimiser(learning_rate=2e-3, warmup_steps=50, average_decay=0.98),
+        masking=Masking(state_dropout=0.0, embodiment_dropout=0.0),
+        alignment=Alignment(
+            align=True,
+            predict=True,
+            cosine=True,
+            cells=8,
+            ramp=0.0,
+            reach="nothing",
+            head_sees="latents",
+            same_text="keep",
+        ),
         validate_every=600,
         checkpoint_every=100,
     )
@@ -126,22 +112,14 @@ def small_arms26_grid() -> Recipe:
     codes. Words by themselves are left out, being no part of METHOD's grid. About three minutes of one core each, with
     figures.
     """
-    return replace(
-        small_arms26_semantic(),
+    return small_arms26_semantic().varied(
         name="small_arms26_grid",
-        mam="codes",
-        mam_start=0.0,
-        words=False,
-        quiet=False,
-        own_details=(),
-        shares=None,
-        half=False,
         steps=400,
-        batch_size=96,
-        warmup_steps=20,
-        average_decay=0.95,
-        book_vectors=40_000,
-        book_iterations=6,
+        data={"batch_size": 96, "shares": None},
+        optimiser={"warmup_steps": 20, "average_decay": 0.95},
+        masking=Masking(forms="codes", start=0.0),
+        alignment={"words": False, "quiet": False},
+        codebooks=Codebooks(vectors=40_000, iterations=6),
     )
 
 
@@ -154,13 +132,10 @@ def small_perceiver_arms26() -> Recipe:
         "small_perceiver_arms26",
         small_perceiver("arms26"),
         steps=20_000,
-        batch_size=128,
-        learning_rate=3e-4,
-        warmup_steps=200,
-        mam="codes",
-        average_decay=0.999,
-        book_iterations=10,
-        action_sources=("achieved", "commanded"),
+        data=Data(batch_size=128, action_sources=("achieved", "commanded")),
+        optimiser=Optimiser(learning_rate=3e-4, warmup_steps=200),
+        masking=Masking(forms="codes"),
+        codebooks=Codebooks(iterations=10),
     )
 
 
@@ -174,14 +149,9 @@ def paper_arms26() -> Recipe:
         "paper_arms26",
         paper("arms26"),
         steps=500_000,
-        warmup_steps=2000,
-        mam="codes",
-        align=True,
-        predict=True,
-        reach="latents",
-        head_sees="latents",
-        same_text="keep",
-        average_decay=0.9999,
+        optimiser=Optimiser(warmup_steps=2000, average_decay=0.9999),
+        masking=Masking(forms="codes"),
+        alignment=Alignment(align=True, predict=True, reach="latents", head_sees="latents", same_text="keep"),
     )
 
 
@@ -194,13 +164,10 @@ def tiny() -> Recipe:
         "tiny",
         codec,
         steps=4,
-        batch_size=8,
-        learning_rate=1e-3,
-        warmup_steps=1,
-        mam="both",
-        mam_start=0.25,
-        book_vectors=2000,
-        book_iterations=3,
+        data=Data(batch_size=8),
+        optimiser=Optimiser(learning_rate=1e-3, warmup_steps=1),
+        masking=Masking(forms="both", start=0.25),
+        codebooks=Codebooks(vectors=2000, iterations=3),
         log_every=1,
         validate_every=2,
         validation_horizons=(8, 16),

@@ -31,7 +31,7 @@ from xtok.codec.gaussian.basis import ChunkBasis, frames_to_slots
 from xtok.codec.gaussian.codebooks import Codebooks
 from xtok.codec.gaussian.prior import GenericPrior, MotionPrior
 from xtok.codec.gaussian.robot_statistics import RobotStatistics
-from xtok.codec.gaussian.slot_predictor import choosing
+from xtok.codec.gaussian.slot_predictor import through
 from xtok.codec.layers import bounded, idle, straight_through
 from xtok.codec.output import CodecOutput
 from xtok.codec.quantizer import Health, Quantized
@@ -307,10 +307,8 @@ class GaussianCodec(Codec):
                 if beam:
                     codes[robot.rows] = book.search(detail.flatten(0, 1), beam).view(len(robot.rows), M, -1)
             else:  # later slots hang on what earlier ones decode to, so there are codes in any case
-                chosen: list[Tensor] = []
-                choose = choosing(book, beam or 1, chosen)
-                detail = slotwise.analyse(motion, seen.unflatten(1, (M, -1)), dim, choose)
-                codes[robot.rows] = torch.stack(chosen, dim=1)
+                found = slotwise.analyse(motion, seen.unflatten(1, (M, -1)), dim, through(book, beam or 1))
+                detail, codes[robot.rows] = found.detail_BMC, found.codes_BMq
             details[robot.rows] = detail
         return details, codes
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
@@ -27,8 +27,25 @@ PAST = 2  # slots of decoded past that a prediction looks at
 FEATURES = FRAMES_PER_SLOT * (PAST + 3)  # a channel: the past, and q0's view of the slots before, here and after
 _JITTER = 1e-10
 
-Choose = Callable[[Tensor], Tensor]  # a slot's detail [B, C] -> the detail that its codes decode to
-Step = tuple[Tensor, Tensor, int]  # features [B, F], values relative to the last frame [B, X], history
+Quantize = Callable[[Tensor], tuple[Tensor, Tensor]]  # a slot's detail [B, C] -> codes [B, q], what they decode to
+
+
+@dataclass(frozen=True)
+class Step:
+    """A whole slot as a predictor meets it. history: slots decoded before, as far as it looks back."""
+
+    features_BF: Float[Tensor, "B F"]
+    wanted_BX: Float[Tensor, "B x"]  # relative to the last decoded frame
+    history: int
+
+
+@dataclass(frozen=True)
+class SlotDetails:
+    """What the detail levels have to code, the codes that were chosen, and the whole slots, for fitting a predictor."""
+
+    detail_BMC: Float[Tensor, "B M C"]
+    codes_BMq: Int[Tensor, "B M q"]
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,19 +111,16 @@ class SlotPredictor:
         motion_BTK: Float[Tensor, "B T K"],
         seen_BMX: Float[Tensor, "B M x"],
         dim: int,
-        choose: Choose,
-        trace: list[Step] | None = None,
-    ) -> Float[Tensor, "B M C"]:
-        """What the detail levels have to code, given that earlier slots decode as `choose` says. float64.
-
-        trace: receives the features and values of whole slots, for fitting a predictor.
-        """
+        quantize: Quantize,
+    ) -> SlotDetails:
+        """What the detail levels have to code, given that earlier slots decode as `quantize` says. float64."""
         _, T, K = motion_BTK.shape
         M = slots(T)
         padded = torch.nn.functional.pad(motion_BTK, (0, 0, 0, M * FRAMES_PER_SLOT - T))
         seen = self._by_frame(seen_BMX)
         done: list[Tensor] = []
-        details: list[Tensor] = []
+        found: list[tuple[Tensor, Tensor]] = []
+        steps: list[Step] = []
         for i in range(M):
             features, last = self._features(done, seen, i)
             predicted = features @ self._weight[min(i, PAST)]
@@ -114,14 +128,16 @@ class SlotPredictor:
             left, frames = want - predicted, min(FRAMES_PER_SLOT, T - i * FRAMES_PER_SLOT)
             if frames < FRAMES_PER_SLOT:
                 left = torch.cat([left[:, : frames * K], left[:, : frames * K] @ self._fill[frames]], dim=1)
-            elif trace is not None:
-                trace.append((features, want, min(i, PAST)))
+            else:
+                steps.append(Step(features, want, min(i, PAST)))
             scale = self._scale(predicted, features)
             detail = self.to_detail(left / scale, dim)
-            details.append(detail)
-            found = self._from_detail(choose(detail).to(left.dtype)) * scale
-            done.append(last + (predicted + found).unflatten(1, (FRAMES_PER_SLOT, K)))
-        return torch.stack(details, dim=1)
+            codes, decoded = quantize(detail)
+            found.append((detail, codes))
+            slot = predicted + self._from_detail(decoded.to(left.dtype)) * scale
+            done.append(last + slot.unflatten(1, (FRAMES_PER_SLOT, K)))
+        details, chosen = zip(*found, strict=True)
+        return SlotDetails(torch.stack(details, dim=1), torch.stack(chosen, dim=1), tuple(steps))
 
     def synthesise(
         self, detail_BMC: Float[Tensor, "B M C"] | None, seen_BMX: Float[Tensor, "B M x"], horizon: int
@@ -235,11 +251,11 @@ def tensors_of(predictor: SlotPredictor | GenericSlotPredictor | None, prefix: s
     return {f"{prefix}{name}": value for name, value in found.items() if value is not None}
 
 
-def choosing(book: ResidualQuantizer, beam: int, chosen: list[Tensor]) -> Choose:
-    """Codes of one slot after another, kept in `chosen`; gives what they decode to."""
+def through(book: ResidualQuantizer, beam: int) -> Quantize:
+    """The codes of a book."""
 
-    def choose(detail_BC: Tensor) -> Tensor:
-        chosen.append(book.search(detail_BC, beam))
-        return book.lookup(chosen[-1]).double()
+    def quantize(detail_BC: Tensor) -> tuple[Tensor, Tensor]:
+        codes_Bq = book.search(detail_BC, beam)
+        return codes_Bq, book.lookup(codes_Bq).double()
 
-    return choose
+    return quantize
