@@ -61,7 +61,7 @@ def test_a_stopped_grid_goes_on_and_covers_all(grid: Any, tmp_path: Path, monkey
     assert content["start"] == {"l1": {"32": 0.02}}
     runs = content["runs"]
     assert len(grid.asked) == 25  # the one that was cut short is begun anew
-    assert {(r.mam, r.align, r.predict, r.seed) for r in grid.asked} == {
+    assert {(r.masking.forms, r.alignment.align, r.alignment.predict, r.seed) for r in grid.asked} == {
         (mam, align, predict, seed)
         for mam in ("none", "codes")
         for align in (False, True)
@@ -70,9 +70,9 @@ def test_a_stopped_grid_goes_on_and_covers_all(grid: Any, tmp_path: Path, monkey
     }
     assert len(runs) == 24
     assert runs["mam+align+predict seed 2"]["l1"] == {"32": 0.01}
-    assert len({(r.batch_size, r.learning_rate, r.codec) for r in grid.asked}) == 1
+    assert len({(r.data.batch_size, r.optimiser.learning_rate, r.codec) for r in grid.asked}) == 1
     # Without a head there is nothing to learn, and the books are placed anew.
-    assert {(r.mam != "none" or r.align or r.predict, r.steps) for r in grid.asked} == {(True, 400), (False, 0)}
+    assert {(r.masking.forms != "none" or r.alignment.wanted, r.steps) for r in grid.asked} == {(True, 400), (False, 0)}
     grid.main()
     assert len(grid.asked) == 25
 

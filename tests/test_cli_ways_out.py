@@ -13,9 +13,13 @@ import pytest
 import torch
 
 import cli_kit
+import synthetic
 from xtok.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, main
+from xtok.codec.gaussian import GaussianCodec
 from xtok.codec.quantizer import ResidualQuantizer
 from xtok.data import open_dataset, sample_path, select
+from xtok.pretrain.corpus import Corpus
+from xtok.pretrain.initialise import initialise
 from xtok.pretrain.stop import stop_request
 from xtok.progress import is_shown, phase, shown, track
 from xtok.recipes import RECIPES, described, get_recipe
@@ -132,7 +136,7 @@ def test_a_stop_before_the_first_checkpoint_does_not_say_resume(
 ) -> None:
     given = ["train", "tiny", "--data", SAMPLE, "-o", str(tmp_path / "run")]
     with pytest.MonkeyPatch.context() as patch:
-        stopped(patch, "xtok.pretrain.initialise.calibrate")
+        stopped(patch, "xtok.pretrain.loop.initialise")
         assert main(given) == EXIT_INTERRUPTED
     said = capsys.readouterr().err
     assert "the same command begins anew" in said and "--resume" not in said
@@ -145,20 +149,23 @@ def test_a_stop_before_the_first_checkpoint_does_not_say_resume(
     assert main([*given, "--resume"]) == 0
 
 
+def show_in_order(said: str, first: str, *others: str) -> None:
+    places = {phase: said.find(phase) for phase in (first, *others)}
+    assert -1 not in places.values() and places[first] == min(places.values()), places
+
+
 def test_phases_show_from_the_first_one_on(tmp_path: Path) -> None:
-    """Every phase of `initialise` has a bar, also where stderr is a log."""
+    """Every phase has a bar, also where stderr is a log."""
     status, said = cli_kit.run(["train", "tiny", "--data", SAMPLE, "-o", tmp_path / "run"])
     assert status == 0, said
-    phases = (
-        "motion priors",
-        "chunks as q0's space has them",
-        "k-means of ",
-        "calibration of each robot",
-        "what q0 leaves open",
-        "tiny:   0%",
-    )
-    places = [said.find(each) for each in phases]
-    assert -1 not in places and places[0] == min(places), dict(zip(phases, places, strict=True))
+    show_in_order(said, "chunks as q0's space has them", "k-means of ", "tiny:   0%")
+
+
+def test_phases_of_closed_forms_show_too(capsys: pytest.CaptureFixture[str]) -> None:
+    codec = GaussianCodec(synthetic.TINY)
+    initialise(codec, Corpus.open(codec.layout, [sample_path()]), vectors=2000, iterations=2, progress=True)
+    phases = ("chunks as q0's space has them", "k-means of ", "calibration of each robot", "what q0 leaves open")
+    show_in_order(capsys.readouterr().err, "motion priors", *phases)
 
 
 def test_phases_are_quiet_unless_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

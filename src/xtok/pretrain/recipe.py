@@ -30,6 +30,12 @@ _SEMANTIC = {
 _SEMANTIC_KEYS = frozenset(key for keys in _SEMANTIC.values() for key in keys)
 
 
+def _check(part: object, name: str, allowed: tuple[str, ...]) -> None:
+    value = getattr(part, name.split(".")[1])
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; expected one of {allowed}")
+
+
 @dataclass(frozen=True)
 class Data:
     """Which chunks a run sees.
@@ -250,9 +256,3 @@ class Recipe:
         """JSON types only."""
         content: dict[str, Any] = json.loads(json.dumps({**asdict(self), "codec": self.codec.to_dict()}))
         return content
-
-
-def _check(part: object, name: str, allowed: tuple[str, ...]) -> None:
-    value = getattr(part, name.split(".")[1])
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; expected one of {allowed}")
