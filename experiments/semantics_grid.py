@@ -55,7 +55,7 @@ class Cell:
     def recipe(self, base: Recipe, steps: int) -> Recipe:
         nothing = not (self.mam or self.align or self.predict)
         if nothing and base.learns == "extra":  # no loss would reach what learns
-            steps, base = 0, replace(base, learns="all")
+            steps, base = 0, replace(base, learns="all", steps=0)
         return replace(
             base,
             name=self.name,

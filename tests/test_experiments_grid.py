@@ -1,4 +1,4 @@
-"""experiments/semantics_grid.py: all 24 runs, each written when it is done, and a stopped grid goes on with the rest."""
+"""experiments/semantics_grid.py: all 24 runs, each written when done, and a stopped grid goes on with the rest."""
 
 from __future__ import annotations
 
