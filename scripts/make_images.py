@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ class Sheet:
 def _dashes(points: Sequence[Point], length: float) -> list[list[Point]]:
     pieces: list[list[Point]] = [[points[0]]]
     left, on = length, True
-    for (x, y), (to_x, to_y) in zip(points, points[1:], strict=False):
+    for (x, y), (to_x, to_y) in pairwise(points):
         whole = math.hypot(to_x - x, to_y - y)
         done = 0.0
         while whole - done > left:
