@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, IMAGES = ROOT / "docs/results", ROOT / "docs/images"
 WIDE, DEEP = 1640, 2  # pixels of a picture (README shows it at half), and of drawing for one of these
 INK, FAINT, GRID, PAPER = "#1f2328", "#6e7781", "#dfe3e8", "#ffffff"
+TRUTH = "#bcc3cb"
 AXES = {"x": "#0072b2", "y": "#d55e00", "z": "#009e73"}
 HORIZON = 32
 Point = tuple[float, float]
@@ -144,7 +145,7 @@ def draw_codes(shown: Shown, path: Path) -> None:
                 (left + i * frame, bottom - (value - low) / (high - low) * (bottom - top))
                 for i, value in enumerate(path_T3[:, axis])
             ]
-            sheet.line(points, FAINT if faint else colour, width, dash)
+            sheet.line(points, TRUTH if faint else colour, width, dash)
 
     def panel(top: float, bottom: float, title: str, *lines: str) -> None:
         for m in range(slots + 1):
