@@ -1,4 +1,4 @@
-"""benchmarks/semantics_grid.py: all 24 runs, each written when it is done, and a stopped grid goes on with the rest."""
+"""experiments/semantics_grid.py: all 24 runs, each written when done, and a stopped grid goes on with the rest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 
 import semantics_kit as kit
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 @pytest.fixture
 def grid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """The module with training and measuring replaced by a record of what was asked for; the fifth run is cut short."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
     module = importlib.import_module("semantics_grid")
     asked: list[Any] = []
 

@@ -1,6 +1,6 @@
 """Which codebook size? The codec placed by closed forms and k-means at several V; l1 on validation episodes, JSON out.
 
-python benchmarks/codebook_size.py --layout arms26 --data DATA... -o docs/results/codebook-size.json
+python experiments/codebook_size.py --layout arms26 --data DATA... -o docs/results/codebook-size.json
 
 Validation episodes are every fifth train episode of a robot: no held-out episode is looked at. Bits are given
 beside, since a larger book costs more of them.

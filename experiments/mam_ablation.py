@@ -1,6 +1,6 @@
 """Masked action modelling: none, codes, actions, both. Same start, data, steps and seed; JSON out.
 
-python benchmarks/mam_ablation.py --start START --data DATA... --steps 80 -o mam.json
+python experiments/mam_ablation.py --start START --data DATA... --steps 80 -o mam.json
 
 START: a folder with a tokenizer to begin at (`xtok train` writes RUN/start); made, priors and books placed and
 networks at zero, where there is none. The JSON is written after each form; the same command goes on with those that

@@ -1,6 +1,6 @@
 """What one trained codec is worth: the one place where the grid and the trials of decision 0009 call evaluations.
 
-python benchmarks/semantics_measure.py RUN_DIR --data DATA... --features STORE [--split heldout] -o figures.json
+python experiments/semantics_measure.py RUN_DIR --data DATA... --features STORE [--split heldout] -o figures.json
 
 Probes are fitted on train episodes (the validation ones left out) and read on those of --split: "validation", every
 fifth train episode of a robot, which choices are made by, or "heldout".

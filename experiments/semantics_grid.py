@@ -1,6 +1,6 @@
 """The full 2^3 grid of heads, MAM x Align x Pred, three seeds: same start, data, batches and steps. METHOD 7.
 
-python benchmarks/semantics_grid.py --data DATA... --features STORE --start START -o grid.json
+python experiments/semantics_grid.py --data DATA... --features STORE --start START -o grid.json
 
 START: a folder with a tokenizer to begin at, measured too; made (priors and books, networks at zero) where there is
 none. The JSON is written after each of the 24 runs, whole; the same command goes on with those that are missing (a run
