@@ -31,10 +31,10 @@ import torch
 from xtok import provenance
 from xtok.actions.layout import ARMS26
 from xtok.data.episode import Episode
-from xtok.data.pack import finish, index_source, write_episodes
-from xtok.data.pack_format import PackedSource
-from xtok.data.pack_plan import Plan, Reading, Task
-from xtok.data.pack_sample import PackedCorpus
+from xtok.data.packed.format import PackedSource
+from xtok.data.packed.pack import finish, index_source, write_episodes
+from xtok.data.packed.plan import Plan, Reading, Task
+from xtok.data.packed.sample import PackedCorpus
 from xtok.whole import write_whole
 
 SIZES = "100000,1000000,10000000,40000000"

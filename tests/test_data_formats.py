@@ -15,7 +15,7 @@ import pytest
 
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.data import open_dataset
-from xtok.data.robosuite_hdf5 import resample
+from xtok.data.readers.robosuite_hdf5 import resample
 
 SAWYER = """
 <mujoco><compiler angle="radian"/><worldbody>

@@ -19,9 +19,9 @@ from xtok.cli.main import EXIT_USER_ERROR, main
 from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import EpisodeDataset, open_dataset, open_source, select
 from xtok.data.episode import Episode
-from xtok.data.pack import finish, gather, index_source, pack, plan, write_shard
-from xtok.data.pack_sample import PackedCorpus
-from xtok.data.packed import PackedEpisode, members, open_sources
+from xtok.data.packed.episodes import PackedEpisode, members, open_sources
+from xtok.data.packed.pack import finish, gather, index_source, pack, plan, write_shard
+from xtok.data.packed.sample import PackedCorpus
 from xtok.data.splits import split_positions
 from xtok.pretrain import corpus as corpora
 from xtok.pretrain.corpus import Corpus, fit_statistics_of
@@ -169,7 +169,7 @@ def test_counting_goes_on_after_a_stop(folders: list[Path], corpus: Path, tmp_pa
                 raise KeyboardInterrupt
             yield step(one)
 
-    with patch("xtok.data.pack_statistics.KEEP_EVERY", 2):
+    with patch("xtok.data.packed.statistics.KEEP_EVERY", 2):
         with pytest.raises(KeyboardInterrupt):
             gather(work.out, sources, work.folders, stopped)
         before = seen

@@ -19,7 +19,7 @@ from test_data_robomimic import write_robomimic
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import ARMS26
 from xtok.data import EpisodeDataset, PackedCorpus, join, open_dataset
-from xtok.data.pack import pack
+from xtok.data.packed.pack import pack
 
 N = 12
 URDF = (

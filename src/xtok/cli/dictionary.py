@@ -120,7 +120,7 @@ def _strips(
     import numpy as np
 
     from xtok.actions.types import FRAMES_PER_SLOT
-    from xtok.data.video_write import jpeg
+    from xtok.data.media.video_write import jpeg
     from xtok.evaluate.dictionary_page import Strip
 
     by_key = {f"{episode.dataset}/{episode.index}": episode for episode in episodes}

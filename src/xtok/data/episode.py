@@ -32,7 +32,7 @@ class Segment:
 
 
 class Pictures(Protocol):
-    """A camera's pictures of one episode, in a film (VideoHandle) or one by one (stills.Stills)."""
+    """A camera's pictures of one episode, in a film (VideoHandle) or one by one (images.Stills)."""
 
     def __len__(self) -> int: ...
 
@@ -63,7 +63,7 @@ class VideoHandle:
         Raises:
             ValueError: an index outside the episode, or a file that is missing, truncated or no video.
         """
-        from xtok.data.video import read_frames
+        from xtok.data.media.video import read_frames
 
         return read_frames(self, indices)
 

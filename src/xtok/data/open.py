@@ -16,9 +16,9 @@ from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import get_layout
 from xtok.data.episode import SKIP_BAD, ActionSource, Episode, EpisodeDataset
 from xtok.data.hub import fetch_dataset, is_hub_id
-from xtok.data.mapped import open_mapped
-from xtok.data.mapping_file import MappingSpec, read_mapping
-from xtok.data.pack_format import is_packed
+from xtok.data.mapping.file import MappingSpec, read_mapping
+from xtok.data.mapping.mapped import open_mapped
+from xtok.data.packed.format import is_packed
 from xtok.data.source import Source, typed_errors
 
 _ROBOTWIN = re.compile(r"\d\.hdf5$")
@@ -31,7 +31,7 @@ _FORMATS = (
 )
 _YAML = (".yaml", ".yml")
 _NAMED_MAX = 5  # sets that the name of a joined one spells out
-# Sets without names of channels, and what ships for them: name of the set or generation -> files in xtok/data/mappings.
+# Sets without names of channels, and what ships for them: name of the set or generation -> files in mapping/shipped.
 _SHIPPED = {
     "bridge_dataset": {"arms26": "bridge.yaml"},
     "robotwin-classic": {"arms26": "robotwin-classic-arms26.yaml", "joints": "robotwin-classic-joints.yaml"},
@@ -119,21 +119,21 @@ def _open(
         get_embodiment(embodiment)
     found = format_of(root)
     if found == "lerobot":
-        from xtok.data.lerobot import open_lerobot
+        from xtok.data.readers.lerobot import open_lerobot
 
         return open_lerobot(root, layout, embodiment, action_source)
     if action_source != "achieved":
         raise ValueError(f"{root} is no LeRobot folder, so it holds no commanded goals; leave action_source 'achieved'")
     if found == "arrow":
-        from xtok.data.arrow_stream import open_arrow_stream
+        from xtok.data.readers.arrow_stream import open_arrow_stream
 
         return open_arrow_stream(root, layout, embodiment)
     if found == "robosuite":
-        from xtok.data.robosuite_hdf5 import open_robosuite
+        from xtok.data.readers.robosuite_hdf5 import open_robosuite
 
         return open_robosuite(root, layout, embodiment)
     if found == "npz":
-        from xtok.data.adroit_npz import open_adroit
+        from xtok.data.readers.adroit_npz import open_adroit
 
         return open_adroit(root, layout, embodiment)
     return _open_shipped(open_source(root), root, layout, embodiment)
@@ -158,30 +158,30 @@ def open_source(path: str | Path) -> Source:
 def _source(root: Path) -> Source:
     found = format_of(root)
     if found == "lerobot":
-        from xtok.data.lerobot import lerobot_source
+        from xtok.data.readers.lerobot import lerobot_source
 
         return lerobot_source(root)
     if found == "arrow":
-        from xtok.data.arrow_stream import arrow_source
+        from xtok.data.readers.arrow_stream import arrow_source
 
         return arrow_source(root)
     if found == "robosuite":
-        from xtok.data.robosuite_hdf5 import robosuite_source
+        from xtok.data.readers.robosuite_hdf5 import robosuite_source
 
         return robosuite_source(root)
     if found == "robotwin":
-        from xtok.data.robotwin_hdf5 import robotwin_source
+        from xtok.data.readers.robotwin_hdf5 import robotwin_source
 
         return robotwin_source(root)
     if found == "robomimic":
-        from xtok.data.robomimic_hdf5 import robomimic_source
+        from xtok.data.readers.robomimic_hdf5 import robomimic_source
 
         return robomimic_source(root)
     if found == "rlds":
-        from xtok.data.rlds import rlds_source
+        from xtok.data.readers.rlds import rlds_source
 
         return rlds_source(root)
-    from xtok.data.adroit_npz import adroit_source
+    from xtok.data.readers.adroit_npz import adroit_source
 
     return adroit_source(root)
 
@@ -227,7 +227,7 @@ def format_of(root: Path) -> str:
         if any(root.glob(pattern)):
             return name
     if any(root.rglob("*.hdf5")):
-        from xtok.data.robomimic_hdf5 import demo_files
+        from xtok.data.readers.robomimic_hdf5 import demo_files
 
         if demo_files(root):
             return "robomimic"
@@ -240,8 +240,8 @@ def format_of(root: Path) -> str:
 
 def _robosuite_kind(root: Path) -> str:
     """robosuite's own recordings are simulator states; what has observations beside them is in robomimic's layout."""
-    from xtok.data.robomimic_hdf5 import demo_files, vectors_in
-    from xtok.data.robosuite_hdf5 import knows_robot
+    from xtok.data.readers.robomimic_hdf5 import demo_files, vectors_in
+    from xtok.data.readers.robosuite_hdf5 import knows_robot
 
     first = next(iter(demo_files(root)), None)
     found = set() if first is None else vectors_in(first)
@@ -253,18 +253,18 @@ def _robosuite_kind(root: Path) -> str:
 def shipped_mapping(source: Source, layout: str | None) -> Path | None:
     """The mapping that ships for a set, if one does."""
     if source.format.startswith("RoboTwin"):
-        from xtok.data.robotwin_hdf5 import generation
+        from xtok.data.readers.robotwin_hdf5 import generation
 
         known = _SHIPPED[generation(source)]
     else:
         known = _SHIPPED.get(source.robot_type, {}) if source.format.startswith("RLDS") else {}
     name = known.get(layout or "arms26")
-    return None if name is None else Path(str(files("xtok") / "data" / "mappings" / name))
+    return None if name is None else Path(str(files("xtok") / "data" / "mapping" / "shipped" / name))
 
 
 def _open_shipped(source: Source, root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
     if source.format.startswith("robomimic"):
-        from xtok.data.robomimic_hdf5 import robomimic_mapping
+        from xtok.data.readers.robomimic_hdf5 import robomimic_mapping
 
         made = robomimic_mapping(source, layout)
         if made is not None:
@@ -276,7 +276,7 @@ def _open_shipped(source: Source, root: Path, layout: str | None, embodiment: st
         )
     path = shipped_mapping(source, layout)
     if path is None:
-        from xtok.data.open_by_names import open_proposed
+        from xtok.data.mapping.open_by_names import open_proposed
 
         return open_proposed(source, root, layout, embodiment)
     spec = read_mapping(path)
@@ -285,7 +285,7 @@ def _open_shipped(source: Source, root: Path, layout: str | None, embodiment: st
 
 def _open_packed(root: Path, layout: str | None, embodiment: str | None, action_source: ActionSource) -> EpisodeDataset:
     """One source of a packed corpus, or all that have the layout, joined."""
-    from xtok.data.packed import members, open_sources
+    from xtok.data.packed.episodes import members, open_sources
 
     if embodiment is not None:
         raise ValueError(f"{root} is a packed corpus, whose robots are decided: leave embodiment out, or pack it again")
@@ -305,7 +305,7 @@ def _data_of(path: Path) -> tuple[str | Path, MappingSpec]:
 def _kept_apart(root: Path) -> dict[str, Any]:
     if format_of(root) != "lerobot":
         return {}
-    from xtok.data.lerobot import of_the_set
+    from xtok.data.readers.lerobot import of_the_set
 
     return of_the_set(root)
 

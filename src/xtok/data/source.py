@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Pictures, Segment
-from xtok.data.mapping import ChannelMapping, Feature
+from xtok.data.mapping.channels import ChannelMapping, Feature
 from xtok.data.order import Remark, rate_remark
 from xtok.write_errors import WriteError, errno_of
 

@@ -1,0 +1,393 @@
+"""A packed corpus as episodes: their words are read when asked for, their frames from where they lie.
+
+# E episodes, N frames of an episode, n frames of it, K stored channels, D channels
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from xtok.actions.layout import Layout, get_layout
+from xtok.actions.statistics import Statistics
+from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Segment
+from xtok.data.packed.format import (
+    ABSOLUTE,
+    ENDS,
+    EPISODES,
+    INDEX,
+    MANIFEST,
+    PACK_AGAIN,
+    SOURCE,
+    TABLE,
+    TIMESTAMPS,
+    UNFINISHED,
+    Manifest,
+    PackedSource,
+    Unit,
+    episode_digest,
+    file_digest,
+    is_packed,
+    map_array,
+    read_json,
+    statistics_key,
+)
+from xtok.data.source import typed_errors
+
+_WORDS_KEPT = 8  # shards whose words are kept parsed
+_MAPS_KEPT = 4096  # arrays that stay mapped; Linux allows some 65,000
+_T = TypeVar("_T")
+
+
+class PackedUnit:
+    """One data set in one layout, achieved or commanded, in memory-mapped shards.
+
+    Raises:
+        ValueError: index files that are missing, cut short or not of the shape that source.json says; of a shard,
+            when it is first looked at.
+    """
+
+    def __init__(self, root: Path, source: PackedSource, unit: Unit, statistics: dict[str, Any] | None = None) -> None:
+        self._root, self.folder, self.source, self.about = root, root / unit.folder, source, unit
+        self.layout: Layout = get_layout(unit.layout)
+        self.statistics = statistics or {}
+        self.ends_E = map_array(self.folder / ENDS, "<i8", (unit.episodes,))
+        self.table_E = map_array(self.folder / INDEX, TABLE, (unit.episodes,))
+        self._shard_frames = np.array(unit.shard_frames, dtype=np.int64)
+        self._shard_row = np.concatenate([[0], np.cumsum(self._shard_frames)])  # of its first frame among all
+        self._columns = [np.array(each) for each in unit.columns]
+        self._masks = [kind.mask(self.layout) for kind in unit.kinds]
+        self._maps: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
+        self._words: OrderedDict[int, dict[str, Any]] = OrderedDict()
+
+    def __reduce__(self) -> Any:  # files are mapped anew where it is unpickled
+        return PackedUnit, (self._root, self.source, self.about, self.statistics)
+
+    def __len__(self) -> int:
+        return self.about.episodes
+
+    def place(self, position: int) -> tuple[int, int, int]:
+        """Shard, first row in it and number of frames of an episode.
+
+        Raises:
+            ValueError: an index that points outside the shard.
+        """
+        shard = position // self.about.per_shard
+        start = int(self.ends_E[position - 1]) if position else 0
+        row, frames = start - int(self._shard_row[shard]), int(self.ends_E[position]) - start
+        if row < 0 or frames < 1 or row + frames > self._shard_frames[shard]:
+            raise ValueError(f"{self.folder / ENDS}: episode {position} lies outside its shard; {PACK_AGAIN}")
+        return shard, row, frames
+
+    def columns(self, shard: int) -> np.ndarray:
+        """The channels that a shard stores, in order: [K]."""
+        return self._columns[self.about.shard_columns[shard]]
+
+    def absolute(self, shard: int) -> np.ndarray:
+        """float32 [N, K] of a shard, mapped."""
+        shape = (self.about.shard_frames[shard], len(self.columns(shard)))
+        return _kept(self._maps, (shard, ABSOLUTE), _MAPS_KEPT, lambda: self._map(shard, ABSOLUTE, "<f4", shape))
+
+    def mask(self, position: int) -> np.ndarray:
+        kind = int(self.table_E["kind"][position])
+        if kind >= len(self._masks):
+            raise ValueError(
+                f"{self.folder / INDEX}: episode {position} is of kind {kind}, there are fewer; {PACK_AGAIN}"
+            )
+        return self._masks[kind]
+
+    def read(self, position: int) -> np.ndarray:
+        """float32 [N, D] of an episode.
+
+        Raises:
+            ValueError: the values are not those that were packed.
+        """
+        shard, row, frames = self.place(position)
+        stored_NK = self.absolute(shard)[row : row + frames]
+        if episode_digest(stored_NK) != int(self.table_E["digest"][position]):
+            file = self.folder / f"{shard:05d}" / ABSOLUTE
+            raise ValueError(f"{file}: episode {position} is not as it was packed (another digest); {PACK_AGAIN}")
+        return self._spread(stored_NK, shard)
+
+    def rows(self, position: int, frame_n: np.ndarray) -> np.ndarray:
+        """float32 [n, D]: some frames of an episode, unchecked."""
+        shard, row, _ = self.place(position)
+        return self._spread(self.absolute(shard)[row + frame_n], shard)
+
+    def timestamps_s(self, position: int) -> np.ndarray:
+        """float64 [N]."""
+        shard, row, frames = self.place(position)
+        dtype = self._words_of(shard)["timestamps"]
+        shape = (self.about.shard_frames[shard],)
+        times = _kept(self._maps, (shard, TIMESTAMPS), _MAPS_KEPT, lambda: self._map(shard, TIMESTAMPS, dtype, shape))
+        return times[row : row + frames].astype(np.float64)
+
+    def words(self, position: int) -> dict[str, Any]:
+        """What episodes.json says of an episode."""
+        return self._words_of(position // self.about.per_shard)["episodes"][position % self.about.per_shard]
+
+    def episode(self, position: int) -> Episode:
+        with typed_errors(f"{self.folder}, episode {position}"):
+            return PackedEpisode.of(self, position)
+
+    def check(self) -> None:
+        """Read everything once.
+
+        Raises:
+            ValueError: the first file that is not as it was packed.
+        """
+        for name, digest in self.about.digests.items():
+            _check_file(self.folder / name, digest)
+        for shard, digest in enumerate(self.about.shard_digests):
+            folder = self.folder / f"{shard:05d}"
+            _check_file(folder / EPISODES, digest)
+            for name, inner in read_json(folder / EPISODES)["files"].items():
+                _check_file(folder / name, inner)
+
+    def _words_of(self, shard: int) -> dict[str, Any]:
+        def read() -> dict[str, Any]:
+            path = self.folder / f"{shard:05d}" / EPISODES
+            _check_file(path, self.about.shard_digests[shard])
+            return read_json(path)
+
+        return _kept(self._words, shard, _WORDS_KEPT, read)
+
+    def _map(self, shard: int, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        return map_array(self.folder / f"{shard:05d}" / name, dtype, shape)
+
+    def _spread(self, stored_nK: np.ndarray, shard: int) -> np.ndarray:
+        absolute_nD = np.zeros((len(stored_nK), self.layout.width), dtype=np.float32)
+        absolute_nD[:, self.columns(shard)] = stored_nK
+        return absolute_nD
+
+
+class PackedEpisode(Episode):
+    """An episode of a packed corpus: the same in every field, but its arrays are read each time they are looked at.
+
+    A changed copy (`dataclasses.replace`) is a plain Episode.
+    """
+
+    _unit: PackedUnit
+    _position: int
+    _frames: int
+
+    def __new__(cls, *args: Any, **fields: Any) -> Any:
+        return Episode(*args, **fields)
+
+    @classmethod
+    def of(cls, unit: PackedUnit, position: int) -> PackedEpisode:
+        """Raises ValueError where files are missing or do not fit together."""
+        words = unit.words(position)
+        mask_D = unit.mask(position)
+        kind = unit.about.kinds[int(unit.table_E["kind"][position])]
+        fields = {
+            "layout": unit.layout,
+            "mask_D": mask_D.copy(),
+            "embodiment": kind.embodiment,
+            "control_hz": kind.control_hz,
+            "instruction": words["instruction"],
+            "dataset": unit.source.name,
+            "index": int(unit.table_E["index"][position]),
+            "action_source": unit.about.action_source,
+            "subtasks": tuple(Segment(start, end, text) for start, end, text in words["subtasks"]),
+            "videos": {},
+            "task": words["task"],
+            "wordings": tuple(words.get("wordings", ())),
+            "joint_unit": unit.source.joint_units.get(kind.embodiment, ""),
+            "_unit": unit,
+            "_position": position,
+            "_frames": unit.place(position)[2],
+        }
+        self = object.__new__(cls)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        return self
+
+    def __reduce__(self) -> Any:
+        return PackedEpisode.of, (self._unit, self._position)
+
+    def __getattr__(self, name: str) -> Any:  # for what `of` leaves out
+        if name == "absolute_ND":
+            return self._unit.read(self._position)
+        if name == "timestamps_s":
+            return self._unit.timestamps_s(self._position)
+        raise AttributeError(name)
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def rows(self, frame_n: np.ndarray) -> np.ndarray:
+        """float32 [n, D]: some of its frames, without reading the others."""
+        return self._unit.rows(self._position, frame_n)
+
+    @property
+    def digest(self) -> int:
+        """64 bits over its stored values."""
+        return int(self._unit.table_E["digest"][self._position])
+
+    @property
+    def known_statistics(self) -> dict[str, Any]:
+        """Of its corpus, by key."""
+        return self._unit.statistics
+
+
+@dataclass(frozen=True)
+class PackedEpisodes:
+    """Place in the set that was packed -> episode of a unit. rows: place -> position, {} where they are the same."""
+
+    unit: PackedUnit
+    rows: Mapping[int, int]
+
+    def __call__(self, place: int) -> Episode:
+        return self.unit.episode(self.rows[place] if self.rows else place)
+
+
+def stored_statistics(episodes: Sequence[Episode]) -> Statistics | None:
+    """What was gathered when exactly these episodes of one robot were packed, or None."""
+    stored = [episode for episode in episodes if isinstance(episode, PackedEpisode)]
+    if not stored or len(stored) != len(episodes):
+        return None
+    first = stored[0]
+    digest_E = np.array([episode.digest for episode in stored], dtype=np.uint64)
+    key = statistics_key(first.layout.name, first.embodiment, first.control_hz, digest_E)
+    found = first.known_statistics.get(key)
+    if found is None:
+        return None
+    with typed_errors(f"the statistics in {MANIFEST} of the corpus that {first.dataset} is in"):
+        statistics = Statistics.from_dict(found)
+        statistics.check(first.layout, first.control_hz, 1)
+        return statistics
+
+
+@dataclass(frozen=True)
+class OpenedSource:
+    """A source in its folder. statistics: of the whole corpus, by key."""
+
+    root: Path
+    about: PackedSource
+    statistics: dict[str, Any] = field(repr=False)
+
+    def units(self) -> Iterator[PackedUnit]:
+        return (PackedUnit(self.root, self.about, unit, self.statistics) for unit in self.about.units)
+
+    def dataset(self, layout: str | None, action_source: ActionSource) -> EpisodeDataset:
+        """As `open_dataset` would give it from the folder that was packed.
+
+        Raises:
+            ValueError: it was packed without that layout or kind of motion, or index files are damaged.
+        """
+        source = self.about
+        layout = layout or ("arms26" if "arms26" in source.layouts else source.layouts[0])
+        about = source.unit(layout, action_source)
+        if about is None:
+            there = ", ".join(f"{unit.layout} {unit.asked}" for unit in source.units)
+            raise ValueError(
+                f"{self.root} was packed as {there}; asked for is {layout} {action_source}: choose one that is there, "
+                "or pack it again (`xtok pack --layout`, `--action-source`)"
+            )
+        unit = PackedUnit(self.root, source, about, self.statistics)
+        gone = {each.position for each in source.left_out}
+        places = tuple(place for place in range(len(unit) + len(gone)) if place not in gone) if gone else ()
+        if gone and len(places) != len(unit):
+            raise ValueError(f"{self.root / SOURCE}: left_out does not fit {len(unit)} episodes; {PACK_AGAIN}")
+        kinds: tuple[ActionSource, ...] = tuple(dict.fromkeys(u.action_source for u in source.units))
+        return EpisodeDataset(
+            name=source.name,
+            layout=unit.layout,
+            embodiments=source.embodiments,
+            control_hz=source.control_hz,
+            episode_indices=tuple(unit.table_E["index"].tolist()),
+            load=PackedEpisodes(unit, {place: i for i, place in enumerate(places)}),
+            places=places,
+            left_out=source.left_out,
+            held_out_tasks=frozenset(source.held_out_tasks),
+            held_out_robot=source.held_out_robot,
+            action_sources=kinds,
+            joint_units=dict(source.joint_units),
+        )
+
+
+def open_sources(root: str | Path) -> list[OpenedSource]:
+    """The sources of a packed corpus, in order, or the one whose folder it is. Nothing is read but descriptions.
+
+    Raises:
+        ValueError: no packed corpus, one that is not finished, or descriptions that are damaged or contradict.
+    """
+    root = Path(root)
+    if not is_packed(root):
+        raise ValueError(f"no packed corpus in {root}; make one with `xtok pack DATA... -o {root}`")
+    if (root / MANIFEST).is_file() or (root / UNFINISHED).is_file():
+        manifest = Manifest.load(root)
+        folders = dict(zip(manifest.folders, manifest.source_digests, strict=True))
+        return [_open(root / folder, digest, manifest) for folder, digest in folders.items()]
+    above = root.resolve().parent
+    if (above / MANIFEST).is_file() or (above / UNFINISHED).is_file():
+        manifest = Manifest.load(above)
+        folders = dict(zip(manifest.folders, manifest.source_digests, strict=True))
+        if root.resolve().name in folders:
+            return [_open(root, folders[root.resolve().name], manifest)]
+    return [OpenedSource(root, PackedSource.load(root), {})]  # one that was carried away by itself
+
+
+def members(path: str | Path, layout: str | None = None) -> list[Path]:
+    """The folders of a packed corpus that can be read in `layout`; of anything else, the path itself.
+
+    Raises:
+        ValueError: as `open_sources`; or no source has the layout.
+    """
+    root = Path(path)
+    if not root.is_dir() or not is_packed(root) or (root / SOURCE).is_file():
+        return [root]
+    sources = open_sources(root)
+    found = [source.root for source in sources if layout is None or layout in source.about.layouts]
+    if not found:
+        there = sorted({name for source in sources for name in source.about.layouts})
+        raise ValueError(f"{root} was packed in layouts {there}, not {layout!r}; pack it again with --layout {layout}")
+    return found
+
+
+def trainable(path: str | Path, layout: str) -> list[Path]:
+    """`members` whose robots are not held out; told of the others. Anything that is no corpus is given back.
+
+    Raises:
+        ValueError: as `members`; or every source is held out.
+    """
+    root = Path(path)
+    paths = members(root, layout)
+    if paths == [root]:
+        return paths
+    kept_apart = [p.name for p in paths if PackedSource.load(p).held_out_robot]
+    if len(kept_apart) == len(paths):
+        raise ValueError(f"{root}: every robot in it is marked as held out (meta/info.json); give another corpus")
+    if kept_apart:
+        warnings.warn(f"{root}: not trained on {', '.join(kept_apart)}, held out by their own marks", stacklevel=3)
+    return [p for p in paths if p.name not in kept_apart]
+
+
+def _open(root: Path, digest: str, manifest: Manifest) -> OpenedSource:
+    about = PackedSource.load(root)
+    if about.digest != digest:
+        raise ValueError(f"{root / SOURCE} has digest {about.digest}, {MANIFEST} says {digest}; {PACK_AGAIN}")
+    return OpenedSource(root, about, manifest.statistics)
+
+
+def _kept(cache: OrderedDict[Any, _T], key: Any, most: int, make: Callable[[], _T]) -> _T:
+    """From the cache, or made; the one not used for longest makes room."""
+    if key in cache:
+        cache.move_to_end(key)
+        return cache[key]
+    if len(cache) >= most:
+        cache.popitem(last=False)
+    cache[key] = made = make()
+    return made
+
+
+def _check_file(path: Path, digest: str) -> None:
+    if not path.is_file() or file_digest(path) != digest:
+        raise ValueError(f"{path} is missing or not as it was packed (another SHA-256); {PACK_AGAIN}")
