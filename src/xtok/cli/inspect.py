@@ -185,7 +185,7 @@ def mapped_traps(seen: Seen, episodes: list[Episode], looked: Survey) -> list[tu
 
 def summary(looked: Survey) -> Iterator[str]:
     """What there is, a line a fact."""
-    from xtok.data.mapping.channels import CHANNEL_VALID
+    from xtok.data.features import CHANNEL_VALID
 
     source, frames = looked.source, looked.frames
     few = "" if len(frames) == len(source) else f" ({len(frames)} looked at)"

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 import numpy as np
@@ -32,40 +31,13 @@ class Segment:
 
 
 class Pictures(Protocol):
-    """A camera's pictures of one episode, in a film (VideoHandle) or one by one (images.Stills)."""
+    """A camera's pictures of one episode, in a film (media.video) or one by one (media.images)."""
 
     def __len__(self) -> int: ...
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """uint8 RGB [n, H, W, 3], in the order of `indices` (frames of the episode)."""
         ...
-
-
-@dataclass(frozen=True)
-class VideoHandle:
-    """A camera's pictures of one episode; nothing is opened before `frames` is called.
-
-    path: the mp4. from_timestamp, to_timestamp: seconds in that file (v3.0 keeps many episodes in one). fps: frames
-    a second, so that frame k of the episode is shown at from_timestamp + k / fps.
-    """
-
-    path: Path
-    from_timestamp: float
-    to_timestamp: float
-    fps: float
-
-    def __len__(self) -> int:
-        return round((self.to_timestamp - self.from_timestamp) * self.fps)
-
-    def frames(self, indices: Sequence[int]) -> np.ndarray:
-        """uint8 RGB [n, H, W, 3], in the order of `indices` (frames of the episode).
-
-        Raises:
-            ValueError: an index outside the episode, or a file that is missing, truncated or no video.
-        """
-        from xtok.data.media.video import read_frames
-
-        return read_frames(self, indices)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from xtok.data.episode import SKIP_BAD, ActionSource, Episode, EpisodeDataset
 from xtok.data.hub import fetch_dataset, is_hub_id
 from xtok.data.mapping.file import MappingSpec, read_mapping
 from xtok.data.mapping.mapped import open_mapped
+from xtok.data.mapping.shipped import shipped_mapping
 from xtok.data.packed.format import is_packed
 from xtok.data.source import Source, typed_errors
 
@@ -31,12 +32,6 @@ _FORMATS = (
 )
 _YAML = (".yaml", ".yml")
 _NAMED_MAX = 5  # sets that the name of a joined one spells out
-# Sets without names of channels, and what ships for them: name of the set or generation -> files in mapping/shipped.
-_SHIPPED = {
-    "bridge_dataset": {"arms26": "bridge.yaml"},
-    "robotwin-classic": {"arms26": "robotwin-classic-arms26.yaml", "joints": "robotwin-classic-joints.yaml"},
-    "robotwin-v1": {"arms26": "robotwin-v1-arms26.yaml", "joints": "robotwin-v1-joints.yaml"},
-}
 
 
 def open_dataset(
@@ -248,18 +243,6 @@ def _robosuite_kind(root: Path) -> str:
     if first is None or not found:
         return "robosuite"
     return "robosuite" if "obs" not in found and knows_robot(first) else "robomimic"
-
-
-def shipped_mapping(source: Source, layout: str | None) -> Path | None:
-    """The mapping that ships for a set, if one does."""
-    if source.format.startswith("RoboTwin"):
-        from xtok.data.readers.robotwin_hdf5 import generation
-
-        known = _SHIPPED[generation(source)]
-    else:
-        known = _SHIPPED.get(source.robot_type, {}) if source.format.startswith("RLDS") else {}
-    name = known.get(layout or "arms26")
-    return None if name is None else Path(str(files("xtok") / "data" / "mapping" / "shipped" / name))
 
 
 def _open_shipped(source: Source, root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:

@@ -24,7 +24,7 @@ import numpy as np
 
 from xtok.actions.layout import ARMS26
 from xtok.data.episode import Segment
-from xtok.data.mapping.channels import ACTION, STATE
+from xtok.data.features import ACTION, STATE
 from xtok.data.media.video_write import CRF, GOP_FRAMES, film_writer
 from xtok.data.writers.lerobot import EpisodeRecord, Film, write_folder
 from xtok.provenance import versions

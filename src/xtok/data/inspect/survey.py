@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xtok.data.features import CHANNEL_VALID
 from xtok.data.inspect import traps
 from xtok.data.inspect.traps import Trap
-from xtok.data.mapping.channels import CHANNEL_VALID
 from xtok.data.source import RawEpisode, Source
 
 EPISODES = 20

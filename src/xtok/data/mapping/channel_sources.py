@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from xtok.data.episode import EpisodeDataset
-from xtok.data.mapping.channels import Column, Feature, JointChannels, NamedPoses, PosesByKinematics
+from xtok.data.features import Column, Feature
+from xtok.data.mapping.apply import MappedEpisodes
+from xtok.data.mapping.channels import JointChannels, NamedPoses, PosesByKinematics
 from xtok.data.mapping.mapped import MappedChannels
-from xtok.data.source import MappedEpisodes
 
 
 def channel_sources(dataset: EpisodeDataset) -> dict[str, tuple[str, ...]]:

@@ -21,12 +21,11 @@ from xtok.actions.kinematics import ForwardKinematics, bundled_urdf
 from xtok.actions.layout import ARMS26, JOINTS, Layout, get_layout
 from xtok.actions.rotation import check_rotation6d, rotation6d_from_matrix
 from xtok.data.episode import ActionSource
+from xtok.data.features import ACTION, CHANNEL_VALID, STATE, Column, Feature
 from xtok.data.mapping.column_names import repeated
 
-STATE, ACTION = "observation.state", "action"
 CLOSE_MAX = 6  # names in one message
 BY_NUMBER = "say by number which is meant, in a mapping (`xtok inspect` writes one)"
-CHANNEL_VALID = "channel_valid"  # our own extra feature: which channels of `observation.state` an episode really has
 
 # The episode dict of the authors' library, and plain group names, as features of their own.
 POSE_FEATURES: dict[str, str] = {
@@ -40,26 +39,6 @@ POSE_FEATURES: dict[str, str] = {
     "head_actions": "head",
     **{group: group for group in ARMS26.slices},
 }
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A numeric column group of a data set: its width and, where the set names them, its channels.
-
-    unreadable: what is wrong with names that are there and cannot be read; "" where all is well.
-    """
-
-    width: int
-    names: tuple[str, ...] | None = None
-    unreadable: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a feature."""
-
-    feature: str
-    index: int
 
 
 class ChannelMapping(Protocol):

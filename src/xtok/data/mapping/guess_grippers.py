@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xtok.data.mapping.channels import Column
+from xtok.data.features import Column
 from xtok.data.mapping.column_names import Name
 from xtok.data.mapping.evidence import fingers
-from xtok.data.mapping.guess import Doubt, Looked
+from xtok.data.mapping.guess_types import Doubt, Looked
 from xtok.data.mapping.text import Opening, gripper_line, pick
 
 _SCALES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 100.0), (0.0, 255.0))  # in use everywhere

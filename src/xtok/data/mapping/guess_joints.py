@@ -14,11 +14,11 @@ from itertools import groupby
 import numpy as np
 
 from xtok.actions.layout import JOINTS
+from xtok.data.features import Column
 from xtok.data.mapping import evidence
-from xtok.data.mapping.channels import Column
 from xtok.data.mapping.column_names import bare
-from xtok.data.mapping.guess import Doubt, Guess, Looked
 from xtok.data.mapping.guess_grippers import guess_gripper
+from xtok.data.mapping.guess_types import Doubt, Guess, Looked
 from xtok.data.mapping.text import Opening, gripper_value, joint_values
 
 JOINTS_MAX = JOINTS.slices["joint"].stop

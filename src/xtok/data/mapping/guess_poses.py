@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from xtok.data.features import Column
 from xtok.data.mapping import evidence
-from xtok.data.mapping.channels import Column
-from xtok.data.mapping.guess import Doubt, Guess, GuessedArm, Looked
 from xtok.data.mapping.guess_grippers import guess_gripper
 from xtok.data.mapping.guess_rotations import REACH_M, NoRotation, Parts, arm_columns, blocks_of, guess_rotation
+from xtok.data.mapping.guess_types import Doubt, Guess, GuessedArm, Looked
+from xtok.data.mapping.guess_unnamed import guess_unnamed_poses
 from xtok.data.mapping.text import gripper_line, position_line, rotation_line
 
 _SIDES = ("left", "right")
@@ -34,8 +35,6 @@ def guess_poses(looked: Looked, rejected: list[str]) -> Guess | None:
 
     rejected: filled with questions about columns that are named as a pose and are none.
     """
-    from xtok.data.mapping.guess_unnamed import guess_unnamed_poses
-
     for commanded in (False, True):
         arms = find_arms(looked, commanded)
         try:

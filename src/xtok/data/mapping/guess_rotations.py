@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xtok.data.features import Column
 from xtok.data.mapping import evidence
-from xtok.data.mapping.channels import Column
-from xtok.data.mapping.guess import Doubt, Looked
+from xtok.data.mapping.guess_types import Doubt, Looked
 from xtok.data.mapping.text import Turned, rotation_line
 
 Part = str | int | None

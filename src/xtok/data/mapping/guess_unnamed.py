@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from xtok.data.features import Column
 from xtok.data.inspect.survey import FeatureSurvey
 from xtok.data.inspect.traps import unit_quaternions
 from xtok.data.mapping import evidence
-from xtok.data.mapping.channels import Column
-from xtok.data.mapping.guess import Doubt, Guess, GuessedArm, Looked
 from xtok.data.mapping.guess_grippers import guess_gripper
 from xtok.data.mapping.guess_rotations import REACH_M, ROWS_MIN, angle_unit
+from xtok.data.mapping.guess_types import Doubt, Guess, GuessedArm, Looked
 from xtok.data.mapping.text import Turned, rotation_line
 
 _SIDES = ("left", "right")

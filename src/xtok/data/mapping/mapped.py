@@ -22,10 +22,12 @@ from xtok.actions.embodiments import (
 from xtok.actions.kinematics import ForwardKinematics, bundled_urdf
 from xtok.actions.layout import ARMS26, JOINTS, Layout, get_layout
 from xtok.data.episode import EpisodeDataset
-from xtok.data.mapping.channels import Column, Feature, write_arm
+from xtok.data.features import Column, Feature
+from xtok.data.mapping.apply import map_source
+from xtok.data.mapping.channels import write_arm
 from xtok.data.mapping.file import Arm, Channels, Gripper, JointModel, MappingSpec, Picked
 from xtok.data.mapping.rotation_forms import FORMS, rotation_matrices
-from xtok.data.source import Source, map_source
+from xtok.data.source import Source
 
 REACH_MAX_M = 10.0  # no hand is farther from its robot's base; millimetres read as metres are
 JOINT_MAX_RAD = 40.0  # six turns; degrees read as radians are beyond

@@ -14,12 +14,15 @@ from typing import Any
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX, embodiment_names, find_robot_type
 from xtok.data.episode import SKIP_BAD, ActionSource, EpisodeDataset
+from xtok.data.features import ACTION, STATE
 from xtok.data.hub import is_snapshot
 from xtok.data.inspect.survey import EPISODES, Unreadable, survey
-from xtok.data.mapping.channels import ACTION, STATE, known_mapping
+from xtok.data.mapping.apply import map_source
+from xtok.data.mapping.channels import known_mapping
 from xtok.data.mapping.file import MappingSpec
 from xtok.data.mapping.mapped import joint_unit, open_mapped
-from xtok.data.source import Source, map_source
+from xtok.data.mapping.propose import propose
+from xtok.data.source import Source
 
 HUB_EPISODES = 5
 
@@ -55,8 +58,6 @@ def open_proposed(
     source: Source, root: Path, layout: str | None, embodiment: str | None, **of_the_set: Any
 ) -> EpisodeDataset:
     """Through the mapping that `xtok inspect` would write, if it asks nothing."""
-    from xtok.data.mapping.propose import propose
-
     folder = shlex.quote(str(root))
     try:
         few = HUB_EPISODES if is_snapshot(root) else EPISODES  # each of the hub's is a download

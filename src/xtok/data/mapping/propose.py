@@ -9,23 +9,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xtok.actions.embodiments import find_robot_type, unregistered_name
+from xtok.data.features import ACTION, CHANNEL_VALID, STATE, Column
 from xtok.data.inspect.survey import Survey
-from xtok.data.mapping.channels import (
-    ACTION,
-    CHANNEL_VALID,
-    STATE,
-    Column,
-    JointChannels,
-    NamedPoses,
-    PosesByKinematics,
-    known_mapping,
-)
+from xtok.data.mapping.channels import JointChannels, NamedPoses, PosesByKinematics, known_mapping
 from xtok.data.mapping.file import MappingSpec, parse_mapping, read_mapping
-from xtok.data.mapping.guess import Doubt, guess, questions_of
+from xtok.data.mapping.guess import guess
+from xtok.data.mapping.guess_types import Doubt, questions_of
 from xtok.data.mapping.mapped import MappedChannels, bind
 from xtok.data.mapping.propose_text import guessed_text, joints_text, kinematics_text, named_text
+from xtok.data.mapping.shipped import shipped_mapping
 from xtok.data.mapping.yaml_lines import parse_yaml
-from xtok.data.open import shipped_mapping
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from xtok.actions.embodiments import NONE, Kinematics
 from xtok.actions.layout import ARMS26
-from xtok.data.mapping.channels import Column, JointChannels, NamedPoses, PosesByKinematics
-from xtok.data.mapping.guess import Doubt, Guess, questions_of
+from xtok.data.features import Column
+from xtok.data.mapping.channels import JointChannels, NamedPoses, PosesByKinematics
+from xtok.data.mapping.guess_types import Doubt, Guess, questions_of
 from xtok.data.mapping.text import gripper_value, joint_values, pick, position_line, rotation_line
 
 _COMMENT_WIDTH = 118

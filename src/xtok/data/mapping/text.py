@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xtok.data.mapping.channels import Column
+from xtok.data.features import Column
 
 
 @dataclass(frozen=True)

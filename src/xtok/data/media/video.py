@@ -6,14 +6,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xtok.data.hub import fetch_missing
 
-if TYPE_CHECKING:
-    from xtok.data.episode import VideoHandle
+
+@dataclass(frozen=True)
+class VideoHandle:
+    """A camera's pictures of one episode; nothing is opened before `frames` is called.
+
+    path: the mp4. from_timestamp, to_timestamp: seconds in that file (v3.0 keeps many episodes in one). fps: frames
+    a second, so that frame k of the episode is shown at from_timestamp + k / fps.
+    """
+
+    path: Path
+    from_timestamp: float
+    to_timestamp: float
+    fps: float
+
+    def __len__(self) -> int:
+        return round((self.to_timestamp - self.from_timestamp) * self.fps)
+
+    def frames(self, indices: Sequence[int]) -> np.ndarray:
+        """uint8 RGB [n, H, W, 3], in the order of `indices` (frames of the episode).
+
+        Raises:
+            ValueError: an index outside the episode, or a file that is missing, truncated or no video.
+        """
+        return read_frames(self, indices)
 
 
 def read_frames(video: VideoHandle, indices: Sequence[int]) -> np.ndarray:

@@ -20,8 +20,10 @@ import numpy as np
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import JOINTS
 from xtok.data.episode import EpisodeDataset
-from xtok.data.mapping.channels import ACTION, Column, Feature, JointChannels
-from xtok.data.source import RawEpisode, Source, map_source
+from xtok.data.features import ACTION, Column, Feature
+from xtok.data.mapping.apply import map_source
+from xtok.data.mapping.channels import JointChannels
+from xtok.data.source import RawEpisode, Source
 
 UNPACKED_MAX = 2_000_000_000  # bytes; the 25 demonstrations have 7 million
 _KEY = re.compile(r"actions_(\d+)")

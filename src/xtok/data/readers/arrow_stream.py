@@ -18,7 +18,7 @@ import pyarrow
 
 from xtok.actions.embodiments import get_embodiment
 from xtok.data.episode import EpisodeDataset
-from xtok.data.mapping.channels import ACTION, STATE, Feature
+from xtok.data.features import ACTION, STATE, Feature
 from xtok.data.mapping.open_by_names import open_by_names
 from xtok.data.order import find_order
 from xtok.data.readers.json_fields import Fields, read_json

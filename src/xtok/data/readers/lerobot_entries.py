@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xtok.data.episode import VideoHandle
 from xtok.data.hub import is_snapshot
+from xtok.data.media.video import VideoHandle
 from xtok.data.order import Remark
 from xtok.data.readers.json_fields import Fields, read_json_lines
 from xtok.data.readers.lerobot_info import Info

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xtok.data.mapping.channels import Feature
+from xtok.data.features import Feature
 from xtok.data.readers.json_fields import Fields, read_json
 
 VERSIONS = ("v2.0", "v2.1", "v3.0")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from xtok.data.episode import Segment
-from xtok.data.mapping.channels import Feature
+from xtok.data.features import Feature
 from xtok.data.order import Remark, find_order
 from xtok.data.readers.instructions import Instructions, of_labels, of_wordings
 from xtok.data.readers.lerobot_entries import EpisodeEntry, read_entries, read_tasks, read_texts

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xtok.data.mapping.channels import Feature
+from xtok.data.features import Feature
 from xtok.data.media.images import Stills
 from xtok.data.order import Remark
 from xtok.data.readers.instructions import Instructions, of_labels, of_wordings
@@ -64,7 +64,7 @@ def rlds_source(root: Path) -> Source:
     return Source(
         root.name, "RLDS TFRecord", name, None, dict(sorted(features.items())), tuple(range(len(records))),
         partial(_read_at, records, root.name, features, cameras, broken), tuple(sorted(cameras)),
-        tuple(dict.fromkeys(broken.values())), broken,
+        tuple(dict.fromkeys(broken.values())), broken, ships_as=name,
     )  # fmt: skip
 
 

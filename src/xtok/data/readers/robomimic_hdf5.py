@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from xtok.data.mapping.channels import Feature
+from xtok.data.features import Feature
 from xtok.data.mapping.file import MappingSpec, parse_mapping
 from xtok.data.mapping.yaml_lines import parse_yaml
 from xtok.data.media.images import Stills

@@ -24,10 +24,12 @@ from xtok.actions.embodiments import get_embodiment
 from xtok.actions.kinematics import ForwardKinematics
 from xtok.actions.layout import ARMS26
 from xtok.data.episode import EpisodeDataset
-from xtok.data.mapping.channels import CHANNEL_VALID, STATE, Column, Feature, NamedPoses, write_arm
+from xtok.data.features import CHANNEL_VALID, STATE, Column, Feature
+from xtok.data.mapping.apply import map_source
+from xtok.data.mapping.channels import NamedPoses, write_arm
 from xtok.data.readers.hdf5 import open_hdf5
 from xtok.data.readers.json_fields import Fields
-from xtok.data.source import RawEpisode, Source, map_source
+from xtok.data.source import RawEpisode, Source
 
 CONTROL_HZ = 20.0  # robosuite's default control rate, at which the Panda's states are stored
 

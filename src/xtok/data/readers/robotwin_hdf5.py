@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from xtok.data.mapping.channels import Feature
+from xtok.data.features import Feature
 from xtok.data.media.images import PIXELS_MAX, Stills
 from xtok.data.readers.hdf5 import open_hdf5
 from xtok.data.readers.instructions import of_wordings
@@ -67,7 +67,7 @@ def robotwin_source(root: Path) -> Source:
     robot = first.parent.parent.name if kind == V1 and first.parent.name == "data" else "robotwin"
     label = "RoboTwin HDF5, " + ("classic" if kind == CLASSIC else "v1.0")
     read = partial(_read_at, files, kind, root.name, features, cameras, hz)
-    return Source(root.name, label, robot, hz, features, tuple(range(len(files))), read, cameras)
+    return Source(root.name, label, robot, hz, features, tuple(range(len(files))), read, cameras, ships_as=kind)
 
 
 def _first_readable(files: Sequence[Path]) -> tuple[Path, str]:
@@ -94,11 +94,6 @@ def _read_at(
     wanted: Sequence[str],
 ) -> RawEpisode:
     return _read_episode(files[position], position, kind, dataset, features, wanted, cameras, hz)
-
-
-def generation(source: Source) -> str:
-    """Which of the mappings that ship is this source's."""
-    return CLASSIC if source.format.endswith("classic") else V1
 
 
 def _read_episode(

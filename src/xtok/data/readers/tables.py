@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from xtok.data.features import Feature
 from xtok.data.hub import fetch_missing
-from xtok.data.mapping.channels import Feature
 
 try:
     import pyarrow

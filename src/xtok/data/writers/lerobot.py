@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 from xtok.actions.layout import ARMS26
 from xtok.data.episode import Episode, Segment
-from xtok.data.mapping.channels import ACTION, CHANNEL_VALID, STATE
+from xtok.data.features import ACTION, CHANNEL_VALID, STATE
 from xtok.data.media.video_write import FilmJoiner
 from xtok.data.writers.lerobot_meta import (
     CHUNKS_SIZE,
