@@ -53,7 +53,8 @@ class Source:
     features: every numeric vector. read: position and names of features -> RawEpisode. cameras: those declared.
     remarks: what the reader found odd, for `xtok inspect`. broken: position -> why what the set lists there is no
     episode. contradictions: those remarks that whoever opens the set is told. ships_as: what a mapping that ships with
-    xtok would know it by, "" where none can. It can be pickled if `read` can.
+    xtok would know it by, "" where none can. held_out_tasks, held_out_robot: what it keeps from training by its own
+    word. It can be pickled if `read` can.
     """
 
     name: str
@@ -68,6 +69,8 @@ class Source:
     broken: Mapping[int, str] = field(default_factory=dict)
     contradictions: tuple[Remark, ...] = ()
     ships_as: str = ""
+    held_out_tasks: frozenset[str] = frozenset()
+    held_out_robot: bool = False
 
     def __len__(self) -> int:
         return len(self.episode_indices)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,7 @@ def map_source(
     action_source: ActionSource = "achieved",
     embodiments: tuple[str, ...] = (),
     joint_units: Mapping[str, str] | None = None,
-    **of_the_set: Any,
+    action_sources: tuple[ActionSource, ...] = ("achieved",),
 ) -> EpisodeDataset:
     """Episodes of a source through a mapping. control_hz: where the set has none, or to overrule it. joint_units: robot
     -> what the mapping says that its joints are in.
@@ -49,7 +48,9 @@ def map_source(
         broken=source.broken,
         remarks=tuple(remark.text for remark in source.contradictions),
         joint_units=joint_units or {},
-        **of_the_set,
+        held_out_tasks=source.held_out_tasks,
+        held_out_robot=source.held_out_robot,
+        action_sources=action_sources,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,7 @@ JOINT_MAX_RAD = 40.0  # six turns; degrees read as radians are beyond
 OPENING_MIN, OPENING_MAX = -0.6, 1.6  # fingers overshoot their convention somewhat, a wrong convention does grossly
 
 
-def open_mapped(source: Source, spec: MappingSpec, undecided: bool = False, **of_the_set: Any) -> EpisodeDataset:
+def open_mapped(source: Source, spec: MappingSpec, undecided: bool = False) -> EpisodeDataset:
     """Episodes of a source through a mapping file. undecided: even while questions of a proposal stand in it, to look.
 
     Raises:
@@ -50,9 +49,7 @@ def open_mapped(source: Source, spec: MappingSpec, undecided: bool = False, **of
     if spec.control_hz is None and source.control_hz is None:
         raise ValueError(f"{spec.where}: {source.name} states no control rate; add 'control_hz: ...'")
     units = {mapping.embodiment: unit} if (unit := joint_unit(spec)) else {}
-    return map_source(
-        source, mapping, spec.control_hz, spec.pose, action_sources=(spec.pose,), joint_units=units, **of_the_set
-    )
+    return map_source(source, mapping, spec.control_hz, spec.pose, action_sources=(spec.pose,), joint_units=units)
 
 
 def joint_unit(spec: MappingSpec) -> str:

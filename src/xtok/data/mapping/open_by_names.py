@@ -10,7 +10,6 @@ import warnings
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX, embodiment_names, find_robot_type
 from xtok.data.episode import SKIP_BAD, ActionSource, EpisodeDataset
@@ -19,9 +18,10 @@ from xtok.data.hub import is_snapshot
 from xtok.data.inspect.survey import EPISODES, Unreadable, survey
 from xtok.data.mapping.apply import map_source
 from xtok.data.mapping.channels import known_mapping
-from xtok.data.mapping.file import MappingSpec
+from xtok.data.mapping.file import MappingSpec, read_mapping
 from xtok.data.mapping.mapped import joint_unit, open_mapped
 from xtok.data.mapping.propose import propose
+from xtok.data.mapping.shipped import shipped_mapping
 from xtok.data.source import Source
 
 HUB_EPISODES = 5
@@ -34,7 +34,6 @@ def open_by_names(
     embodiment: str | None,
     action_source: ActionSource = "achieved",
     action_sources: tuple[ActionSource, ...] = ("achieved",),
-    **of_the_set: Any,
 ) -> EpisodeDataset:
     """Episodes of a source. See `open_dataset` for layout, embodiment, action_source. root: the folder, for messages.
 
@@ -50,12 +49,24 @@ def open_by_names(
             raise ValueError(f"{source.features[name].unreadable}, since as they are the names cannot be read")
     mapping = known_mapping(source.features, source.robot_type, layout, embodiment, action_source)
     if mapping is None:
-        return open_proposed(source, root, layout, embodiment, **of_the_set)
-    return map_source(source, mapping, action_source=action_source, action_sources=action_sources, **of_the_set)
+        return open_proposed(source, root, layout, embodiment)
+    return map_source(source, mapping, action_source=action_source, action_sources=action_sources)
+
+
+def open_shipped(source: Source, root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
+    """Through the mapping that ships for the set, else as `open_proposed`."""
+    path = shipped_mapping(source, layout)
+    if path is None:
+        return open_proposed(source, root, layout, embodiment)
+    spec = read_mapping(path)
+    return open_mapped(source, replace(spec, embodiment=embodiment) if embodiment else spec)
 
 
 def open_proposed(
-    source: Source, root: Path, layout: str | None, embodiment: str | None, **of_the_set: Any
+    source: Source,
+    root: Path,
+    layout: str | None,
+    embodiment: str | None,
 ) -> EpisodeDataset:
     """Through the mapping that `xtok inspect` would write, if it asks nothing."""
     folder = shlex.quote(str(root))
@@ -77,7 +88,7 @@ def open_proposed(
     spec = proposal.spec(f"the mapping proposed for {source.name}")
     if embodiment is not None and embodiment.startswith(UNREGISTERED_PREFIX):
         spec = replace(spec, embodiment=embodiment)
-    dataset = open_mapped(source, spec, **of_the_set)
+    dataset = open_mapped(source, spec)
     known = find_robot_type(source.robot_type) is not None
     kept = f" ({len(proposal.notes)} remarks on what is not sure stand there)" if proposal.notes else ""
     warnings.warn(

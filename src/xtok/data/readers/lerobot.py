@@ -9,7 +9,6 @@ The totals in info.json are not believed (Reachy2's names 14,983 frames where 89
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from xtok.data.episode import ActionSource, EpisodeDataset
 from xtok.data.hub import set_name
@@ -53,6 +52,8 @@ def lerobot_source(root: Path) -> Source:
         (*(remark.text for remark in told), *_cameras(folder)),
         {position: entry.fault for position, entry in enumerate(entries) if entry.fault},
         told,
+        held_out_tasks=frozenset(folder.info.held_out_tasks),
+        held_out_robot=folder.info.held_out_robot,
     )
 
 
@@ -67,13 +68,7 @@ def open_lerobot(
     source = lerobot_source(root)
     both = read_info(root).has_action_source
     sources: tuple[ActionSource, ...] = ("achieved", "commanded") if both else (action_source,)
-    return open_by_names(source, root, layout, embodiment, action_source, sources, **of_the_set(root))
-
-
-def of_the_set(root: Path) -> dict[str, Any]:
-    """What a LeRobot folder says of itself that no mapping changes: what it keeps from training."""
-    info = read_info(root)
-    return {"held_out_tasks": frozenset(info.held_out_tasks), "held_out_robot": info.held_out_robot}
+    return open_by_names(source, root, layout, embodiment, action_source, sources)
 
 
 def _cameras(folder: LeRobotFolder) -> list[str]:

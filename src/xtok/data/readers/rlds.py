@@ -35,10 +35,6 @@ _MAGIC = (b"\xff\xd8", b"\x89P")
 NOMINAL_FPS = 5.0  # for the length of picture sequences only; Stills are found by frame
 
 
-def has_tfrecords(root: Path) -> bool:
-    return bool(_shards(root))
-
-
 def rlds_source(root: Path) -> Source:
     """A folder with TFRecord shards, or one whose only subfolder (the version) has them.
 

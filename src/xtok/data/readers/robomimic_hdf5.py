@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xtok.data.episode import EpisodeDataset
 from xtok.data.features import Feature
 from xtok.data.mapping.file import MappingSpec, parse_mapping
+from xtok.data.mapping.mapped import open_mapped
 from xtok.data.mapping.yaml_lines import parse_yaml
 from xtok.data.media.images import Stills
 from xtok.data.order import Remark
@@ -94,6 +96,23 @@ def robomimic_source(root: Path) -> Source:
     return Source(
         root.name, "robomimic HDF5", robot, about.hz, features, indices, read, cameras, remarks, contradictions=told
     )
+
+
+def open_robomimic(root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
+    """The same as episodes. See `open_dataset` for the arguments.
+
+    Raises:
+        ValueError: as `robomimic_source`, no control rate, or observations whose names do not tell the layout.
+    """
+    source = robomimic_source(root)
+    made = robomimic_mapping(source, layout)
+    if made is None:
+        raise ValueError(
+            f"{source.name} ({source.format}, {source.robot_type}) has {', '.join(source.features)}, none of which "
+            f"xtok knows as layout {layout or 'arms26 or joints'}: write a mapping (`xtok inspect` proposes one), and "
+            "give it with mapping=... or --mapping"
+        )
+    return open_mapped(source, replace(made, embodiment=embodiment) if embodiment else made)
 
 
 def _unclear(features: Mapping[str, Feature], robot: str) -> Iterator[Remark]:

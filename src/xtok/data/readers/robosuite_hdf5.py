@@ -29,6 +29,7 @@ from xtok.data.mapping.apply import map_source
 from xtok.data.mapping.channels import NamedPoses, write_arm
 from xtok.data.readers.hdf5 import open_hdf5
 from xtok.data.readers.json_fields import Fields
+from xtok.data.readers.robomimic_hdf5 import demo_files, vectors_in
 from xtok.data.source import RawEpisode, Source
 
 CONTROL_HZ = 20.0  # robosuite's default control rate, at which the Panda's states are stored
@@ -202,7 +203,15 @@ def _list_demos(file: Path) -> list[_Demo]:
     return [_Demo(file, key, robot, instruction) for key in keys]
 
 
-def knows_robot(file: Path) -> bool:
+def holds_states(root: Path) -> bool:
+    """Whether a folder with demo.hdf5 files is for this reader: robosuite's own recordings are simulator states, and
+    what has observations beside them is in robomimic's layout."""
+    first = next(iter(demo_files(root)), None)
+    found = set() if first is None else vectors_in(first)
+    return first is None or not found or ("obs" not in found and _knows_robot(first))
+
+
+def _knows_robot(file: Path) -> bool:
     """Whether the robot of a file is one whose poses can be had from states."""
     with open_hdf5(file) as archive:
         return "data" in archive and _known(_environment(archive["data"].attrs, file)[1]) is not None

@@ -79,7 +79,7 @@ def _first_readable(files: Sequence[Path]) -> tuple[Path, str]:
                 return file, _kind(archive, file)
         except ValueError as error:
             failure = failure or error
-    assert failure is not None, "format_of has found a file"
+    assert failure is not None, "find_reader has found a file"
     raise failure
 
 
