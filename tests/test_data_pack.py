@@ -19,9 +19,10 @@ from xtok.cli.main import EXIT_USER_ERROR, main
 from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import EpisodeDataset, open_dataset, open_source, select
 from xtok.data.episode import Episode
-from xtok.data.packed.episodes import PackedEpisode, members, open_sources
+from xtok.data.packed.episodes import PackedEpisode
 from xtok.data.packed.pack import finish, gather, index_source, pack, plan, write_shard
 from xtok.data.packed.sample import PackedCorpus
+from xtok.data.packed.sources import members, open_sources
 from xtok.data.splits import split_positions
 from xtok.pretrain import corpus as corpora
 from xtok.pretrain.corpus import Corpus, fit_statistics_of

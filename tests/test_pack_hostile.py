@@ -17,10 +17,10 @@ import torch
 from pack_kit import SMALL, recording
 from xtok.cli.main import EXIT_USER_ERROR, main
 from xtok.data import open_dataset
-from xtok.data.packed.episodes import open_sources
 from xtok.data.packed.format import PackedSource, canonical, file_digest
 from xtok.data.packed.pack import pack, plan, write_shard
 from xtok.data.packed.sample import PackedCorpus
+from xtok.data.packed.sources import open_sources
 
 UNIT = "panda/arms26-achieved"
 

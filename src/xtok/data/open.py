@@ -147,7 +147,7 @@ def data_root(path: str | Path) -> Path:
 
 def _open_packed(root: Path, layout: str | None, embodiment: str | None, action_source: ActionSource) -> EpisodeDataset:
     """One source of a packed corpus, or all that have the layout, joined."""
-    from xtok.data.packed.episodes import members, open_sources
+    from xtok.data.packed.sources import members, open_sources
 
     if embodiment is not None:
         raise ValueError(f"{root} is a packed corpus, whose robots are decided: leave embodiment out, or pack it again")
@@ -177,7 +177,7 @@ def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
     first = datasets[0]
     if len(layouts := sorted({each.layout.name for each in datasets})) > 1:
         raise ValueError(f"the sets were read in layouts {layouts}; choose one with --layout, or give sets of one kind")
-    robots = tuple(dict.fromkeys(robot for each in datasets for robot in each.embodiments))
+    robots = {robot.name: robot for each in datasets for robot in each.robots}
     indices = tuple(index for each in datasets for index in each.episode_indices)
     names = [each.name for each in datasets]
     if len(names) > _NAMED_MAX:
@@ -186,12 +186,13 @@ def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
     return EpisodeDataset(
         "+".join(names),
         first.layout,
-        robots,
+        tuple(robots),
         first.control_hz,
         indices,
         JoinedEpisodes(tuple(datasets)),
         parts=tuple(datasets),
         left_out=left_out,
+        robots=tuple(robots.values()),
         joint_units=_joint_units(datasets) if first.layout.of_kind("joint") else {},
     )
 

@@ -26,7 +26,8 @@ from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, Context
 from xtok.data import Episode, open_dataset, select
 from xtok.data.episode import ActionSource, LeftOut
 from xtok.data.origins import EpisodeKey, Origins, joined, words_of
-from xtok.data.packed.episodes import stored_statistics, trainable
+from xtok.data.packed.episodes import stored_statistics
+from xtok.data.packed.sources import trainable
 from xtok.pretrain.motion import motion_of
 from xtok.pretrain.shares import weigh_alike, weigh_by_share
 from xtok.pretrain.source import Source, draw_cells, draw_starts, starts_of

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from xtok.data.episode import ActionSource, Episode, EpisodeDataset
+from xtok.actions.embodiments import Embodiment
+from xtok.data.episode import ActionSource, Episode, EpisodeDataset, robot_called
 from xtok.data.mapping.channels import ChannelMapping
 from xtok.data.order import Remark, rate_remark
 from xtok.data.source import Source
@@ -37,17 +38,19 @@ def map_source(
             f"{source.name} states no control rate; give control_hz in a mapping (`xtok inspect` writes one)"
         )
 
-    robots = embodiments or (mapping.embodiment,)
+    names = embodiments or (mapping.embodiment,)
+    robots = tuple(map(robot_called, names))
     return EpisodeDataset(
         source.name,
         mapping.layout,
-        robots,
+        names,
         hz,
         source.episode_indices,
-        MappedEpisodes(source, mapping, hz, action_source, joint_units or {}),
+        MappedEpisodes(source, mapping, hz, action_source, joint_units or {}, robots),
         broken=source.broken,
         remarks=tuple(remark.text for remark in source.contradictions),
         joint_units=joint_units or {},
+        robots=robots,
         held_out_tasks=source.held_out_tasks,
         held_out_robot=source.held_out_robot,
         action_sources=action_sources,
@@ -64,9 +67,11 @@ class MappedEpisodes:
         control_hz: float,
         action_source: ActionSource,
         joint_units: Mapping[str, str],
+        robots: Sequence[Embodiment],
     ) -> None:
         self.source, self.mapping, self.control_hz, self.action_source = source, mapping, control_hz, action_source
         self.joint_units = joint_units
+        self.robots = {robot.name: robot for robot in robots}
         self._told: set[str] = set()
 
     def __call__(self, position: int) -> Episode:
@@ -79,12 +84,13 @@ class MappedEpisodes:
         off = None if raw.timestamps_s is None else rate_remark(raw.timestamps_s, hz)
         for remark in (*raw.remarks, *([off] if off else [])):
             self._tell(remark, raw.index)
+        robot = raw.embodiment or mapping.embodiment
         nominal_s = np.arange(len(absolute_ND)) / hz
         return Episode(
             absolute_ND=absolute_ND,
             layout=mapping.layout,
             mask_D=mask_D,
-            embodiment=raw.embodiment or mapping.embodiment,
+            embodiment=robot,
             control_hz=hz,
             instruction=raw.instruction,
             dataset=source.name,
@@ -95,7 +101,8 @@ class MappedEpisodes:
             videos=raw.videos,
             task=raw.task,
             wordings=raw.wordings,
-            joint_unit=self.joint_units.get(raw.embodiment or mapping.embodiment, ""),
+            joint_unit=self.joint_units.get(robot, ""),
+            robot=self.robots[robot],
         )
 
     def _tell(self, remark: Remark, index: int) -> None:

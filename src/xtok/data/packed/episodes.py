@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from xtok.actions.embodiments import Embodiment
 from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
-from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Segment
+from xtok.data.episode import Episode, Segment, robot_called
 from xtok.data.packed.format import (
     ABSOLUTE,
     ENDS,
@@ -24,16 +24,12 @@ from xtok.data.packed.format import (
     INDEX,
     MANIFEST,
     PACK_AGAIN,
-    SOURCE,
     TABLE,
     TIMESTAMPS,
-    UNFINISHED,
-    Manifest,
     PackedSource,
     Unit,
     episode_digest,
     file_digest,
-    is_packed,
     map_array,
     read_json,
     statistics_key,
@@ -53,10 +49,18 @@ class PackedUnit:
             when it is first looked at.
     """
 
-    def __init__(self, root: Path, source: PackedSource, unit: Unit, statistics: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        source: PackedSource,
+        unit: Unit,
+        statistics: dict[str, Any] | None = None,
+        robots: Mapping[str, Embodiment] | None = None,
+    ) -> None:
         self._root, self.folder, self.source, self.about = root, root / unit.folder, source, unit
         self.layout: Layout = get_layout(unit.layout)
         self.statistics = statistics or {}
+        self.robots = robots or {kind.embodiment: robot_called(kind.embodiment) for kind in unit.kinds}
         self.ends_E = map_array(self.folder / ENDS, "<i8", (unit.episodes,))
         self.table_E = map_array(self.folder / INDEX, TABLE, (unit.episodes,))
         self._shard_frames = np.array(unit.shard_frames, dtype=np.int64)
@@ -67,7 +71,7 @@ class PackedUnit:
         self._words: OrderedDict[int, dict[str, Any]] = OrderedDict()
 
     def __reduce__(self) -> Any:  # files are mapped anew where it is unpickled
-        return PackedUnit, (self._root, self.source, self.about, self.statistics)
+        return PackedUnit, (self._root, self.source, self.about, self.statistics, self.robots)
 
     def __len__(self) -> int:
         return self.about.episodes
@@ -199,6 +203,7 @@ class PackedEpisode(Episode):
             "videos": {},
             "task": words["task"],
             "wordings": tuple(words.get("wordings", ())),
+            "robot": unit.robots[kind.embodiment],
             "joint_unit": unit.source.joint_units.get(kind.embodiment, ""),
             "_unit": unit,
             "_position": position,
@@ -263,118 +268,6 @@ def stored_statistics(episodes: Sequence[Episode]) -> Statistics | None:
         statistics = Statistics.from_dict(found)
         statistics.check(first.layout, first.control_hz, 1)
         return statistics
-
-
-@dataclass(frozen=True)
-class OpenedSource:
-    """A source in its folder. statistics: of the whole corpus, by key."""
-
-    root: Path
-    about: PackedSource
-    statistics: dict[str, Any] = field(repr=False)
-
-    def units(self) -> Iterator[PackedUnit]:
-        return (PackedUnit(self.root, self.about, unit, self.statistics) for unit in self.about.units)
-
-    def dataset(self, layout: str | None, action_source: ActionSource) -> EpisodeDataset:
-        """As `open_dataset` would give it from the folder that was packed.
-
-        Raises:
-            ValueError: it was packed without that layout or kind of motion, or index files are damaged.
-        """
-        source = self.about
-        layout = layout or ("arms26" if "arms26" in source.layouts else source.layouts[0])
-        about = source.unit(layout, action_source)
-        if about is None:
-            there = ", ".join(f"{unit.layout} {unit.asked}" for unit in source.units)
-            raise ValueError(
-                f"{self.root} was packed as {there}; asked for is {layout} {action_source}: choose one that is there, "
-                "or pack it again (`xtok pack --layout`, `--action-source`)"
-            )
-        unit = PackedUnit(self.root, source, about, self.statistics)
-        gone = {each.position for each in source.left_out}
-        places = tuple(place for place in range(len(unit) + len(gone)) if place not in gone) if gone else ()
-        if gone and len(places) != len(unit):
-            raise ValueError(f"{self.root / SOURCE}: left_out does not fit {len(unit)} episodes; {PACK_AGAIN}")
-        kinds: tuple[ActionSource, ...] = tuple(dict.fromkeys(u.action_source for u in source.units))
-        return EpisodeDataset(
-            name=source.name,
-            layout=unit.layout,
-            embodiments=source.embodiments,
-            control_hz=source.control_hz,
-            episode_indices=tuple(unit.table_E["index"].tolist()),
-            load=PackedEpisodes(unit, {place: i for i, place in enumerate(places)}),
-            places=places,
-            left_out=source.left_out,
-            held_out_tasks=frozenset(source.held_out_tasks),
-            held_out_robot=source.held_out_robot,
-            action_sources=kinds,
-            joint_units=dict(source.joint_units),
-        )
-
-
-def open_sources(root: str | Path) -> list[OpenedSource]:
-    """The sources of a packed corpus, in order, or the one whose folder it is. Nothing is read but descriptions.
-
-    Raises:
-        ValueError: no packed corpus, one that is not finished, or descriptions that are damaged or contradict.
-    """
-    root = Path(root)
-    if not is_packed(root):
-        raise ValueError(f"no packed corpus in {root}; make one with `xtok pack DATA... -o {root}`")
-    if (root / MANIFEST).is_file() or (root / UNFINISHED).is_file():
-        manifest = Manifest.load(root)
-        folders = dict(zip(manifest.folders, manifest.source_digests, strict=True))
-        return [_open(root / folder, digest, manifest) for folder, digest in folders.items()]
-    above = root.resolve().parent
-    if (above / MANIFEST).is_file() or (above / UNFINISHED).is_file():
-        manifest = Manifest.load(above)
-        folders = dict(zip(manifest.folders, manifest.source_digests, strict=True))
-        if root.resolve().name in folders:
-            return [_open(root, folders[root.resolve().name], manifest)]
-    return [OpenedSource(root, PackedSource.load(root), {})]  # one that was carried away by itself
-
-
-def members(path: str | Path, layout: str | None = None) -> list[Path]:
-    """The folders of a packed corpus that can be read in `layout`; of anything else, the path itself.
-
-    Raises:
-        ValueError: as `open_sources`; or no source has the layout.
-    """
-    root = Path(path)
-    if not root.is_dir() or not is_packed(root) or (root / SOURCE).is_file():
-        return [root]
-    sources = open_sources(root)
-    found = [source.root for source in sources if layout is None or layout in source.about.layouts]
-    if not found:
-        there = sorted({name for source in sources for name in source.about.layouts})
-        raise ValueError(f"{root} was packed in layouts {there}, not {layout!r}; pack it again with --layout {layout}")
-    return found
-
-
-def trainable(path: str | Path, layout: str) -> list[Path]:
-    """`members` whose robots are not held out; told of the others. Anything that is no corpus is given back.
-
-    Raises:
-        ValueError: as `members`; or every source is held out.
-    """
-    root = Path(path)
-    paths = members(root, layout)
-    if paths == [root]:
-        return paths
-    kept_apart = [p.name for p in paths if PackedSource.load(p).held_out_robot]
-    if len(kept_apart) == len(paths):
-        raise ValueError(f"{root}: every robot in it is marked as held out (meta/info.json); give another corpus")
-    if kept_apart:
-        warnings.warn(f"{root}: not trained on {', '.join(kept_apart)}, held out by their own marks", stacklevel=3)
-    return [p for p in paths if p.name not in kept_apart]
-
-
-def _open(root: Path, digest: str, manifest: Manifest) -> OpenedSource:
-    about = PackedSource.load(root)
-    if about.digest != digest:
-        raise ValueError(f"{root / SOURCE} has digest {about.digest}, {MANIFEST} says {digest}; {PACK_AGAIN}")
-    return OpenedSource(root, about, manifest.statistics)
 
 
 def _kept(cache: OrderedDict[Any, _T], key: Any, most: int, make: Callable[[], _T]) -> _T:

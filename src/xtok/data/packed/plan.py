@@ -18,8 +18,8 @@ from xtok.data.episode import ActionSource, Episode, EpisodeDataset, LeftOut
 from xtok.data.fingerprint import fingerprint
 from xtok.data.inspect.licences import find_licence
 from xtok.data.open import data_root, open_dataset, open_unchecked
-from xtok.data.packed.episodes import members, open_sources
 from xtok.data.packed.format import FORMAT, MANIFEST, UNFINISHED, Manifest, PackedSource, check_folder, read_json
+from xtok.data.packed.sources import members, open_sources
 from xtok.data.source import typed_errors
 from xtok.lock import entries
 from xtok.whole import write_whole

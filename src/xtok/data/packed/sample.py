@@ -18,8 +18,9 @@ import torch
 from xtok.actions.layout import Layout
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch, Context
 from xtok.data.episode import ActionSource
-from xtok.data.packed.episodes import PackedUnit, open_sources
+from xtok.data.packed.episodes import PackedUnit
 from xtok.data.packed.format import ENDS, HELD_OUT, INDEX, PACK_AGAIN, TASK_HELD_OUT
+from xtok.data.packed.sources import open_sources
 from xtok.data.splits import Split
 
 _ROUNDS_MAX = 1000  # of drawing anew; all but certain to end in the first few unless the index lies
