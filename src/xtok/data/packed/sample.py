@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -18,27 +19,27 @@ import torch
 from xtok.actions.layout import Layout
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch, Context
 from xtok.data.episode import ActionSource
+from xtok.data.origins import EpisodeKey, Origins, Words, words_of
 from xtok.data.packed.episodes import PackedUnit
 from xtok.data.packed.format import ENDS, HELD_OUT, INDEX, PACK_AGAIN, TASK_HELD_OUT
 from xtok.data.packed.sources import open_sources
+from xtok.data.sampler import ChunkSampler, Drawn, generators
 from xtok.data.splits import Split
 
 _ROUNDS_MAX = 1000  # of drawing anew; all but certain to end in the first few unless the index lies
-_SPREAD = 0x9E3779B97F4A7C15  # odd, so that seed and number of a batch mix into another seed each
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """Chunks and where each was cut. unit_B: position in `PackedCorpus.units`; episode_B: position in it; anchor_B:
-    frame of the anchor in the episode."""
+class PackedDrawn(Drawn):
+    """unit_B: position in `PackedCorpus.units`; episode_B: position in it; anchor_B: frame of the anchor in the
+    episode."""
 
-    chunks: ChunkBatch
     unit_B: np.ndarray
     episode_B: np.ndarray
     anchor_B: np.ndarray
 
 
-class PackedCorpus:
+class PackedCorpus(ChunkSampler):
     """Random chunks of all sources in one layout, every anchor equally likely.
 
     Robots that are held out by their own marks are in no train split; nor are held-out tasks and every fifth episode.
@@ -88,7 +89,7 @@ class PackedCorpus:
         """How many frames can be anchors of chunks of that length."""
         return int(sum(_starts(unit, horizon, split) for unit in self.units))
 
-    def sample(self, horizon: int, batch_size: int, generator: torch.Generator, split: Split = "train") -> Sampled:
+    def draw(self, horizon: int, batch_size: int, generator: torch.Generator, split: Split = "train") -> PackedDrawn:
         """Random chunks, anchor and target at the recorded rate.
 
         Raises:
@@ -104,6 +105,7 @@ class PackedCorpus:
         mask_BD = np.zeros((batch_size, self.layout.width), dtype=bool)
         hz_B = np.zeros(batch_size, dtype=np.float32)
         episode_B, anchor_B = np.zeros(batch_size, dtype=np.int64), np.zeros(batch_size, dtype=np.int64)
+        last_B = np.zeros(batch_size, dtype=np.int64)
         names = [""] * batch_size
         for number in np.unique(unit_B):
             unit = self.units[number]
@@ -116,7 +118,7 @@ class PackedCorpus:
                     raise ValueError(_contradicts(unit))
                 stored = unit.absolute(shard)
                 path_BTD[b][:, unit.columns(shard)] = stored[row + anchor : row + anchor + horizon + 1]
-                mask_BD[b] = unit.mask(position)
+                mask_BD[b], last_B[b] = unit.mask(position), frames - 1
                 kind = unit.about.kinds[int(unit.table_E["kind"][position])]
                 names[b], hz_B[b] = kind.embodiment, kind.control_hz
         path = torch.from_numpy(path_BTD)
@@ -128,18 +130,47 @@ class PackedCorpus:
             embodiment=tuple(names),
             horizon=horizon,
         )
-        return Sampled(ChunkBatch(path[:, 1:].contiguous(), context), unit_B, episode_B, anchor_B)
+        origins = Origins(
+            tuple(self._keys(unit_B, episode_B)),
+            torch.from_numpy(anchor_B),
+            torch.ones(batch_size),
+            torch.from_numpy(last_B),
+            torch.zeros(batch_size, dtype=torch.bool),
+            _WordsOf(self.units, unit_B, episode_B),
+        )
+        return PackedDrawn(ChunkBatch(path[:, 1:].contiguous(), context), origins, unit_B, episode_B, anchor_B)
+
+    def _keys(self, unit_B: np.ndarray, episode_B: np.ndarray) -> Iterator[EpisodeKey]:
+        for number, position in zip(unit_B.tolist(), episode_B.tolist(), strict=True):
+            unit = self.units[number]
+            yield unit.source.name, int(unit.table_E["index"][position])
 
     def batches(
         self, horizon: int, batch_size: int, seed: int = 0, first: int = 0, step: int = 1, split: Split = "train"
-    ) -> Iterator[Sampled]:
-        """Batches first, first + step, ... of an endless stream. A batch is decided by seed and number alone: a run
-        that was stopped goes on at its number, and rank r of R takes first=r, step=R."""
-        number = first
-        while True:
-            generator = torch.Generator().manual_seed((seed + 1) * _SPREAD + number & (1 << 63) - 1)
-            yield self.sample(horizon, batch_size, generator, split)
-            number += step
+    ) -> Iterator[PackedDrawn]:
+        """As `ChunkSampler.batches`, of any split."""
+        return (self.draw(horizon, batch_size, generator, split) for generator in generators(seed, first, step))
+
+
+class _WordsOf(Sequence[Words]):
+    """The sub-tasks of some episodes, read when they are asked for: a run without a teacher never asks."""
+
+    def __init__(self, units: Sequence[PackedUnit], unit_B: np.ndarray, episode_B: np.ndarray) -> None:
+        self._units, self._unit_B, self._episode_B = units, unit_B, episode_B
+
+    def __len__(self) -> int:
+        return len(self._unit_B)
+
+    @overload
+    def __getitem__(self, b: int) -> Words: ...
+
+    @overload
+    def __getitem__(self, b: slice) -> Sequence[Words]: ...
+
+    def __getitem__(self, b: int | slice) -> Words | Sequence[Words]:
+        if isinstance(b, slice):
+            return _WordsOf(self._units, self._unit_B[b], self._episode_B[b])
+        return words_of(self._units[self._unit_B[b]].episode(int(self._episode_B[b])))
 
 
 def _starts(unit: PackedUnit, horizon: int, split: Split) -> int:
