@@ -27,13 +27,14 @@ from xtok.data.packed.format import (
     TABLE,
     TIMESTAMPS,
     PackedSource,
+    StoredStatistics,
     Unit,
     episode_digest,
     file_digest,
     map_array,
-    read_json,
     statistics_key,
 )
+from xtok.data.packed.shard import EpisodeEntry, ShardDescription, read_shard
 from xtok.data.source import typed_errors
 
 _WORDS_KEPT = 8  # shards whose words are kept parsed
@@ -54,7 +55,7 @@ class PackedUnit:
         root: Path,
         source: PackedSource,
         unit: Unit,
-        statistics: dict[str, Any] | None = None,
+        statistics: Mapping[str, StoredStatistics] | None = None,
         robots: Mapping[str, Embodiment] | None = None,
     ) -> None:
         self._root, self.folder, self.source, self.about = root, root / unit.folder, source, unit
@@ -68,7 +69,7 @@ class PackedUnit:
         self._columns = [np.array(each) for each in unit.columns]
         self._masks = [kind.mask(self.layout) for kind in unit.kinds]
         self._maps: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
-        self._words: OrderedDict[int, dict[str, Any]] = OrderedDict()
+        self._words: OrderedDict[int, ShardDescription] = OrderedDict()
 
     def __reduce__(self) -> Any:  # files are mapped anew where it is unpickled
         return PackedUnit, (self._root, self.source, self.about, self.statistics, self.robots)
@@ -132,7 +133,7 @@ class PackedUnit:
         times = _kept(self._maps, (shard, TIMESTAMPS), _MAPS_KEPT, lambda: self._map(shard, TIMESTAMPS, dtype, shape))
         return times[row : row + frames].astype(np.float64)
 
-    def words(self, position: int) -> dict[str, Any]:
+    def words(self, position: int) -> EpisodeEntry:
         """What episodes.json says of an episode."""
         return self._words_of(position // self.about.per_shard)["episodes"][position % self.about.per_shard]
 
@@ -151,14 +152,14 @@ class PackedUnit:
         for shard, digest in enumerate(self.about.shard_digests):
             folder = self.folder / f"{shard:05d}"
             _check_file(folder / EPISODES, digest)
-            for name, inner in read_json(folder / EPISODES)["files"].items():
+            for name, inner in read_shard(folder)["files"].items():
                 _check_file(folder / name, inner)
 
-    def _words_of(self, shard: int) -> dict[str, Any]:
-        def read() -> dict[str, Any]:
-            path = self.folder / f"{shard:05d}" / EPISODES
-            _check_file(path, self.about.shard_digests[shard])
-            return read_json(path)
+    def _words_of(self, shard: int) -> ShardDescription:
+        def read() -> ShardDescription:
+            folder = self.folder / f"{shard:05d}"
+            _check_file(folder / EPISODES, self.about.shard_digests[shard])
+            return read_shard(folder)
 
         return _kept(self._words, shard, _WORDS_KEPT, read)
 
@@ -237,7 +238,7 @@ class PackedEpisode(Episode):
         return int(self._unit.table_E["digest"][self._position])
 
     @property
-    def known_statistics(self) -> dict[str, Any]:
+    def known_statistics(self) -> Mapping[str, StoredStatistics]:
         """Of its corpus, by key."""
         return self._unit.statistics
 

@@ -41,6 +41,7 @@ SPLITS: tuple[Split, ...] = ("train", "heldout", "all")
 _SAFE = re.compile(r"[A-Za-z0-9_][\w.+-]{0,119}", re.ASCII)
 _JSON_BYTES_MAX = 1 << 28
 _COUNT_MAX = 1 << 48  # of episodes, frames, bytes: beyond any robot's life
+StoredStatistics = Mapping[str, object]  # Statistics.to_dict(), which is checked when it is asked for
 PACK_AGAIN = "copy the corpus again, or remove it and pack anew"
 
 
@@ -221,8 +222,8 @@ class Manifest:
     episodes: int
     frames: int
     bytes: int
-    statistics: dict[str, dict[str, Any]]
-    settings: dict[str, Any]
+    statistics: Mapping[str, StoredStatistics]
+    settings: Mapping[str, Any]
     format: int = FORMAT
 
     @property

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -42,16 +42,17 @@ from xtok.data.packed.format import (
     Kind,
     Manifest,
     PackedSource,
+    StoredStatistics,
     Unit,
     canonical,
     episode_digest,
     file_digest,
-    read_json,
     to_json,
 )
 from xtok.data.packed.plan import Plan, Reading, Task, plan
 from xtok.data.packed.sample import belongs
-from xtok.data.packed.statistics import STATISTICS, Run, gather, ranges_of, to_npy, to_plain
+from xtok.data.packed.shard import EpisodeEntry, ShardDescription, read_shard
+from xtok.data.packed.statistics import STATISTICS, Run, gather, ranges_of, to_entry, to_npy
 from xtok.data.splits import is_heldout
 from xtok.whole import folder_whole, write_whole
 
@@ -140,31 +141,32 @@ def write_episodes(
     if (times_N.astype(np.float32) == times_N).all():
         times_N = times_N.astype(np.float32)
     kinds: dict[Kind, int] = {}
-    entries: list[dict[str, Any]] = []
+    entries: list[EpisodeEntry] = []
     for place, episode, path_ND in zip(places, episodes, frames, strict=True):
         channels = tuple(np.flatnonzero(episode.mask_D).tolist())
         kind = Kind(episode.embodiment, channels, float(episode.control_hz))
         flags = HELD_OUT * is_heldout(place) | TASK_HELD_OUT * (episode.task in held_out_tasks)
-        entries.append(
-            {
-                "index": episode.index,
-                "frames": len(path_ND),
-                "kind": kinds.setdefault(kind, len(kinds)),
-                "flags": flags,
-                "digest": episode_digest(path_ND[:, columns]),
-                "instruction": episode.instruction,
-                "task": episode.task,
-                "subtasks": [[each.start, each.end, each.text] for each in episode.subtasks],
-                **({"wordings": list(episode.wordings)} if episode.wordings else {}),
-            }
-        )
-    about: dict[str, Any] = {
+        entry: EpisodeEntry = {
+            "index": episode.index,
+            "frames": len(path_ND),
+            "kind": kinds.setdefault(kind, len(kinds)),
+            "flags": flags,
+            "digest": episode_digest(path_ND[:, columns]),
+            "instruction": episode.instruction,
+            "task": episode.task,
+            "subtasks": [(each.start, each.end, each.text) for each in episode.subtasks],
+        }
+        if episode.wordings:
+            entry["wordings"] = list(episode.wordings)
+        entries.append(entry)
+    about: ShardDescription = {
         "action_source": episodes[0].action_source,
         "columns": columns.tolist(),
         "timestamps": times_N.dtype.str,
         "kinds": [asdict(kind) for kind in kinds],
         "episodes": entries,
         "ranges": [],
+        "files": {},
     }
     if ranges:
         where = f"{episodes[0].dataset}, episodes {episodes[0].index} to {episodes[-1].index}"
@@ -175,7 +177,7 @@ def write_episodes(
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from error
             if found is not None:
-                about["ranges"].append({"kind": number, **to_plain(found)})
+                about["ranges"].append(to_entry(number, found))
     with folder_whole(folder) as temporary:
         np.save(temporary / ABSOLUTE, np.ascontiguousarray(absolute_ND[:, columns], dtype="<f4"), allow_pickle=False)
         np.save(temporary / TIMESTAMPS, times_N, allow_pickle=False)
@@ -201,9 +203,8 @@ def index_unit(shards: Sequence[Path], folder: Path, asked: ActionSource, layout
     kinds: dict[Kind, int] = {}
     columns: dict[tuple[int, ...], int] = {}
     shard_columns, shard_frames, shard_digests, lengths, tables, size = [], [], [], [], [], 0
-    about: dict[str, Any] = {}
     for shard in shards:
-        about = read_json(shard / EPISODES)
+        about = read_shard(shard)
         mine = [Kind.of(each, LAYOUTS[layout]) for each in about["kinds"]]
         numbers = [kinds.setdefault(kind, len(kinds)) for kind in mine]
         table_E = np.zeros(len(about["episodes"]), dtype=TABLE)
@@ -246,7 +247,7 @@ def index_unit(shards: Sequence[Path], folder: Path, asked: ActionSource, layout
     )
 
 
-def finish(work: Plan, sources: Sequence[PackedSource], statistics: dict[str, dict[str, Any]]) -> Manifest:
+def finish(work: Plan, sources: Sequence[PackedSource], statistics: Mapping[str, StoredStatistics]) -> Manifest:
     """Write the manifest over sources that are all there."""
     units = [unit for source in sources for unit in source.units]
     manifest = Manifest(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 
@@ -29,6 +29,47 @@ PER_SHARD_MIN, PER_SHARD_MAX = 8, 1024
 Asked = Literal["achieved", "commanded", "both"]
 
 
+class _ReadingSettings(TypedDict):
+    path: str
+    layout: str
+    embodiment: str | None
+    mapping: str | None
+    asked: ActionSource
+
+
+class ReadingSettings(_ReadingSettings, total=False):
+    """`Reading` as pack.json has it."""
+
+    left_out: tuple[int, ...]
+
+
+class UnitSettings(ReadingSettings):
+    folder: str
+    episodes: int
+    per_shard: int
+
+
+class SourceSettings(TypedDict):
+    """data: where it was packed from. contents: its fingerprint."""
+
+    folder: str
+    data: str
+    contents: str
+
+
+class _Settings(TypedDict):
+    format: int
+    sources: list[SourceSettings]
+    units: list[UnitSettings]
+    statistics: bool
+
+
+class Settings(_Settings, total=False):
+    """What makes two `xtok pack` commands the same; kept in pack.json."""
+
+    left_out: list[dict[str, Any]]  # LeftOut.to_dict()
+
+
 @dataclass(frozen=True)
 class Reading:
     """How a unit is read: arguments of `open_dataset`."""
@@ -47,8 +88,8 @@ class Reading:
         dataset = open_unchecked(*how)
         return dataset.without([LeftOut(dataset.name, -1, place, "") for place in self.left_out])
 
-    def to_dict(self) -> dict[str, Any]:
-        fields = asdict(self)
+    def to_dict(self) -> ReadingSettings:
+        fields = cast(ReadingSettings, asdict(self))
         if not self.left_out:
             del fields["left_out"]
         return fields
@@ -75,7 +116,7 @@ class Plan:
     """What is to be packed: settings (kept in pack.json), sources without their units, and every shard, done or not."""
 
     out: Path
-    settings: dict[str, Any]
+    settings: Settings
     sources: tuple[PackedSource, ...]
     folders: tuple[str, ...]
     tasks: tuple[tuple[Task, ...], ...]  # of each unit, in the order of settings["units"]
@@ -115,7 +156,8 @@ def plan(
     every = [member for path in paths for member in members(path, wanted)]
     if not every:
         raise ValueError("no data set to pack; give one folder or more")
-    sources, folders, units, tasks = [], [], [], []
+    sources, folders, tasks = [], [], []
+    units: list[UnitSettings] = []
     for path in every:
         readings = list(_readings(path, layout, embodiment, mapping, action_source, skip_bad))
         bad = _bad(readings) if skip_bad else []
@@ -152,7 +194,7 @@ def plan(
             unit = out / folder / f"{reading.layout}-{reading.asked}"
             shards = range(-(-len(dataset) // per_shard))
             tasks.append(tuple(Task(unit, i, reading, per_shard, dataset.held_out_tasks, statistics) for i in shards))
-    settings = {
+    settings: Settings = {
         "format": FORMAT,
         "sources": [
             {"folder": f, "data": s.origin, "contents": s.fingerprint} for f, s in zip(folders, sources, strict=True)
@@ -221,7 +263,7 @@ def _folder_name(name: str, path: Path) -> str:
         raise ValueError(f"{path} is called {name!r}, which gives no name for a folder; rename it") from None
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def _claim(out: Path, settings: Settings) -> None:
     """Begin in an empty folder, or find the same settings there.
 
     Raises:
@@ -259,15 +301,15 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     raise ValueError(f"{out} was begun with other {what}; give that command, or choose a new folder")
 
 
-def _how(units: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+def _how(units: Sequence[Mapping[str, object]]) -> list[tuple[Any, ...]]:
     """How sets are read: arguments, not contents."""
     return [tuple(unit.get(key) for key in ("folder", "layout", "embodiment", "mapping", "asked")) for unit in units]
 
 
-def _different(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _different(before: Mapping[str, object], now: Mapping[str, Any]) -> list[str]:
     """What differs, in words. Lists of sets and units are compared one by one where they are of one length."""
 
-    def numbered(settings: dict[str, Any]) -> dict[str, Any]:
+    def numbered(settings: Mapping[str, object]) -> dict[str, object]:
         return {
             key: dict(enumerate(value)) if isinstance(value, list) and len(value) == len(now[key]) else value
             for key, value in settings.items()

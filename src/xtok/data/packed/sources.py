@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from xtok.data.episode import ActionSource, EpisodeDataset
 from xtok.data.packed.episodes import PackedEpisodes, PackedUnit
@@ -17,6 +16,7 @@ from xtok.data.packed.format import (
     UNFINISHED,
     Manifest,
     PackedSource,
+    StoredStatistics,
     is_packed,
 )
 
@@ -27,7 +27,7 @@ class OpenedSource:
 
     root: Path
     about: PackedSource
-    statistics: dict[str, Any] = field(repr=False)
+    statistics: Mapping[str, StoredStatistics] = field(repr=False)
 
     def units(self) -> Iterator[PackedUnit]:
         return (PackedUnit(self.root, self.about, unit, self.statistics) for unit in self.about.units)

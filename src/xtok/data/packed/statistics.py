@@ -20,7 +20,8 @@ import numpy as np
 from xtok.actions.histogram import QuantileHistogram
 from xtok.actions.layout import LAYOUTS
 from xtok.actions.statistics_fit import DeltaRange, count_deltas, delta_range, statistics_of
-from xtok.data.packed.format import ABSOLUTE, EPISODES, Kind, PackedSource, map_array, read_json, statistics_key
+from xtok.data.packed.format import ABSOLUTE, Kind, PackedSource, StoredStatistics, map_array, read_json, statistics_key
+from xtok.data.packed.shard import RangeEntry, read_shard
 from xtok.whole import write_whole
 
 Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # a step done to each of some things, in order
@@ -51,8 +52,9 @@ def grouped(episodes: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
         yield group
 
 
-def to_plain(found: DeltaRange) -> dict[str, Any]:
-    return {"low": found.low.tolist(), "high": found.high.tolist(), "count": found.count}
+def to_entry(kind: int, found: DeltaRange) -> RangeEntry:
+    """kind: its row in the description of the shard."""
+    return {"kind": kind, "low": found.low.tolist(), "high": found.high.tolist(), "count": found.count}
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,11 @@ def gather(
     folders: Sequence[str],
     run: Run,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, StoredStatistics]:
     """Key -> Statistics.to_dict() for each robot and layout: of the motion that `open_dataset` gives unasked, and of it
     and the commanded one where a set has both. A robot whose episodes differ in rate, or none of whose episodes has all
     its channels, is left out: training will refuse it, and says why."""
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, StoredStatistics] = {}
     for layout in sorted({unit.layout for source in sources for unit in source.units}):
         parts: dict[str, list[Part]] = {"achieved": [], "commanded": []}
         for source, folder in zip(sources, folders, strict=True):
@@ -114,7 +116,7 @@ def _fit(
     key: str,
     run: Run,
     progress: Callable[[str, int, int], None],
-) -> dict[str, Any]:
+) -> StoredStatistics:
     """Statistics of one robot, from a file if they were done before a kill."""
     done = out / STATISTICS / f"{key}.json"
     if done.is_file():
@@ -150,7 +152,7 @@ def _fit(
 def count_part(count: Count) -> np.ndarray:
     """int64 [K, bins]."""
     layout = LAYOUTS[count.layout]
-    about = read_json(count.part.shard / EPISODES)
+    about = read_shard(count.part.shard)
     entries, columns = about["episodes"], np.array(about["columns"])
     ends = np.cumsum([entry["frames"] for entry in entries])
     stored_NK = map_array(count.part.shard / ABSOLUTE, "<f4", (int(ends[-1]), len(columns)))
@@ -173,7 +175,7 @@ def to_npy(array: np.ndarray) -> bytes:
 
 
 def _parts(shard: Path, layout: str) -> list[Part]:
-    about = read_json(shard / EPISODES)
+    about = read_shard(shard)
     found = {r["kind"]: DeltaRange(np.array(r["low"]), np.array(r["high"]), r["count"]) for r in about["ranges"]}
     out = []
     for number, fields in enumerate(about["kinds"]):

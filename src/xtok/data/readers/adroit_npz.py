@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ class AdroitEpisodes:
     def __init__(self, path: Path, dataset: str) -> None:
         self.path, self.dataset = path, dataset
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "dataset": self.dataset}
 
     @cached_property

@@ -65,7 +65,7 @@ class ArrowEpisodes:
         self.features: dict[str, Feature] = {}
         self.indices: tuple[int, ...] = ()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "rows"}
 
     @cached_property

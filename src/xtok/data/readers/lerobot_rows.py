@@ -93,7 +93,7 @@ class EpisodeReader:
         self._folder = folder
         self._held: tuple[tuple[Path, tuple[str, ...]], Any] | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"_folder": self._folder, "_held": None}  # a worker reads its own tables
 
     def __call__(self, position: int, features: Sequence[str]) -> RawEpisode:
