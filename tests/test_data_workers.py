@@ -19,8 +19,10 @@ from test_data_formats import sawyer_states, write_demo, write_npz, write_stream
 from test_data_rlds import MAPPING
 from test_data_robomimic import write_robomimic
 from xtok.actions.embodiments import Embodiment, _registry, register
-from xtok.actions.layout import ARMS26
-from xtok.data import EpisodeDataset, PackedCorpus, join, open_dataset
+from xtok.actions.layout import ARMS26, JOINTS
+from xtok.actions.statistics_fit import fit_statistics
+from xtok.codec.tokenizer import Tokenizer
+from xtok.data import EpisodeDataset, PackedCorpus, iter_chunks, join, open_dataset
 from xtok.data.packed.pack import pack
 
 N = 12
@@ -154,6 +156,13 @@ def test_workers_of_every_start_method_read_every_format(tmp_path: Path, start: 
     assert count == len(every) > 30
 
 
+ENCODE = """
+import pickle, sys
+from xtok.data import iter_chunks
+dataset, tokenizer = pickle.load(open(sys.argv[1], "rb"))
+print(tokenizer.encode(next(iter(iter_chunks(dataset, horizon=8)))).grid_BMQ.tolist())
+"""
+
 UNPICKLE = """
 import pickle, sys
 from xtok.actions.embodiments import embodiment_names
@@ -181,6 +190,25 @@ def test_a_robot_that_only_this_process_registered_goes_along(tmp_path: Path) ->
     pickles = [str((tmp_path / name).with_suffix(".pickle")) for name in sets]
     done = subprocess.run([sys.executable, "-c", UNPICKLE, *pickles], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["only_here native a b native"] * 4
+
+
+def test_a_worker_codes_a_robot_that_only_its_parent_registered(tmp_path: Path) -> None:
+    register(Embodiment("only_here", joint_names=("a", "b"), joint_unit="native"))
+    try:
+        motion = np.cumsum(np.random.default_rng(0).normal(0, 0.01, (40, 2)), axis=0)
+        dataset = open_dataset(
+            write_v21(tmp_path / "set", [{STATE: motion}], {STATE: ["a", "b"]}, robot_type="only_here")
+        )
+        episode = dataset[0]
+        ranges = fit_statistics(JOINTS, "only_here", 10.0, episode.mask_D, [episode.absolute_ND])
+        tokenizer = Tokenizer.from_pretrained("joints").with_ranges(ranges)
+        (tmp_path / "both.pickle").write_bytes(pickle.dumps((dataset, tokenizer)))
+        grid_BMQ = tokenizer.encode(next(iter(iter_chunks(dataset, horizon=8)))).grid_BMQ
+    finally:
+        del _registry()["only_here"]
+    command = [sys.executable, "-c", ENCODE, str(tmp_path / "both.pickle")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert grid_BMQ is not None and done.stdout.strip() == str(grid_BMQ.tolist())
 
 
 def test_a_packed_corpus_draws_the_same_in_another_process(tmp_path: Path) -> None:
