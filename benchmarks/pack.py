@@ -31,10 +31,10 @@ import torch
 from xtok import provenance
 from xtok.actions.layout import ARMS26
 from xtok.data.episode import Episode
-from xtok.data.pack import finish, index_source, write_episodes
-from xtok.data.pack_format import PackedSource
-from xtok.data.pack_plan import Plan, Reading, Task
-from xtok.data.pack_sample import PackedCorpus
+from xtok.data.packed.format import FORMAT, PackedSource
+from xtok.data.packed.pack import finish, index_source, write_episodes
+from xtok.data.packed.plan import Plan, Reading, Settings, Task, UnitSettings
+from xtok.data.packed.sample import PackedCorpus
 from xtok.whole import write_whole
 
 SIZES = "100000,1000000,10000000,40000000"
@@ -74,7 +74,13 @@ def build(root: Path, frames: int, seed: int) -> float:
         places = [task.shard * EPISODES_PER_SHARD + i for i in range(EPISODES_PER_SHARD)]
         write_episodes(task.folder, drawn[task.shard % DRAWN_SHARDS], places, frozenset(), ranges=False)
     source = PackedSource("synthetic", (ROBOT,), 20.0, False, (), {}, ())
-    settings = {"units": [{"folder": "synthetic", "asked": "achieved", "layout": "arms26"}]}
+    unit_settings: UnitSettings = {
+        **reading.to_dict(),
+        "folder": "synthetic",
+        "episodes": shards * EPISODES_PER_SHARD,
+        "per_shard": EPISODES_PER_SHARD,
+    }
+    settings: Settings = {"format": FORMAT, "sources": [], "units": [unit_settings], "statistics": False}
     work = Plan(root, settings, (source,), ("synthetic",), (tasks,))
     finish(work, [index_source(work, 0)], {})
     return time.perf_counter() - began

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from xtok.data import open_dataset, sample_path
-from xtok.data.lerobot_write import write_lerobot
+from xtok.data.writers.lerobot import write_lerobot
 
 WHEEL = "robosuite==1.0.0"
 DEMONSTRATIONS = "robosuite/models/assets/demonstrations/"

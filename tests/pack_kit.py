@@ -10,11 +10,11 @@ import numpy as np
 import synthetic
 from xtok.actions.layout import ARMS26
 from xtok.data import Segment
-from xtok.data.lerobot_write import EpisodeRecord, write_folder
+from xtok.data.writers.lerobot import EpisodeRecord, write_folder
 
 CHANNELS = [ARMS26.channel_names[i] for i in range(10, 20)]  # the right arm
 EPISODES, FRAMES = 11, (70, 30, 90)
-SMALL = patch.multiple("xtok.data.pack_plan", PER_SHARD_MIN=1, PER_SHARD_MAX=3)
+SMALL = patch.multiple("xtok.data.packed.plan", PER_SHARD_MIN=1, PER_SHARD_MAX=3)
 
 
 def recording(

@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from xtok.data.tfrecord import masked_crc32c
+from xtok.data.readers.tfrecord import masked_crc32c
 
 Values = Sequence[bytes] | np.ndarray
 

@@ -81,7 +81,7 @@ def picture(path: Path) -> None:
 
 
 def film(path: Path) -> None:
-    from xtok.data.video_write import film_writer
+    from xtok.data.media.video_write import film_writer
 
     noise = np.random.default_rng(0).integers(0, 255, (60, 128, 128, 3), np.uint8)
     with film_writer(path, 20, (128, 128), crf=0) as writer:

@@ -15,7 +15,8 @@ import pytest
 
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.data import open_dataset
-from xtok.data.robosuite_hdf5 import resample
+from xtok.data.readers.registry import find_reader
+from xtok.data.readers.robosuite_hdf5 import resample
 
 SAWYER = """
 <mujoco><compiler angle="radian"/><worldbody>
@@ -211,6 +212,25 @@ def test_adroit_files_that_cannot_be_read(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"cannot read .*looks truncated"):
         open_dataset(cut.parent)
+
+
+@pytest.mark.parametrize(
+    ("files", "reader"),
+    [
+        ("meta/info.json a.arrow", "LeRobot"),
+        ("a.arrow demo.hdf5", "ArrowStream"),
+        ("task/demo.hdf5 s.tfrecord-0 episode_1.hdf5", "Robosuite"),
+        ("s.tfrecord-0 episode_1.hdf5 a.npz", "Rlds"),
+        ("1.0.0/s.tfrecord-0 data/episode_1.hdf5 a.npz", "RoboTwin"),
+        ("1.0.0/s.tfrecord-0 a.npz", "Rlds"),
+        ("a.npz any.hdf5", "AdroitNpz"),
+    ],
+)
+def test_the_plainest_sign_tells_the_format(tmp_path: Path, files: str, reader: str) -> None:
+    for name in files.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert type(find_reader(tmp_path)).__name__ == reader
 
 
 def test_folders_with_nothing_to_read(tmp_path: Path) -> None:

@@ -20,21 +20,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import xtok.data.adroit_npz
-import xtok.data.tables
+import xtok.data.readers.adroit_npz
+import xtok.data.readers.tables
 from folders import CAMERA, STATE, write_v21, write_v30, write_video
 from reader_kit import quaternions, rlds_episode, write_rlds, write_robotwin_classic, write_robotwin_v1
 from test_data_formats import sawyer_states, write_demo, write_npz, write_stream
 from test_data_mapping_file import GOOD
 from test_data_robomimic import write_robomimic
 from xtok.data import open_dataset, read_mapping
-from xtok.data.hdf5 import open_hdf5
-from xtok.data.mapping_file import parse_mapping
+from xtok.data.inspect.survey import survey
+from xtok.data.mapping.file import parse_mapping
+from xtok.data.mapping.yaml_lines import parse_yaml
 from xtok.data.open import open_source
+from xtok.data.readers.hdf5 import open_hdf5
+from xtok.data.readers.tfrecord import parse_example
 from xtok.data.source import Source
-from xtok.data.survey import survey
-from xtok.data.tfrecord import parse_example
-from xtok.data.yaml_lines import parse_yaml
 
 EXAMPLES = int(os.environ.get("XTOK_FUZZ", "40"))
 SECONDS_MAX = 10.0  # of a processor, not of a clock
@@ -214,8 +214,8 @@ WIDTHS = st.integers(1, 12)
 def test_any_numbers_are_surveyed_and_proposed_for(
     tmp_path_factory: pytest.TempPathFactory, width: int, offset: float, size: float, still: bool
 ) -> None:
-    from xtok.data.mapped import open_mapped
-    from xtok.data.propose import propose
+    from xtok.data.mapping.mapped import open_mapped
+    from xtok.data.mapping.propose import propose
 
     state = offset + size * np.random.default_rng(width).normal(0, 1, (5, width))
     state = np.repeat(state[:1], 5, axis=0) if still else state
@@ -243,7 +243,7 @@ def peak_bytes(action: Callable[[], object]) -> int:
 
 
 def test_bombs_do_not_unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xtok.data.adroit_npz, "UNPACKED_MAX", 20_000_000)
+    monkeypatch.setattr(xtok.data.readers.adroit_npz, "UNPACKED_MAX", 20_000_000)
     bomb = tmp_path / "npz" / "demos.npz"
     bomb.parent.mkdir()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -279,7 +279,7 @@ def test_a_long_mapping_ends_soon(tmp_path: Path) -> None:
 
 def test_a_table_that_claims_a_hundred_million_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_v21(tmp_path, [{STATE: quaternions(N)}])
-    monkeypatch.setattr(xtok.data.tables, "ROWS_MAX", 5)
+    monkeypatch.setattr(xtok.data.readers.tables, "ROWS_MAX", 5)
     with pytest.raises(ValueError, match="has 12 rows; expected a table of robot data"):
         open_dataset(folder)[0]
 

@@ -12,11 +12,11 @@ from folders import CAMERA, STATE, write_v21, write_v30, write_video
 from reader_kit import quaternions, rlds_episode, write_rlds, write_robotwin_v1
 from xtok.cli.main import main
 from xtok.data import open_dataset, sample_path
-from xtok.data.mapped import open_mapped
+from xtok.data.inspect.survey import Survey, survey
+from xtok.data.inspect.traps import gripper_inverted, grippers_disagree
+from xtok.data.mapping.mapped import open_mapped
+from xtok.data.mapping.propose import propose
 from xtok.data.open import open_source
-from xtok.data.propose import propose
-from xtok.data.survey import Survey, survey
-from xtok.data.traps import gripper_inverted, grippers_disagree
 
 N = 40
 

@@ -15,7 +15,7 @@ from reader_kit import quaternions, write_text
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.data import iter_chunks, open_dataset, read_mapping
-from xtok.data.rotation_forms import rotation_matrices
+from xtok.data.mapping.rotation_forms import rotation_matrices
 
 spatial = pytest.importorskip("scipy.spatial.transform")
 N = 20

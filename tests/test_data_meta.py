@@ -15,7 +15,7 @@ import pytest
 
 from folders import STATE, write_v21, write_v30
 from xtok.data import open_dataset, open_source, select
-from xtok.data.survey import survey
+from xtok.data.inspect.survey import survey
 
 WRITERS = [pytest.param(write_v21, id="v2.1"), pytest.param(write_v30, id="v3.0")]
 

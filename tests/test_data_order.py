@@ -17,8 +17,8 @@ import pytest
 from folders import STATE, write_v21, write_v30
 from test_data_formats import write_stream
 from xtok.data import open_dataset, open_source
+from xtok.data.inspect.survey import survey
 from xtok.data.order import find_order, rate_remark
-from xtok.data.survey import survey
 
 N = 40
 MOTION = np.cumsum(np.random.default_rng(0).normal(0, 0.02, (N, 3)), axis=0).astype(np.float32)

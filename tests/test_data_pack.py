@@ -19,9 +19,11 @@ from xtok.cli.main import EXIT_USER_ERROR, main
 from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
 from xtok.data import EpisodeDataset, open_dataset, open_source, select
 from xtok.data.episode import Episode
-from xtok.data.pack import finish, gather, index_source, pack, plan, write_shard
-from xtok.data.pack_sample import PackedCorpus
-from xtok.data.packed import PackedEpisode, members, open_sources
+from xtok.data.origins import words_of
+from xtok.data.packed.episodes import PackedEpisode
+from xtok.data.packed.pack import finish, gather, index_source, pack, plan, write_shard
+from xtok.data.packed.sample import PackedCorpus
+from xtok.data.packed.sources import members, open_sources
 from xtok.data.splits import split_positions
 from xtok.pretrain import corpus as corpora
 from xtok.pretrain.corpus import Corpus, fit_statistics_of
@@ -169,7 +171,7 @@ def test_counting_goes_on_after_a_stop(folders: list[Path], corpus: Path, tmp_pa
                 raise KeyboardInterrupt
             yield step(one)
 
-    with patch("xtok.data.pack_statistics.KEEP_EVERY", 2):
+    with patch("xtok.data.packed.statistics.KEEP_EVERY", 2):
         with pytest.raises(KeyboardInterrupt):
             gather(work.out, sources, work.folders, stopped)
         before = seen
@@ -231,7 +233,7 @@ def test_a_robot_that_is_held_out_is_left_out_of_training(corpus: Path, tmp_path
         Corpus.open(ARMS26, [tmp_path / "packed" / "kept"])
     assert open_dataset(tmp_path / "packed").embodiments == ("sim_panda", "sim_kinova3")
     sampler = PackedCorpus.open(tmp_path / "packed")
-    assert set(sampler.sample(16, 200, torch.Generator().manual_seed(0)).chunks.context.embodiment) == {"sim_panda"}
+    assert set(sampler.draw(16, 200, torch.Generator().manual_seed(0)).chunks.context.embodiment) == {"sim_panda"}
     pack([kept], tmp_path / "alone")
     with pytest.raises(ValueError, match="every robot"):
         Corpus.open(ARMS26, [tmp_path / "alone"])
@@ -246,7 +248,7 @@ def test_every_anchor_is_as_likely_as_any_other(corpus: Path) -> None:
     seen: Counter[tuple[int, int, int]] = Counter()
     drawn = 200 * anchors
     for _ in range(4):
-        found = sampler.sample(horizon, drawn // 4, generator)
+        found = sampler.draw(horizon, drawn // 4, generator)
         seen.update(zip(found.unit_B.tolist(), found.episode_B.tolist(), found.anchor_B.tolist(), strict=True))
     assert len(seen) == anchors
     assert max(abs(count - 200) for count in seen.values()) < 6 * np.sqrt(200)
@@ -255,7 +257,7 @@ def test_every_anchor_is_as_likely_as_any_other(corpus: Path) -> None:
 def test_sampled_chunks_are_frames_of_their_episodes(corpus: Path, folders: list[Path]) -> None:
     sampler = PackedCorpus.open(corpus, action_sources=("achieved", "commanded"))
     sets = [open_dataset(folder, action_source=asked) for folder in folders for asked in ("achieved", "commanded")]
-    found = sampler.sample(20, 60, torch.Generator().manual_seed(2), "heldout")
+    found = sampler.draw(20, 60, torch.Generator().manual_seed(2), "heldout")
     for b in range(60):
         episode = sets[found.unit_B[b]][int(found.episode_B[b])]
         assert found.episode_B[b] % 5 == 4
@@ -265,7 +267,21 @@ def test_sampled_chunks_are_frames_of_their_episodes(corpus: Path, folders: list
         np.testing.assert_array_equal(found.chunks.context.mask_BD[b], episode.mask_D)
         assert found.chunks.context.embodiment[b] == episode.embodiment
     with pytest.raises(ValueError, match="horizon is 65"):
-        sampler.sample(65, 1, torch.Generator())
+        sampler.draw(65, 1, torch.Generator())
+
+
+def test_origins_say_where_chunks_of_a_corpus_were_cut(corpus: Path) -> None:
+    sampler = PackedCorpus.open(corpus)
+    found = sampler.draw(16, 12, torch.Generator().manual_seed(5))
+    origins = found.origins
+    assert torch.equal(sampler.sample(16, 12, torch.Generator().manual_seed(5)).target_BTD, found.chunks.target_BTD)
+    frames_BM = (origins.anchor_B + 1)[:, None].float()
+    for b, (name, index) in enumerate(origins.episode_B):
+        episode = next(each for each in open_dataset(corpus / name) if each.index == index)
+        assert origins.last_B[b] == len(episode) - 1
+        at = int(origins.anchor_B[b]) + 1
+        np.testing.assert_array_equal(found.chunks.target_BTD[b, 0], episode.absolute_ND[at])
+        assert origins.words_at(frames_BM)[b, 0] == words_of(episode).at(frames_BM[b])[0]
 
 
 def test_a_stream_goes_on_at_its_number_and_is_shared_out(corpus: Path) -> None:

@@ -13,11 +13,11 @@ import pytest
 from folders import STATE
 from proposal_kit import WXYZ, XYZ, XYZW, Made, joints, opening, place, pose, state, time, turn, write
 from xtok.data import open_dataset
-from xtok.data.column_names import read_names
-from xtok.data.mapped import open_mapped
+from xtok.data.inspect.survey import survey
+from xtok.data.mapping.column_names import read_names
+from xtok.data.mapping.mapped import open_mapped
+from xtok.data.mapping.propose import Proposal, propose
 from xtok.data.open import open_source
-from xtok.data.propose import Proposal, propose
-from xtok.data.survey import survey
 
 LEFT, RIGHT = slice(0, 10), slice(10, 20)
 

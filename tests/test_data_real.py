@@ -16,7 +16,7 @@ from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import ARMS26
 from xtok.actions.rotation import matrix_from_rotation6d
 from xtok.data import Episode, EpisodeDataset, count_chunks, iter_chunks, open_dataset, select
-from xtok.data.robosuite_hdf5 import ROBOTS
+from xtok.data.readers.robosuite_hdf5 import ROBOTS
 
 pytestmark = pytest.mark.realdata
 

@@ -13,8 +13,8 @@ from reader_kit import arm_pose, picture, write_robotwin_classic, write_robotwin
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.actions.rotation import matrix_from_quaternion, rotation6d_from_matrix
 from xtok.data import open_dataset
+from xtok.data.media.images import jpeg_comments
 from xtok.data.open import open_source
-from xtok.data.stills import jpeg_comments
 
 cv2 = pytest.importorskip("cv2")
 torch = pytest.importorskip("torch")

@@ -12,7 +12,7 @@ import pytest
 
 from xtok.actions.layout import ARMS26
 from xtok.data import open_dataset, sample_path
-from xtok.data.lerobot_write import write_lerobot
+from xtok.data.writers.lerobot import write_lerobot
 
 ORDER = (0, 1, 4, 3, 2, 5)  # of the demonstrations by path; scripts/make_sample.py says why
 TASKS = ["door", "lift", "stack", "pick place", "nut assembly", "wipe"]

@@ -20,8 +20,8 @@ from xtok.actions.layout import JOINTS
 from xtok.cli.main import main
 from xtok.codec.gaussian.robot_statistics import load_statistics
 from xtok.data import EpisodeDataset, join, open_dataset, open_source, select
-from xtok.data.pack import pack
-from xtok.data.packed import open_sources
+from xtok.data.packed.pack import pack
+from xtok.data.packed.sources import open_sources
 from xtok.data.splits import split_positions
 from xtok.pretrain.corpus import Corpus
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reader_kit import example, frame, message, varint
-from xtok.data.tfrecord import crc32c, list_records, masked_crc32c, parse_example, read_example
+from xtok.data.readers.tfrecord import crc32c, list_records, masked_crc32c, parse_example, read_example
 
 POLYNOMIAL = 0x82F63B78
 

@@ -16,7 +16,7 @@ from folders import STATE, write_v21, write_v30
 from pack_kit import SMALL
 from reader_kit import rlds_episode, write_rlds, write_robotwin_classic, write_robotwin_v1
 from xtok.data import Segment, open_dataset, open_source
-from xtok.data.pack import pack
+from xtok.data.packed.pack import pack
 
 N = 12
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +18,12 @@ from reader_kit import rlds_episode, write_rlds, write_robotwin_classic, write_r
 from test_data_formats import sawyer_states, write_demo, write_npz, write_stream
 from test_data_rlds import MAPPING
 from test_data_robomimic import write_robomimic
-from xtok.actions.embodiments import get_embodiment
-from xtok.actions.layout import ARMS26
-from xtok.data import EpisodeDataset, PackedCorpus, join, open_dataset
-from xtok.data.pack import pack
+from xtok.actions.embodiments import Embodiment, _registry, register
+from xtok.actions.layout import ARMS26, JOINTS
+from xtok.actions.statistics_fit import fit_statistics
+from xtok.codec.tokenizer import Tokenizer
+from xtok.data import EpisodeDataset, PackedCorpus, iter_chunks, join, open_dataset
+from xtok.data.packed.pack import pack
 
 N = 12
 URDF = (
@@ -135,8 +139,7 @@ class Frames(torch.utils.data.Dataset):
 
     def __getitem__(self, position: int) -> tuple[torch.Tensor, str, str]:
         episode = self.dataset[position]
-        unit = get_embodiment(episode.embodiment).joint_unit
-        return torch.from_numpy(np.array(episode.absolute_ND)), episode.instruction, unit
+        return torch.from_numpy(np.array(episode.absolute_ND)), episode.instruction, episode.robot.joint_unit
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
@@ -144,13 +147,68 @@ def test_workers_of_every_start_method_read_every_format(tmp_path: Path, start: 
     sets = [OPENERS[kind](tmp_path / kind.replace(" ", "-")) for kind in OPENERS]
     every = torch.utils.data.ConcatDataset([Frames(each) for each in sets])
     loader = torch.utils.data.DataLoader(every, batch_size=None, num_workers=1, multiprocessing_context=start)
-    expected = [(episode, get_embodiment(episode.embodiment).joint_unit) for each in sets for episode in each]
+    expected = [(episode, episode.robot.joint_unit) for each in sets for episode in each]
     count = 0
     for (frames, instruction, unit), (episode, own_unit) in zip(loader, expected, strict=True):
         assert np.array_equal(frames.numpy(), episode.absolute_ND) and instruction == episode.instruction
-        assert unit == own_unit  # robots that only this process had registered
+        assert unit == own_unit
         count += 1
     assert count == len(every) > 30
+
+
+ENCODE = """
+import pickle, sys
+from xtok.data import iter_chunks
+dataset, tokenizer = pickle.load(open(sys.argv[1], "rb"))
+print(tokenizer.encode(next(iter(iter_chunks(dataset, horizon=8)))).grid_BMQ.tolist())
+"""
+
+UNPICKLE = """
+import pickle, sys
+from xtok.actions.embodiments import embodiment_names
+for path in sys.argv[1:]:
+    dataset = pickle.load(open(path, "rb"))
+    for episode in dataset:
+        robot = episode.robot
+        print(robot.name, robot.joint_unit, *robot.joint_names, dataset.joint_unit(robot.name))
+assert "only_here" not in embodiment_names()
+"""
+
+
+def test_a_robot_that_only_this_process_registered_goes_along(tmp_path: Path) -> None:
+    register(Embodiment("only_here", joint_names=("a", "b"), joint_unit="native"))
+    try:
+        write_v21(tmp_path / "set", [{STATE: np.ones((N, 2))}], {STATE: ["a", "b"]}, robot_type="only_here")
+        with SMALL:
+            pack([tmp_path / "set"], tmp_path / "corpus", statistics=False)
+        one, packed = open_dataset(tmp_path / "set"), open_dataset(tmp_path / "corpus")
+        sets = {"set": one, "packed": packed, "joined": join([one, packed])}
+        for name, dataset in sets.items():
+            (tmp_path / name).with_suffix(".pickle").write_bytes(pickle.dumps(dataset))
+    finally:
+        del _registry()["only_here"]
+    pickles = [str((tmp_path / name).with_suffix(".pickle")) for name in sets]
+    done = subprocess.run([sys.executable, "-c", UNPICKLE, *pickles], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["only_here native a b native"] * 4
+
+
+def test_a_worker_codes_a_robot_that_only_its_parent_registered(tmp_path: Path) -> None:
+    register(Embodiment("only_here", joint_names=("a", "b"), joint_unit="native"))
+    try:
+        motion = np.cumsum(np.random.default_rng(0).normal(0, 0.01, (40, 2)), axis=0)
+        dataset = open_dataset(
+            write_v21(tmp_path / "set", [{STATE: motion}], {STATE: ["a", "b"]}, robot_type="only_here")
+        )
+        episode = dataset[0]
+        ranges = fit_statistics(JOINTS, "only_here", 10.0, episode.mask_D, [episode.absolute_ND])
+        tokenizer = Tokenizer.from_pretrained("joints").with_ranges(ranges)
+        (tmp_path / "both.pickle").write_bytes(pickle.dumps((dataset, tokenizer)))
+        grid_BMQ = tokenizer.encode(next(iter(iter_chunks(dataset, horizon=8)))).grid_BMQ
+    finally:
+        del _registry()["only_here"]
+    command = [sys.executable, "-c", ENCODE, str(tmp_path / "both.pickle")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert grid_BMQ is not None and done.stdout.strip() == str(grid_BMQ.tolist())
 
 
 def test_a_packed_corpus_draws_the_same_in_another_process(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import xtok
 
@@ -59,6 +62,59 @@ def test_doors_form_no_circle() -> None:
         assert free, f"a circle among {sorted(left)}"
         for room in free:
             del left[room]
+
+
+def _module(path: Path) -> str:
+    parts = ("xtok", *path.relative_to(SOURCE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path): path for path in FILES}
+
+
+def _imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """All that can happen at run time: at the top and inside functions, but not under TYPE_CHECKING."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        yield from _imports(node)
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules of xtok that a file imports."""
+    found = set()
+    for node in _imports(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            names = [alias.name for alias in node.names]
+        for name in names:
+            while name and name not in MODULES:
+                name = name.rpartition(".")[0]
+            found.add(name)
+    return found - {"", _module(path)}
+
+
+def test_modules_form_no_circle() -> None:
+    left = {module: imported_modules(path) for module, path in MODULES.items()}
+    while left:
+        free = [module for module, imported in left.items() if not imported & left.keys()]
+        assert free, f"circles among {sorted(left)}, or modules that import those"
+        for module in free:
+            del left[module]
+
+
+def test_every_file_beside_the_code_is_package_data() -> None:
+    tomllib = pytest.importorskip("tomllib")
+    project = SOURCE.parents[1] / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip("an installed xtok")
+    globs = tomllib.loads(project.read_text())["tool"]["setuptools"]["package-data"]["xtok"]
+    shipped = {path for pattern in globs for path in SOURCE.glob(pattern)}
+    beside = {path for path in SOURCE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert beside - shipped == set()
 
 
 def test_no_file_holds_two_ideas() -> None:

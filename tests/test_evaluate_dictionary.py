@@ -256,7 +256,7 @@ def test_a_frame_becomes_a_jpeg() -> None:
     import io
 
     image = pytest.importorskip("PIL.Image")
-    from xtok.data.video_write import jpeg
+    from xtok.data.media.video_write import jpeg
 
     picture = np.zeros((32, 48, 3), dtype=np.uint8)
     picture[:, 24:] = (250, 20, 20)

@@ -17,10 +17,10 @@ import torch
 from pack_kit import SMALL, recording
 from xtok.cli.main import EXIT_USER_ERROR, main
 from xtok.data import open_dataset
-from xtok.data.pack import pack, plan, write_shard
-from xtok.data.pack_format import PackedSource, canonical, file_digest
-from xtok.data.pack_sample import PackedCorpus
-from xtok.data.packed import open_sources
+from xtok.data.packed.format import PackedSource, canonical, file_digest
+from xtok.data.packed.pack import pack, plan, write_shard
+from xtok.data.packed.sample import PackedCorpus
+from xtok.data.packed.sources import open_sources
 
 UNIT = "panda/arms26-achieved"
 
@@ -42,7 +42,7 @@ def read_all(corpus: Path) -> None:
     """All that any command does with a corpus: its episodes, its words, its chunks."""
     for episode in open_dataset(corpus):
         assert episode.absolute_ND.shape == (len(episode), 26) and episode.timestamps_s.shape == (len(episode),)
-    PackedCorpus.open(corpus).sample(16, 64, torch.Generator().manual_seed(0))
+    PackedCorpus.open(corpus).draw(16, 64, torch.Generator().manual_seed(0))
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
@@ -191,7 +191,7 @@ def test_anchors_that_are_not_there(corpus: Path) -> None:
     table["flags"] = 1
     np.save(path, table)
     with pytest.raises(ValueError, match="contradict each other"):
-        PackedCorpus.open(corpus).sample(64, 4, torch.Generator().manual_seed(0))
+        PackedCorpus.open(corpus).draw(64, 4, torch.Generator().manual_seed(0))
 
 
 def test_random_damage_is_seen_or_harmless(packed: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import synthetic
 import xtok
-import xtok.data.pack
+import xtok.data.packed.pack
 from pack_kit import SMALL, contents, recording
 from xtok.cli.main import main
 
@@ -34,7 +34,11 @@ def run(arguments: Sequence[str], kill_after_s: float | None = None) -> bool:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)
-            with SMALL, patch("xtok.cli.encode.EPISODES_PER_PART", 1), patch("xtok.data.pack_statistics.KEEP_EVERY", 2):
+            with (
+                SMALL,
+                patch("xtok.cli.encode.EPISODES_PER_PART", 1),
+                patch("xtok.data.packed.statistics.KEEP_EVERY", 2),
+            ):
                 code = main(arguments)
         finally:
             os._exit(code)

@@ -13,7 +13,7 @@ import torch
 import synthetic
 from xtok.actions.layout import ARMS26
 from xtok.data import Episode, Segment, open_dataset, select
-from xtok.data.lerobot_write import EpisodeRecord, write_folder
+from xtok.data.writers.lerobot import EpisodeRecord, write_folder
 from xtok.pretrain.corpus import Corpus
 
 CHANNELS = [ARMS26.channel_names[i] for i in range(10, 20)]  # the right arm

@@ -16,7 +16,7 @@ from xtok.actions.types import HORIZON_MAX, ActionTokenizer, ChunkBatch
 from xtok.baselines.bins import BinTokenizer
 from xtok.codec import Tokenizer
 from xtok.data import Episode, iter_chunks, open_dataset, select
-from xtok.data.tables import read_parquet
+from xtok.data.readers.tables import read_parquet
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.fit import fit_baselines
 from xtok.evaluate.rate import bits_mean

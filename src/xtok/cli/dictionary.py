@@ -21,7 +21,7 @@ from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
-    from xtok.data import Episode
+    from xtok.data import Episode, EpisodeDataset
     from xtok.evaluate.dictionary import Dictionary, Motions
     from xtok.evaluate.dictionary_page import Strip
     from xtok.evaluate.labels import Labels
@@ -73,9 +73,7 @@ def run(args: argparse.Namespace) -> None:
     say(f"coding {len(chunks)} chunks of {len(episodes)} episodes")
     grid = encode(tokenizer, chunks).grid_BMQ
     assert grid is not None, "our tokenizer has slots"
-    dictionary = build(
-        grid[..., 0].numpy(), labels, _motions(chunks), tokenizer.codebook_size, _joint_names(dataset.embodiments)
-    )
+    dictionary = build(grid[..., 0].numpy(), labels, _motions(chunks), tokenizer.codebook_size, _joint_names(dataset))
     strips = _strips(dictionary, labels, episodes, args.pictured, args.camera)
     about = {
         "title": dataset.name.replace("+", ", "),
@@ -107,10 +105,8 @@ def _motions(chunks: ChunkBatch) -> Motions:
     return slot_motions(context.layout, context.mask_BD.numpy(), frames)
 
 
-def _joint_names(robots: Sequence[str]) -> tuple[str, ...]:
-    from xtok.actions.embodiments import get_embodiment
-
-    return (get_embodiment(robots[0]).joint_names or ()) if len(robots) == 1 else ()
+def _joint_names(dataset: EpisodeDataset) -> tuple[str, ...]:
+    return dataset.robots[0].joint_names if len(dataset.robots) == 1 else ()
 
 
 def _strips(
@@ -120,7 +116,7 @@ def _strips(
     import numpy as np
 
     from xtok.actions.types import FRAMES_PER_SLOT
-    from xtok.data.video_write import jpeg
+    from xtok.data.media.video_write import jpeg
     from xtok.evaluate.dictionary_page import Strip
 
     by_key = {f"{episode.dataset}/{episode.index}": episode for episode in episodes}

@@ -24,7 +24,7 @@ from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.data import Episode, EpisodeDataset
-    from xtok.data.survey import Survey
+    from xtok.data.inspect.survey import Survey
     from xtok.evaluate.trajectories import InspectPage
 
 EPISODES_DRAWN = 3
@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def writes(args: argparse.Namespace) -> Writes | None:
     """The folder of pages and mappings. It may lie in the data, as `xtok inspect .` has it; a corpus gets no page."""
-    from xtok.data.pack_format import is_packed
+    from xtok.data.packed.format import is_packed
 
     if is_packed(args.data):
         return None
@@ -71,9 +71,9 @@ class Seen:
 
 
 def run(args: argparse.Namespace) -> None:
+    from xtok.data.inspect.survey import survey
     from xtok.data.open import open_source
-    from xtok.data.pack_format import is_packed
-    from xtok.data.survey import survey
+    from xtok.data.packed.format import is_packed
 
     if args.episodes < 1:
         raise ValueError(f"--episodes is {args.episodes}; expected 1 or more")
@@ -106,11 +106,11 @@ def run(args: argparse.Namespace) -> None:
 def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Path | None) -> Seen:
     """The set opened with the mapping given, or with the one proposed."""
     from xtok.data import open_dataset
-    from xtok.data.guess_grippers import GRIPPER_ENDS
-    from xtok.data.mapped import open_mapped
-    from xtok.data.mapping_file import read_mapping
+    from xtok.data.mapping.file import read_mapping
+    from xtok.data.mapping.guess_grippers import GRIPPER_ENDS
+    from xtok.data.mapping.mapped import open_mapped
+    from xtok.data.mapping.propose import propose
     from xtok.data.open import data_root
-    from xtok.data.propose import propose
 
     if mapping is not None or data.suffix in (".yaml", ".yml"):
         path = mapping or data
@@ -153,8 +153,8 @@ def read_through(seen: Seen, looked: Survey) -> tuple[list[Episode], list[tuple[
 
 def mapped_traps(seen: Seen, episodes: list[Episode], looked: Survey) -> list[tuple[str, str]]:
     """Traps that show only in channels: a gripper the wrong way round, hands that jump."""
-    from xtok.data import traps
-    from xtok.data.survey import is_action
+    from xtok.data.inspect import traps
+    from xtok.data.inspect.survey import is_action
 
     found = []
     layout = episodes[0].layout
@@ -185,7 +185,7 @@ def mapped_traps(seen: Seen, episodes: list[Episode], looked: Survey) -> list[tu
 
 def summary(looked: Survey) -> Iterator[str]:
     """What there is, a line a fact."""
-    from xtok.data.mapping import CHANNEL_VALID
+    from xtok.data.features import CHANNEL_VALID
 
     source, frames = looked.source, looked.frames
     few = "" if len(frames) == len(source) else f" ({len(frames)} looked at)"
@@ -281,7 +281,7 @@ def page_of(
     looked: Survey, seen: Seen, episodes: list[Episode], warnings: list[tuple[str, str]], data: str
 ) -> InspectPage:
     """What the page shows: the same as the terminal, and the motion."""
-    from xtok.data.channel_sources import channel_sources
+    from xtok.data.mapping.channel_sources import channel_sources
     from xtok.evaluate.trajectories import InspectPage
 
     facts = [line.strip() for line in list(summary(looked))[:4]]

@@ -183,7 +183,7 @@ def _data(path: Path) -> list[Input]:
     found = [Input(path, "data" if path.is_dir() else "file")]
     if path.suffix not in _YAML or path.is_dir():
         return found
-    from xtok.data.mapping_file import read_mapping
+    from xtok.data.mapping.file import read_mapping
 
     try:
         spec = read_mapping(path)

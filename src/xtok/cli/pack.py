@@ -15,7 +15,7 @@ from xtok.cli.common import add_skip_bad_argument, say
 from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
-    from xtok.data.packed import OpenedSource
+    from xtok.data.packed.sources import OpenedSource
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from xtok.data.pack import pack
+    from xtok.data.packed.pack import pack
 
     bars: dict[str, tqdm] = {}
 
@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> None:
 
 def lines(corpus: Path) -> Iterator[str]:
     """What a corpus, or one of its sources, holds."""
-    from xtok.data.pack_format import MANIFEST, Manifest
-    from xtok.data.packed import open_sources
+    from xtok.data.packed.format import MANIFEST, Manifest
+    from xtok.data.packed.sources import open_sources
 
     sources = open_sources(corpus)
     units = [unit for source in sources for unit in source.about.units]
@@ -117,7 +117,7 @@ def inspect(corpus: Path) -> None:
     Raises:
         ValueError: a file that is not as it was packed.
     """
-    from xtok.data.packed import open_sources
+    from xtok.data.packed.sources import open_sources
 
     print("\n".join(lines(corpus)))
     for source in open_sources(corpus):

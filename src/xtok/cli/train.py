@@ -110,7 +110,7 @@ def chosen_recipe(name: str | None, data: Sequence[Path]) -> Recipe:
 def _reads(path: Path, layout: str) -> ValueError | None:
     """Why a set cannot be read in a layout, or None where it can."""
     from xtok.data import open_dataset
-    from xtok.data.packed import members
+    from xtok.data.packed.sources import members
 
     try:
         for each in members(path, layout):

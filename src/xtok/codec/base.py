@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -69,6 +70,7 @@ class Codec(KeepsPrecision, ABC):
         self.config, self.layout = config, get_layout(config.layout)
         self.ranges: dict[str, Statistics] = {}
         self.formerly = Formerly()
+        self._slots: dict[str, int] = {}
 
     # -- robots ---------------------------------------------------------------------------------------------------
 
@@ -105,6 +107,23 @@ class Codec(KeepsPrecision, ABC):
         if not statistics.moving_D.any():
             raise never_moved(name)
         return statistics
+
+    def slot(self, name: str) -> int:
+        """Row of a robot in the embodiment table. It goes along with a pickled codec, so that a worker can code robots
+        that only its parent registered.
+
+        Raises:
+            ValueError: an unknown robot.
+        """
+        if name not in self._slots:
+            self._slots[name] = get_embodiment(name).slot
+        return self._slots[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        for name in self.statistics:
+            with suppress(ValueError):  # of another project, and nobody has asked for it
+                self.slot(name)
+        return self.__dict__.copy()
 
     def unknown_robot(self, name: str) -> ValueError:
         """The error for a robot that this codec does not know."""
@@ -151,7 +170,7 @@ class Codec(KeepsPrecision, ABC):
             robot_B[rows] = i
             found.append(statistics)
         units, moving_BK = units_of(self.layout, found, robot_B, device)
-        slot_R = torch.tensor([get_embodiment(name).slot for name, _ in groups])
+        slot_R = torch.tensor([self.slot(name) for name, _ in groups])
         anchor_BD = context.mask_BD.new_zeros(context.mask_BD.shape, dtype=torch.float32)
         if context.anchor_BD is not None:
             anchor_BD = torch.where(context.mask_BD, context.anchor_BD, 0.0).float()

@@ -9,10 +9,11 @@ for batch in iter_chunks(episodes, horizon=32): ...
 from __future__ import annotations
 
 from xtok.data.chunks import count_chunks, iter_chunks
-from xtok.data.episode import Episode, EpisodeDataset, Pictures, Segment, VideoHandle
-from xtok.data.mapping_file import MappingSpec, read_mapping
+from xtok.data.episode import Episode, EpisodeDataset, Pictures, Segment
+from xtok.data.mapping.file import MappingSpec, read_mapping
+from xtok.data.media.video import VideoHandle
 from xtok.data.open import join, open_dataset, open_source, sample_path
-from xtok.data.pack_sample import PackedCorpus
+from xtok.data.packed.sample import PackedCorpus
 from xtok.data.splits import select, split_indices
 
 __all__ = [

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 
+from xtok.actions.embodiments import Embodiment, get_embodiment
 from xtok.actions.layout import Layout
 
 ActionSource = Literal["achieved", "commanded"]
@@ -20,6 +20,17 @@ SKIP_BAD = (
     "to go on without episodes that cannot be read: open_dataset(..., skip_bad=True), or --skip-bad of encode, eval, "
     "stats, adapt, dictionary, pack and train"
 )
+
+
+_NOBODY = Embodiment("")
+
+
+def robot_called(name: str) -> Embodiment:
+    """What the registry knows under a name; without channels and limits where that is nothing."""
+    try:
+        return get_embodiment(name)
+    except ValueError:
+        return Embodiment(name)
 
 
 @dataclass(frozen=True)
@@ -32,40 +43,13 @@ class Segment:
 
 
 class Pictures(Protocol):
-    """A camera's pictures of one episode, in a film (VideoHandle) or one by one (stills.Stills)."""
+    """A camera's pictures of one episode, in a film (media.video) or one by one (media.images)."""
 
     def __len__(self) -> int: ...
 
     def frames(self, indices: Sequence[int]) -> np.ndarray:
         """uint8 RGB [n, H, W, 3], in the order of `indices` (frames of the episode)."""
         ...
-
-
-@dataclass(frozen=True)
-class VideoHandle:
-    """A camera's pictures of one episode; nothing is opened before `frames` is called.
-
-    path: the mp4. from_timestamp, to_timestamp: seconds in that file (v3.0 keeps many episodes in one). fps: frames
-    a second, so that frame k of the episode is shown at from_timestamp + k / fps.
-    """
-
-    path: Path
-    from_timestamp: float
-    to_timestamp: float
-    fps: float
-
-    def __len__(self) -> int:
-        return round((self.to_timestamp - self.from_timestamp) * self.fps)
-
-    def frames(self, indices: Sequence[int]) -> np.ndarray:
-        """uint8 RGB [n, H, W, 3], in the order of `indices` (frames of the episode).
-
-        Raises:
-            ValueError: an index outside the episode, or a file that is missing, truncated or no video.
-        """
-        from xtok.data.video import read_frames
-
-        return read_frames(self, indices)
 
 
 @dataclass(frozen=True)
@@ -78,7 +62,8 @@ class Episode:
     task: the set's own short name for what is done, "" where it has none; the instruction may be worded in many ways.
     instruction: the first wording that says something; of several tasks one after another all of them, "a; b", and
     their spans are sub-tasks where the set names none. wordings: all of them where there are several, else ().
-    joint_unit: "rad" or "native" as a mapping says it, "" where the registry does.
+    joint_unit: "rad" or "native" as a mapping says it, "" where the registry does. robot: what is known of the
+    embodiment, so that nobody has to look it up; left out, it is what the registry has by that name.
 
     Raises:
         ValueError: shapes that do not fit, a value that is not finite, or a rate that is not positive.
@@ -99,8 +84,11 @@ class Episode:
     task: str = ""
     wordings: tuple[str, ...] = ()
     joint_unit: str = ""
+    robot: Embodiment = field(default=_NOBODY, repr=False)
 
     def __post_init__(self) -> None:
+        if self.robot.name != self.embodiment:
+            object.__setattr__(self, "robot", robot_called(self.embodiment))
         where = f"dataset {self.dataset!r}, episode {self.index}"
         N, D = len(self.absolute_ND), self.layout.width
         if self.absolute_ND.shape != (N, D) or self.mask_D.shape != (D,) or self.timestamps_s.shape != (N,):
@@ -143,7 +131,8 @@ class EpisodeDataset(Sequence[Episode]):
     episode among all that the set lists, () where none is left out; splits go by it, so leaving one out moves no other.
     parts: the sets that this one joins, in order; splits then go by place within each. broken: place -> why what the
     set lists there cannot be read. remarks: oddities of the set. joint_units: robot ->
-    what its mapping says of its joints.
+    what its mapping says of its joints. robots: what is known of each of `embodiments`; left out, it is what the
+    registry has by those names.
     """
 
     name: str
@@ -161,12 +150,16 @@ class EpisodeDataset(Sequence[Episode]):
     broken: Mapping[int, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     joint_units: Mapping[str, str] = field(default_factory=dict)
+    robots: tuple[Embodiment, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        if tuple(robot.name for robot in self.robots) != self.embodiments:
+            object.__setattr__(self, "robots", tuple(map(robot_called, self.embodiments)))
 
     def joint_unit(self, embodiment: str) -> str:
         """What the joints of a robot are in: "rad" or "native", as its mapping says, else the registry."""
-        from xtok.actions.embodiments import get_embodiment
-
-        return self.joint_units.get(embodiment) or get_embodiment(embodiment).joint_unit
+        known = {robot.name: robot.joint_unit for robot in self.robots}
+        return self.joint_units.get(embodiment) or known.get(embodiment) or get_embodiment(embodiment).joint_unit
 
     @cached_property
     def embodiment(self) -> str:
@@ -249,21 +242,3 @@ class EpisodeDataset(Sequence[Episode]):
             left_out=(*self.left_out, *bad),
             broken={},
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """With the robots that this process has registered, for a worker that has not."""
-        from xtok.actions.embodiments import get_embodiment
-
-        return {**self.__dict__, "_robots": [get_embodiment(name) for name in self.embodiments]}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        from xtok.actions.embodiments import get_embodiment, register
-
-        for robot in state.pop("_robots"):
-            try:
-                known = get_embodiment(robot.name) == robot
-            except ValueError:
-                known = False
-            if not known:
-                register(robot)
-        self.__dict__.update(state)

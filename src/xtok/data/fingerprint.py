@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xtok.data.digests import digest_of, folder_digest
 from xtok.data.hub import is_snapshot
-from xtok.data.mapping_file import read_mapping
+from xtok.data.mapping.file import read_mapping
 from xtok.data.open import data_root
 
 FILMS = (".mp4", ".avi", ".mkv", ".webm", ".mov")  # which say nothing of the motion

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.resources import files
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import get_layout
 from xtok.data.episode import SKIP_BAD, ActionSource, Episode, EpisodeDataset
 from xtok.data.hub import fetch_dataset, is_hub_id
-from xtok.data.mapped import open_mapped
-from xtok.data.mapping_file import MappingSpec, read_mapping
-from xtok.data.pack_format import is_packed
+from xtok.data.mapping.file import MappingSpec, read_mapping
+from xtok.data.mapping.mapped import open_mapped
+from xtok.data.packed.format import is_packed
+from xtok.data.readers.registry import FORMATS, Options, find_reader
 from xtok.data.source import Source, typed_errors
 
-_ROBOTWIN = re.compile(r"\d\.hdf5$")
-
-_FORMATS = (
-    "a LeRobot v2.0, v2.1 or v3.0 folder (meta/info.json), an Arrow stream (*.arrow), robosuite (**/demo.hdf5), "
-    "robomimic (*.hdf5 with data/demo_N) or "
-    "RoboTwin (**/episode*.hdf5) demonstrations, RLDS TFRecords (*.tfrecord*), an Adroit npz, a mapping file (*.yaml) "
-    "with 'data', or the id of a LeRobot set on the Hugging Face hub (owner/name)"
-)
 _YAML = (".yaml", ".yml")
 _NAMED_MAX = 5  # sets that the name of a joined one spells out
-# Sets without names of channels, and what ships for them: name of the set or generation -> files in xtok/data/mappings.
-_SHIPPED = {
-    "bridge_dataset": {"arms26": "bridge.yaml"},
-    "robotwin-classic": {"arms26": "robotwin-classic-arms26.yaml", "joints": "robotwin-classic-joints.yaml"},
-    "robotwin-v1": {"arms26": "robotwin-v1-arms26.yaml", "joints": "robotwin-v1-joints.yaml"},
-}
 
 
 def open_dataset(
@@ -109,7 +93,7 @@ def _open(
             raise ValueError(f"{spec.where} is for layout {spec.layout!r}, asked for is {layout!r}; write one for it")
         if embodiment is not None or action_source not in ("achieved", spec.pose):
             raise ValueError(f"{spec.where} decides robot and pose; set 'embodiment' and 'pose' there")
-        return open_mapped(open_source(path), spec, **_kept_apart(data_root(path)))
+        return open_mapped(_source(data_root(path)), spec)
     root = data_root(path)
     if layout is not None:
         get_layout(layout)
@@ -117,26 +101,10 @@ def _open(
         return _open_packed(root, layout, embodiment, action_source)
     if embodiment is not None:
         get_embodiment(embodiment)
-    found = format_of(root)
-    if found == "lerobot":
-        from xtok.data.lerobot import open_lerobot
-
-        return open_lerobot(root, layout, embodiment, action_source)
-    if action_source != "achieved":
+    reader = find_reader(root)
+    if action_source != "achieved" and not reader.takes_action_source:
         raise ValueError(f"{root} is no LeRobot folder, so it holds no commanded goals; leave action_source 'achieved'")
-    if found == "arrow":
-        from xtok.data.arrow_stream import open_arrow_stream
-
-        return open_arrow_stream(root, layout, embodiment)
-    if found == "robosuite":
-        from xtok.data.robosuite_hdf5 import open_robosuite
-
-        return open_robosuite(root, layout, embodiment)
-    if found == "npz":
-        from xtok.data.adroit_npz import open_adroit
-
-        return open_adroit(root, layout, embodiment)
-    return _open_shipped(open_source(root), root, layout, embodiment)
+    return reader.open(root, Options(layout, embodiment, action_source))
 
 
 def open_source(path: str | Path) -> Source:
@@ -146,44 +114,16 @@ def open_source(path: str | Path) -> Source:
         ValueError: as `open_dataset`, mappings aside.
     """
     with typed_errors(str(path)):
-        root = data_root(path)
-        if is_packed(root):
-            raise ValueError(
-                f"{root} is a packed corpus: it holds channels of a layout, no features to map; leave the mapping out, "
-                "or take the data that it was packed from (`xtok inspect` says which)"
-            )
-        return _source(root)
+        return _source(data_root(path))
 
 
 def _source(root: Path) -> Source:
-    found = format_of(root)
-    if found == "lerobot":
-        from xtok.data.lerobot import lerobot_source
-
-        return lerobot_source(root)
-    if found == "arrow":
-        from xtok.data.arrow_stream import arrow_source
-
-        return arrow_source(root)
-    if found == "robosuite":
-        from xtok.data.robosuite_hdf5 import robosuite_source
-
-        return robosuite_source(root)
-    if found == "robotwin":
-        from xtok.data.robotwin_hdf5 import robotwin_source
-
-        return robotwin_source(root)
-    if found == "robomimic":
-        from xtok.data.robomimic_hdf5 import robomimic_source
-
-        return robomimic_source(root)
-    if found == "rlds":
-        from xtok.data.rlds import rlds_source
-
-        return rlds_source(root)
-    from xtok.data.adroit_npz import adroit_source
-
-    return adroit_source(root)
+    if is_packed(root):
+        raise ValueError(
+            f"{root} is a packed corpus: it holds channels of a layout, no features to map; leave the mapping out, "
+            "or take the data that it was packed from (`xtok inspect` says which)"
+        )
+    return find_reader(root).source(root)
 
 
 def data_root(path: str | Path) -> Path:
@@ -202,90 +142,12 @@ def data_root(path: str | Path) -> Path:
         return fetch_dataset(path)
     if Path(path).is_file():
         raise ValueError(f"{path} is a file; give the folder that it is in, {Path(path).parent}")
-    raise ValueError(f"no folder at {path}; expected {_FORMATS}")
-
-
-def format_of(root: Path) -> str:
-    """What a folder holds, by looking at names.
-
-    Raises:
-        ValueError: nothing that we read.
-    """
-    if (root / "meta" / "info.json").is_file():
-        return "lerobot"
-    below = sorted(str(path.parent.parent.relative_to(root)) for path in root.glob("*/meta/info.json"))
-    below += sorted(str(path.parent.parent.relative_to(root)) for path in root.glob("*/*/meta/info.json"))
-    if below:
-        named = ", ".join(below[:4])
-        raise ValueError(f"{root} holds {len(below)} data sets ({named}); open one of them, or give several")
-    for name, pattern in (("arrow", "*.arrow"), ("robosuite", "**/demo.hdf5"), ("rlds", "*.tfrecord*")):
-        if any(root.glob(pattern)):
-            return _robosuite_kind(root) if name == "robosuite" else name
-    if any(_ROBOTWIN.search(path.name) for path in root.rglob("episode*.hdf5")):
-        return "robotwin"
-    for name, pattern in (("rlds", "*/*.tfrecord*"), ("npz", "*.npz")):
-        if any(root.glob(pattern)):
-            return name
-    if any(root.rglob("*.hdf5")):
-        from xtok.data.robomimic_hdf5 import demo_files
-
-        if demo_files(root):
-            return "robomimic"
-    deeper = sorted({str(path.parent) for path in root.glob("*/*/*.tfrecord*")})
-    if deeper:
-        raise ValueError(f"{root} holds data sets further down ({', '.join(deeper[:4])}); open one of them")
-    inside = sorted(entry.name for entry in root.iterdir())[:8]
-    raise ValueError(f"nothing to read in {root} (it holds {inside}); expected {_FORMATS}")
-
-
-def _robosuite_kind(root: Path) -> str:
-    """robosuite's own recordings are simulator states; what has observations beside them is in robomimic's layout."""
-    from xtok.data.robomimic_hdf5 import demo_files, vectors_in
-    from xtok.data.robosuite_hdf5 import knows_robot
-
-    first = next(iter(demo_files(root)), None)
-    found = set() if first is None else vectors_in(first)
-    if first is None or not found:
-        return "robosuite"
-    return "robosuite" if "obs" not in found and knows_robot(first) else "robomimic"
-
-
-def shipped_mapping(source: Source, layout: str | None) -> Path | None:
-    """The mapping that ships for a set, if one does."""
-    if source.format.startswith("RoboTwin"):
-        from xtok.data.robotwin_hdf5 import generation
-
-        known = _SHIPPED[generation(source)]
-    else:
-        known = _SHIPPED.get(source.robot_type, {}) if source.format.startswith("RLDS") else {}
-    name = known.get(layout or "arms26")
-    return None if name is None else Path(str(files("xtok") / "data" / "mappings" / name))
-
-
-def _open_shipped(source: Source, root: Path, layout: str | None, embodiment: str | None) -> EpisodeDataset:
-    if source.format.startswith("robomimic"):
-        from xtok.data.robomimic_hdf5 import robomimic_mapping
-
-        made = robomimic_mapping(source, layout)
-        if made is not None:
-            return open_mapped(source, replace(made, embodiment=embodiment) if embodiment else made)
-        raise ValueError(
-            f"{source.name} ({source.format}, {source.robot_type}) has {', '.join(source.features)}, none of which "
-            f"xtok knows as layout {layout or 'arms26 or joints'}: write a mapping (`xtok inspect` proposes one), and "
-            "give it with mapping=... or --mapping"
-        )
-    path = shipped_mapping(source, layout)
-    if path is None:
-        from xtok.data.open_by_names import open_proposed
-
-        return open_proposed(source, root, layout, embodiment)
-    spec = read_mapping(path)
-    return open_mapped(source, replace(spec, embodiment=embodiment) if embodiment else spec)
+    raise ValueError(f"no folder at {path}; expected {FORMATS}")
 
 
 def _open_packed(root: Path, layout: str | None, embodiment: str | None, action_source: ActionSource) -> EpisodeDataset:
     """One source of a packed corpus, or all that have the layout, joined."""
-    from xtok.data.packed import members, open_sources
+    from xtok.data.packed.sources import members, open_sources
 
     if embodiment is not None:
         raise ValueError(f"{root} is a packed corpus, whose robots are decided: leave embodiment out, or pack it again")
@@ -302,14 +164,6 @@ def _data_of(path: Path) -> tuple[str | Path, MappingSpec]:
     return (beside if beside.is_dir() or not is_hub_id(spec.data) else spec.data), spec
 
 
-def _kept_apart(root: Path) -> dict[str, Any]:
-    if format_of(root) != "lerobot":
-        return {}
-    from xtok.data.lerobot import of_the_set
-
-    return of_the_set(root)
-
-
 def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
     """Several sets as one, episode after episode; each keeps its own held-out episodes. One set is given back as it is.
 
@@ -323,7 +177,7 @@ def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
     first = datasets[0]
     if len(layouts := sorted({each.layout.name for each in datasets})) > 1:
         raise ValueError(f"the sets were read in layouts {layouts}; choose one with --layout, or give sets of one kind")
-    robots = tuple(dict.fromkeys(robot for each in datasets for robot in each.embodiments))
+    robots = {robot.name: robot for each in datasets for robot in each.robots}
     indices = tuple(index for each in datasets for index in each.episode_indices)
     names = [each.name for each in datasets]
     if len(names) > _NAMED_MAX:
@@ -332,12 +186,13 @@ def join(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
     return EpisodeDataset(
         "+".join(names),
         first.layout,
-        robots,
+        tuple(robots),
         first.control_hz,
         indices,
         JoinedEpisodes(tuple(datasets)),
         parts=tuple(datasets),
         left_out=left_out,
+        robots=tuple(robots.values()),
         joint_units=_joint_units(datasets) if first.layout.of_kind("joint") else {},
     )
 

@@ -32,7 +32,7 @@ class Origins:
     rate_B: Float[Tensor, " B"]
     last_B: Int[Tensor, " B"]
     reversed_B: Bool[Tensor, " B"]
-    words: tuple[Words, ...]
+    words: Sequence[Words]
 
     def __len__(self) -> int:
         return len(self.episode_B)

@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import errno
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from xtok.data.episode import ActionSource, Episode, EpisodeDataset, Pictures, Segment
-from xtok.data.mapping import ChannelMapping, Feature
-from xtok.data.order import Remark, rate_remark
+from xtok.data.episode import Pictures, Segment
+from xtok.data.features import Feature
+from xtok.data.order import Remark
 from xtok.write_errors import WriteError, errno_of
 
 # What stands between us and a file that may well be sound, and what helps.
@@ -54,7 +52,9 @@ class Source:
     format: for people. robot_type: what the set calls its robot. control_hz: None where the set states no rate.
     features: every numeric vector. read: position and names of features -> RawEpisode. cameras: those declared.
     remarks: what the reader found odd, for `xtok inspect`. broken: position -> why what the set lists there is no
-    episode. contradictions: those remarks that whoever opens the set is told. It can be pickled if `read` can.
+    episode. contradictions: those remarks that whoever opens the set is told. ships_as: what a mapping that ships with
+    xtok would know it by, "" where none can. held_out_tasks, held_out_robot: what it keeps from training by its own
+    word. It can be pickled if `read` can.
     """
 
     name: str
@@ -68,6 +68,9 @@ class Source:
     remarks: tuple[str, ...] = ()
     broken: Mapping[int, str] = field(default_factory=dict)
     contradictions: tuple[Remark, ...] = ()
+    ships_as: str = ""
+    held_out_tasks: frozenset[str] = frozenset()
+    held_out_robot: bool = False
 
     def __len__(self) -> int:
         return len(self.episode_indices)
@@ -103,94 +106,6 @@ def typed_errors(what: str) -> Iterator[None]:
         raise ValueError(
             f"cannot read {what}: {type(error).__name__}: {error}; it is damaged or breaks its format, get it again"
         ) from error
-
-
-def map_source(
-    source: Source,
-    mapping: ChannelMapping,
-    control_hz: float | None = None,
-    action_source: ActionSource = "achieved",
-    embodiments: tuple[str, ...] = (),
-    joint_units: Mapping[str, str] | None = None,
-    **of_the_set: Any,
-) -> EpisodeDataset:
-    """Episodes of a source through a mapping. control_hz: where the set has none, or to overrule it. joint_units: robot
-    -> what the mapping says that its joints are in.
-
-    Raises:
-        ValueError: no rate known; when an episode is read, columns that the mapping cannot take.
-    """
-    hz = control_hz or source.control_hz
-    if hz is None:
-        raise ValueError(
-            f"{source.name} states no control rate; give control_hz in a mapping (`xtok inspect` writes one)"
-        )
-
-    robots = embodiments or (mapping.embodiment,)
-    return EpisodeDataset(
-        source.name,
-        mapping.layout,
-        robots,
-        hz,
-        source.episode_indices,
-        MappedEpisodes(source, mapping, hz, action_source, joint_units or {}),
-        broken=source.broken,
-        remarks=tuple(remark.text for remark in source.contradictions),
-        joint_units=joint_units or {},
-        **of_the_set,
-    )
-
-
-class MappedEpisodes:
-    """Position -> episode of a source through a mapping. Oddities are told, each kind once."""
-
-    def __init__(
-        self,
-        source: Source,
-        mapping: ChannelMapping,
-        control_hz: float,
-        action_source: ActionSource,
-        joint_units: Mapping[str, str],
-    ) -> None:
-        self.source, self.mapping, self.control_hz, self.action_source = source, mapping, control_hz, action_source
-        self.joint_units = joint_units
-        self._told: set[str] = set()
-
-    def __call__(self, position: int) -> Episode:
-        source, mapping, hz = self.source, self.mapping, self.control_hz
-        raw = source.read_episode(position, mapping.features)
-        try:
-            absolute_ND, mask_D = mapping(raw.arrays)
-        except ValueError as error:
-            raise ValueError(f"{source.name}, episode {raw.index}: {error}") from error
-        off = None if raw.timestamps_s is None else rate_remark(raw.timestamps_s, hz)
-        for remark in (*raw.remarks, *([off] if off else [])):
-            self._tell(remark, raw.index)
-        nominal_s = np.arange(len(absolute_ND)) / hz
-        return Episode(
-            absolute_ND=absolute_ND,
-            layout=mapping.layout,
-            mask_D=mask_D,
-            embodiment=raw.embodiment or mapping.embodiment,
-            control_hz=hz,
-            instruction=raw.instruction,
-            dataset=source.name,
-            index=raw.index,
-            timestamps_s=nominal_s if raw.timestamps_s is None else raw.timestamps_s,
-            action_source=self.action_source,
-            subtasks=raw.subtasks,
-            videos=raw.videos,
-            task=raw.task,
-            wordings=raw.wordings,
-            joint_unit=self.joint_units.get(raw.embodiment or mapping.embodiment, ""),
-        )
-
-    def _tell(self, remark: Remark, index: int) -> None:
-        if remark.kind not in self._told:
-            self._told.add(remark.kind)
-            warnings.warn(
-                f"{self.source.name}, episode {index}: {remark.text} (told once; others may be alike)", stacklevel=4
-            )
 
 
 def check_finite(array_NW: np.ndarray, feature: str, where: str) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xtok.actions.embodiments import get_embodiment
 from xtok.actions.rotation import geodesic_rad, matrix_from_rotation6d
 from xtok.actions.types import Codes, concatenate
 from xtok.data.chunks import iter_chunks
@@ -160,7 +159,7 @@ def _curves(episode: Episode, original_ND: Tensor, decoded_LND: Tensor) -> list[
 
 def _joint_curves(episode: Episode, original_NJ: Tensor, decoded_LNJ: Tensor, mask_J: Tensor) -> list[Curve]:
     """The joints that move most, in the order of the robot."""
-    robot = get_embodiment(episode.embodiment)
+    robot = episode.robot
     reach_J = (original_NJ.amax(0) - original_NJ.amin(0)).where(mask_J, torch.tensor(-1.0))
     most = sorted(reach_J.argsort(descending=True, stable=True)[: min(JOINTS_MAX, int(mask_J.sum()))].tolist())
     names = robot.joint_names or tuple(f"joint {i}" for i in range(len(mask_J)))

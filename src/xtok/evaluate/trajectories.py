@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import JOINTS
 from xtok.data.episode import Episode
 from xtok.evaluate.charts import Series, line_chart, path_chart
@@ -120,7 +119,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _joint_unit(episode: Episode) -> str:
-    unit = episode.joint_unit or get_embodiment(episode.embodiment).joint_unit
+    unit = episode.joint_unit or episode.robot.joint_unit
     return "native, as in the set" if unit == "native" else unit
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +26,9 @@ from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, Context
 from xtok.data import Episode, open_dataset, select
 from xtok.data.episode import ActionSource, LeftOut
 from xtok.data.origins import EpisodeKey, Origins, joined, words_of
-from xtok.data.packed import stored_statistics, trainable
+from xtok.data.packed.episodes import stored_statistics
+from xtok.data.packed.sources import trainable
+from xtok.data.sampler import ChunkSampler, Drawn
 from xtok.pretrain.motion import motion_of
 from xtok.pretrain.shares import weigh_alike, weigh_by_share
 from xtok.pretrain.source import Source, draw_cells, draw_starts, starts_of
@@ -43,15 +45,7 @@ _HELD = int(np.ceil(HORIZON_MAX * RATES[1])) + 1  # frames for which a short epi
 _FLOAT32_FRAMES = 2**20
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Chunks, and where each was cut."""
-
-    chunks: ChunkBatch
-    origins: Origins
-
-
-class Corpus:
+class Corpus(ChunkSampler):
     """Sources in proportion to their frames (METHOD 4: unweighted), but one arm and two arms alike.
 
     A q0 code learns of the second arm only from robots that have one; with a tenth of the frames they would get what

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.data import Episode
-from xtok.data.packed import PackedEpisode
+from xtok.data.packed.episodes import PackedEpisode
 
 IN_MEMORY_BYTES = 1 << 28  # of one robot's frames
 

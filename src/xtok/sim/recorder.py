@@ -24,9 +24,9 @@ import numpy as np
 
 from xtok.actions.layout import ARMS26
 from xtok.data.episode import Segment
-from xtok.data.lerobot_write import EpisodeRecord, Film, write_folder
-from xtok.data.mapping import ACTION, STATE
-from xtok.data.video_write import CRF, GOP_FRAMES, film_writer
+from xtok.data.features import ACTION, STATE
+from xtok.data.media.video_write import CRF, GOP_FRAMES, film_writer
+from xtok.data.writers.lerobot import EpisodeRecord, Film, write_folder
 from xtok.provenance import versions
 from xtok.sim.arms import get_arm, is_held_out
 from xtok.sim.staging import STAGING, open_staging

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from xtok.data.video_write import film_writer
+from xtok.data.media.video_write import film_writer
 from xtok.sim.workers import EpisodeSpec, environment
 from xtok.whole import file_whole
 

@@ -1,0 +1,1 @@
+"""Frames of cameras: videos and single images, in and out."""

@@ -1,0 +1,1 @@
+"""One module a format: folders as their formats have them become a `Source`, its features as they are."""

@@ -1,0 +1,1 @@
+"""Episodes out as folders that others read."""
