@@ -44,7 +44,7 @@ def quick() -> Iterator[None]:
         synthetic.small_samples(),
         patch.object(loop.Corpus, "open", classmethod(lambda cls, layout, paths, *_: kit.corpus())),
         patch("xtok.pretrain.semantic.SCALE_CHUNKS", 32),
-        patch("xtok.pretrain.semantic.fit_substitute.__defaults__", (10,)),
+        patch("xtok.pretrain.semantic.SUBSTITUTE_BATCHES", 10),
     ):
         yield
 

@@ -140,14 +140,13 @@ def fit_substitute(
     corpus: Corpus,
     features: FrameFeatures,
     seed: int,
-    batches: int = SUBSTITUTE_BATCHES,
 ) -> float:
     """The map from features back to latents, on chunks of the train part; its share of variance on the last of them."""
     codec.eval()
     known = known_episodes(corpus, features)
     generator = torch.Generator().manual_seed(seed + 2)
     u, h, valid = [], [], []
-    for i in range(batches):
+    for i in range(SUBSTITUTE_BATCHES):
         horizon = HORIZONS[i % len(HORIZONS)]
         drawn = corpus.draw(horizon, 64, generator, augment=False, apart=known)
         setting = codec.setting(drawn.chunks.context)
@@ -155,7 +154,7 @@ def fit_substitute(
         h.append(codec.latents(codec.motion(drawn.chunks, setting), setting))
         u.append(align.fusion(seen))
         valid.append(align.fusion.valid(seen))
-    return align.substitute.fit(u, h, valid, held=max(1, batches // 5))
+    return align.substitute.fit(u, h, valid, held=max(1, SUBSTITUTE_BATCHES // 5))
 
 
 @torch.no_grad()
