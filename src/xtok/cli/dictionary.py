@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
     from xtok.data import Episode
     from xtok.evaluate.dictionary import Dictionary, Motions
-    from xtok.evaluate.dictionary_page import Strip
+    from xtok.evaluate.dictionary_page import About, Strip
     from xtok.evaluate.labels import Labels
 
 HORIZON, CHUNKS_MAX, PICTURED = 16, 20_000, 400
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         grid[..., 0].numpy(), labels, _motions(chunks), tokenizer.codebook_size, _joint_names(dataset.embodiments)
     )
     strips = _strips(dictionary, labels, episodes, args.pictured, args.camera)
-    about = {
+    about: About = {
         "title": dataset.name.replace("+", ", "),
         "lines": {
             "tokenizer": f"{tokenizer.name} {tokenizer.digest}",
