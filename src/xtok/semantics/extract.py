@@ -30,7 +30,11 @@ from xtok.semantics.store import (
     SHARDS,
     STRIDE_FRAMES,
     FeatureStore,
+    MappingJson,
+    ShardJson,
     StoredEpisode,
+    StoreManifest,
+    StoreSettings,
     sample_frames,
 )
 from xtok.semantics.teacher import VIEWS_MAX, Teacher, check_template, check_views, prompt, read_all
@@ -89,7 +93,7 @@ def plan(
         raise ValueError(f"data sets {doubled} share a name, by which episodes are found; rename a folder")
     chosen = tuple(views) if views else _cameras(datasets.values())
     check_views(chosen)
-    settings = {
+    settings: StoreSettings = {
         "format": FORMAT,
         "teacher": {
             "name": teacher.name,
@@ -167,18 +171,21 @@ def write_shard(
     with folder_whole(_folder(work, shard)) as folder:
         for name, array in (("views", views_nVW), ("mask", mask_nV), ("text", text_kW)):
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
-        about = {"episodes": [each.to_dict() for each in index], "pictures": len(places)}
+        about: ShardJson = {"episodes": [each.to_dict() for each in index], "pictures": len(places)}
         (folder / "index.json").write_text(json.dumps(about), encoding="utf-8")
     return Done(len(places), time.perf_counter() - began)
 
 
 def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> FeatureStore:
     """Write the manifest over shards that are all there; `done` are those computed now, for the rate."""
-    settings = json.loads((work.out / SETTINGS).read_text(encoding="utf-8"))
-    indices = [json.loads((_folder(work, s) / "index.json").read_text(encoding="utf-8")) for s in shards]
+    settings: StoreSettings = json.loads((work.out / SETTINGS).read_text(encoding="utf-8"))
+    indices: list[ShardJson] = [
+        json.loads((_folder(work, s) / "index.json").read_text(encoding="utf-8")) for s in shards
+    ]
     pictures, seconds = sum(each.pictures for each in done), sum(each.seconds for each in done)
     episodes = [episode for index in indices for episode in index["episodes"]]
-    manifest = {
+    sizes = [{path.name: path.stat().st_size for path in sorted(_folder(work, s).iterdir())} for s in shards]
+    manifest: StoreManifest = {
         "format": FORMAT,
         "digest": digest_of(**settings),
         "settings": settings,
@@ -186,10 +193,10 @@ def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> Feature
         "samples": sum(len(sample_frames(episode["frames"])) for episode in episodes),
         "frames": sum(episode["frames"] for episode in episodes),
         "pictures": sum(index["pictures"] for index in indices),
-        "shards": [{path.name: path.stat().st_size for path in sorted(_folder(work, s).iterdir())} for s in shards],
-        "pictures_per_second": round(pictures / seconds, 2) if seconds else None,  # of the last run of the command
+        "shards": sizes,
+        "pictures_per_second": round(pictures / seconds, 2) if seconds else None,
+        "bytes": sum(sum(each.values()) for each in sizes),
     }
-    manifest["bytes"] = sum(size for sizes in manifest["shards"] for size in sizes.values())
     write_whole(work.out / MANIFEST, json.dumps(manifest))
     return FeatureStore.open(work.out)
 
@@ -233,17 +240,21 @@ def _half(features: np.ndarray, teacher: Teacher) -> np.ndarray:
     return half
 
 
+def _index(work: Work, shard: Shard) -> ShardJson:
+    return json.loads((_folder(work, shard) / "index.json").read_text(encoding="utf-8"))
+
+
 def _folder(work: Work, shard: Shard) -> Path:
     return work.out / SHARDS / f"{shard.number:05d}"
 
 
-def _mapping(path: Path) -> dict[str, str]:
+def _mapping(path: Path) -> MappingJson:
     """The mapping that a set is read by, which decides words and sub-tasks too; nothing where there is none."""
     rules = mapping_rules(path)
     return {"mapping": rules} if rules else {}
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def _claim(out: Path, settings: StoreSettings) -> None:
     path = out / SETTINGS
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
