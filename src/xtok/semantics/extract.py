@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -148,7 +148,8 @@ def write_shard(
             opened[path] = open_dataset(path, layout=work.layout)
         episode = opened[path][position]
         frames = sample_frames(len(episode))
-        index.append(_entry(episode, shard.number, rows, work.template, texts))
+        entry, texts = _entry(episode, shard.number, rows, work.template, texts)
+        index.append(entry)
         for v, view in enumerate(work.views):
             video = camera_of(episode, view)
             if video is None:
@@ -207,15 +208,18 @@ def camera_of(episode: Episode, view: str) -> Pictures | None:
     return next((videos[key] for name in view.split("|") for key in (CAMERA + name, name) if key in videos), None)
 
 
-def _entry(episode: Episode, shard: int, row: int, template: str, texts: dict[str, int]) -> StoredEpisode:
-    """`texts`: prompt -> row, grown here."""
+def _entry(
+    episode: Episode, shard: int, row: int, template: str, known: Mapping[str, int]
+) -> tuple[StoredEpisode, dict[str, int]]:
+    """The episode's entry, and prompt -> row of all that are `known` and those that it adds."""
     spans = [(segment.start, segment.text) for segment in episode.subtasks] or [(0, "")]
     if spans[0][0] > 0:
         spans.insert(0, (0, ""))
     prompts = tuple(prompt(template, episode.instruction, text) for _, text in spans)
-    rows = tuple(texts.setdefault(text, len(texts)) for text in prompts)
+    texts = {text: n for n, text in enumerate(dict.fromkeys((*known, *prompts)))}
+    rows = tuple(texts[text] for text in prompts)
     cuts = tuple(start for start, _ in spans)
-    return StoredEpisode(episode.dataset, episode.index, shard, row, len(episode), cuts, rows, prompts)
+    return StoredEpisode(episode.dataset, episode.index, shard, row, len(episode), cuts, rows, prompts), texts
 
 
 def _cameras(datasets: Any) -> tuple[str, ...]:
