@@ -31,6 +31,7 @@ from xtok.baselines.fast import FastTokenizer
 from xtok.data import iter_chunks, open_dataset, sample_path, select
 from xtok.data.splits import Split
 from xtok.evaluate.coded import Coded
+from xtok.evaluate.swap import SwapFigures
 from xtok.evaluate.swap import run as swap
 
 HORIZONS = (8, 13, 18, 32, 47, 64)
@@ -138,14 +139,13 @@ def try_one(tokenizer: Tokenizer, sequence: np.ndarray, context: Context, repair
     return judged if valid or not judged["finite"] else Counter(repaired=1)
 
 
-def one_wrong_token(tokenizer: Tokenizer, seed: int) -> dict[str, dict[str, float | None]]:
+def one_wrong_token(tokenizer: Tokenizer, seed: int) -> dict[str, SwapFigures]:
     """One random token of each held-out sample chunk becomes another: ours beside FAST, fitted on train episodes."""
     train = list(iter_chunks(select(open_dataset(sample_path()), "train"), FAST_HORIZON))
     fast = FastTokenizer(tokenizer.statistics, FAST_SCALE).fit(train)
     chunks = sample_chunks(FAST_HORIZON, "heldout")
     return {
-        name: dict(swap(Coded(t, chunks), tokenizer.statistics, seed))
-        for name, t in (("xtok", tokenizer), ("fast", fast))
+        name: swap(Coded(t, chunks), tokenizer.statistics, seed) for name, t in (("xtok", tokenizer), ("fast", fast))
     }
 
 

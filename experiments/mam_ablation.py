@@ -78,7 +78,7 @@ def measure(tokenizer: Tokenizer, chunks: ChunkBatch) -> dict[str, object]:
     error = codec.decode(codes.grid_BMQ, setting) - motion
     return {
         "l1": float(masked_mean(error.abs(), setting.given.mask_BK[:, None].expand_as(error))),
-        **dict(codebook.run(Coded(tokenizer, chunks))),
+        **codebook.run(Coded(tokenizer, chunks)),
         "flips": flip_per_level(codes, shaken),
     }
 

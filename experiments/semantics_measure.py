@@ -30,6 +30,7 @@ from xtok.evaluate.coded import Coded
 from xtok.evaluate.labels import Labels, label_chunks
 from xtok.evaluate.probes import code_features, probe_all
 from xtok.evaluate.semantics import Aligned, measure_alignment
+from xtok.evaluate.semantics_result import RetrievalJson
 from xtok.evaluate.strides import stride_within
 from xtok.pretrain.corpus import Corpus
 from xtok.semantics.align import Alignment, load_heads
@@ -79,14 +80,14 @@ def measure(
     """
     chunks, labels = _cut(trial.test, HORIZON)
     more = {T: chunks if T == HORIZON else _cut(trial.test, T, CHUNKS // 4)[0] for T in HORIZONS}
-    l1 = {T: dict(reconstruction.run(Coded(tokenizer, some), tokenizer.statistics)) for T, some in more.items()}
+    l1 = {T: reconstruction.run(Coded(tokenizer, some), tokenizer.statistics) for T, some in more.items()}
     out: dict[str, Any] = {
         "chunks": len(chunks),
         "l1": {str(T): values["l1"] for T, values in l1.items()},
         "position_mm": l1[HORIZON]["position_mm"],
         "rotation_deg": l1[HORIZON]["rotation_deg"],
-        **dict(codebook.run(Coded(tokenizer, chunks))),
-        **dict(robustness.run(Coded(tokenizer, chunks[: CHUNKS // 4]), seed, SIGMAS)),
+        **codebook.run(Coded(tokenizer, chunks)),
+        **robustness.run(Coded(tokenizer, chunks[: CHUNKS // 4]), seed, SIGMAS),
         "probes": _probes(tokenizer, trial, chunks, labels, seed, probed),
     }
     if heads is not None and features is not None:
@@ -147,7 +148,7 @@ def _alignment(
     }
 
 
-def _short(retrieval: dict[str, Any]) -> dict[str, float]:
+def _short(retrieval: RetrievalJson) -> dict[str, float]:
     return {"r1": retrieval["r1"]["value"], "times_chance": retrieval["times_chance"], "r5": retrieval["r5"]}
 
 

@@ -128,7 +128,7 @@ class Counting(kit.StepTokenizer):
 def test_no_chunk_is_encoded_twice_but_to_measure_speed_and_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     from xtok.evaluate import run
 
-    monkeypatch.setattr(run.speed, "run", lambda tokenizer, chunks: iter(dict.fromkeys(SPEEDS, 1.0).items()))
+    monkeypatch.setattr(run.speed, "run", lambda tokenizer, chunks: dict.fromkeys(SPEEDS, 1.0))
     statistics = kit.statistics(ARMS26)
     monkeypatch.setattr(Counting, "seen", Counter())
     tokenizer = Counting(statistics)

@@ -99,8 +99,7 @@ def test_words_change_exactly_with_the_subtask() -> None:
     whole = episode(ARMS26, 40, 0)
     parts = (Segment(0, 10, "reach"), Segment(10, 23, "grasp"), Segment(23, 40, "reach"))
     whole = Episode(**{**vars(whole), "subtasks": parts, "instruction": "lift it."})
-    texts: dict[str, int] = {}
-    entry = extraction._entry(whole, 0, 0, TEMPLATE, texts)
+    entry, texts = extraction._entry(whole, 0, 0, TEMPLATE, {})
     assert list(texts) == ["Task: lift it. Now: reach.", "Task: lift it. Now: grasp."]
     assert (entry.cuts, entry.texts) == ((0, 10, 23), (0, 1, 0))
     assert prompt(TEMPLATE, "lift it", "") == "Task: lift it."

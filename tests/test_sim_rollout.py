@@ -18,7 +18,8 @@ from xtok.baselines.bins import BinTokenizer
 from xtok.sim import policies, rollout
 from xtok.sim.intervals import bootstrap_mean, paired_ratio, wilson
 from xtok.sim.policies import Demonstration, RandomPolicy, ReplayPolicy, factory, through
-from xtok.sim.rollout import Coder, Ledger, Result, compare, evaluate, evaluate_replay, plan, summarise
+from xtok.sim.rollout import Coder, Ledger, Result, evaluate, evaluate_replay, plan
+from xtok.sim.summary import compare, summarise
 
 CELLS = (("Lift", "Panda"), ("Stack", "UR5e"))
 

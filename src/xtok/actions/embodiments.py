@@ -185,12 +185,16 @@ def _registry() -> dict[str, Embodiment]:
 
 
 def _from_json(entry: dict[str, Any]) -> Embodiment:
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-    if "kinematics" in fields:
-        parts = dict(fields["kinematics"])
-        parts["hands"] = {side: tuple(channels) for side, channels in parts["hands"].items()}
-        fields["kinematics"] = Kinematics(**parts)
-    return Embodiment(**fields)
+    fields = {key: _frozen(value) for key, value in entry.items() if key != "kinematics"}
+    if "kinematics" not in entry:
+        return Embodiment(**fields)
+    parts = entry["kinematics"]
+    hands = {side: tuple(channels) for side, channels in parts["hands"].items()}
+    return Embodiment(**fields, kinematics=Kinematics(**{**parts, "hands": hands}))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _plain(text: str) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -37,6 +37,24 @@ FLOORS: dict[Kind, float] = {
 }
 HZ_TOLERANCE = 0.01  # relative: 29.97 and 30 are one rate
 _SATURATED = 1.0 + 1e-6  # float32 rounding of the range's own end is no saturation
+
+
+class _Content(TypedDict):
+    layout: str
+    layout_digest: str
+    embodiment: str
+    control_hz: float
+    horizon_max: int
+    count: int
+    mask_D: list[bool]
+    low_D: list[float]
+    high_D: list[float]
+
+
+class StatisticsJson(_Content):
+    """`Statistics` in a file: every field, and the digest over them."""
+
+    digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +137,7 @@ class Statistics:
                 "fit them with a larger horizon_max, or use shorter chunks"
             )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> StatisticsJson:
         """Plain JSON types, with the digest."""
         return {**self._content(), "digest": self.digest}
 
@@ -161,9 +179,18 @@ class Statistics:
         content.pop("left_out", None)  # `xtok stats --skip-bad` notes beside them which episodes they are not of
         return cls.from_dict(content)
 
-    def _content(self) -> dict[str, Any]:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()}
+    def _content(self) -> _Content:
+        return {
+            "layout": self.layout,
+            "layout_digest": self.layout_digest,
+            "embodiment": self.embodiment,
+            "control_hz": self.control_hz,
+            "horizon_max": self.horizon_max,
+            "count": self.count,
+            "mask_D": self.mask_D.tolist(),
+            "low_D": self.low_D.tolist(),
+            "high_D": self.high_D.tolist(),
+        }
 
 
 def normalise(statistics: Statistics, delta: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:

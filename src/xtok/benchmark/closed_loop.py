@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
 
@@ -20,13 +20,12 @@ from xtok.sim.rollout import (
     Ledger,
     Result,
     check_resume,
-    compare,
     evaluate,
     evaluate_replay,
     plan,
-    summarise,
 )
 from xtok.sim.staging import packages
+from xtok.sim.summary import ComparedFigures, PolicyFigures, compare, summarise
 from xtok.sim.variation import Level, Split
 from xtok.sim.workers import EpisodeSpec
 
@@ -62,6 +61,42 @@ class ClosedLoopRequest:
         return self.policy.partition(":")[0] == REPLAY
 
 
+class _Decisive(TypedDict):
+    simulator: dict[str, str | None]
+
+
+class Decisive(_Decisive, total=False):
+    """What a policy's name does not say. simulator: versions. policy_code, data: hashes."""
+
+    policy_code: str
+    data: str
+
+
+class Settings(Decisive, total=False):
+    """All that decides a run, as its ledger and its report say. tokenizers: by arm, what its coders are."""
+
+    policy: str
+    cells: list[str]
+    levels: list[Level]
+    episodes: int
+    split: Split
+    image_size: int | None
+    horizon: int
+    tokenizers: Mapping[str, Mapping[str, object]]
+
+
+class ReportJson(TypedDict):
+    """A report in a file. episodes: fields of every `Result`."""
+
+    settings: Settings
+    policies: dict[str, PolicyFigures]
+    against_raw: dict[str, ComparedFigures]
+    episodes: list[dict[str, object]]
+    versions: dict[str, str | None]
+    git: str | None
+    command: str
+
+
 @dataclass(frozen=True)
 class ClosedLoop:
     """A request that is ready to run. coders: arm -> name -> coder, empty but for replays. settings: decide the run."""
@@ -69,7 +104,7 @@ class ClosedLoop:
     request: ClosedLoopRequest
     specs: Sequence[EpisodeSpec]
     coders: dict[str, dict[str, Coder]]
-    settings: dict[str, Any]
+    settings: Settings
 
     @property
     def rollouts(self) -> int:
@@ -94,14 +129,14 @@ class ClosedLoop:
 
 @dataclass(frozen=True)
 class ClosedLoopReport:
-    """The JSON of `xtok sim eval`. policies, against_raw: as `summarise` and `compare` of xtok.sim.rollout say."""
+    """The JSON of `xtok sim eval`. policies, against_raw: as `summarise` and `compare` of xtok.sim.summary say."""
 
-    settings: dict[str, Any]
-    policies: dict[str, Any]
-    against_raw: dict[str, Any]
+    settings: Settings
+    policies: dict[str, PolicyFigures]
+    against_raw: dict[str, ComparedFigures]
     episodes: Sequence[Result] = field(repr=False)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ReportJson:
         return {
             "settings": self.settings,
             "policies": self.policies,
@@ -120,7 +155,7 @@ def prepare(request: ClosedLoopRequest) -> ClosedLoop:
         ValueError: no episodes, a ledger that is there without `resume`, or as `make_coders`.
     """
     specs = plan(request.cells, request.levels, request.episodes, request.split)
-    settings: dict[str, Any] = {
+    settings: Settings = {
         "policy": request.policy,
         "cells": sorted({f"{spec.task}-{spec.arm}" for spec in specs}),
         "levels": list(request.levels),
@@ -137,7 +172,8 @@ def prepare(request: ClosedLoopRequest) -> ClosedLoop:
         arms = [spec.arm for spec in specs]
         made = make_coders(arms, tokenizer, request.tokenizers, request.data, request.horizon, request.adapt_all)
         coders = {arm: each.coders for arm, each in made.items()}
-        settings |= {"horizon": request.horizon, "tokenizers": {arm: each.to_json() for arm, each in made.items()}}
+        settings["horizon"] = request.horizon
+        settings["tokenizers"] = {arm: each.to_json() for arm, each in made.items()}
         torch.set_num_threads(1)  # single chunks from here on, and the workers want the other cores
     return ClosedLoop(request, specs, coders, settings)
 
@@ -152,9 +188,9 @@ def report(loop: ClosedLoop, results: Sequence[Result]) -> ClosedLoopReport:
     )
 
 
-def decisive(policy: str, data: Path | None) -> dict[str, Any]:
+def decisive(policy: str, data: Path | None) -> Decisive:
     """What a name alone does not say: the code of a policy of one's own, the demonstrations, the simulator."""
-    decides: dict[str, Any] = {"simulator": packages()}
+    decides: Decisive = {"simulator": packages()}
     module, colon, _ = policy.partition(":")
     if colon and module != REPLAY:
         found = find_spec(module) if module.replace(".", "").isidentifier() else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from xtok.data.readers.tables import read_parquet
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.fit import fit_baselines
 from xtok.evaluate.rate import bits_mean
+from xtok.evaluate.result import FastFitJson
 from xtok.messages import say
 from xtok.pretrain import adapt, measure
 from xtok.sim.arms import get_arm
@@ -54,10 +54,10 @@ class Baselines:
 
     coders: dict[str, Coder]
     level_bits: tuple[float, ...]
-    fast: Mapping[str, Any] | None = None
+    fast: FastFitJson | None = None
     fast_points: Mapping[str, FastPoint] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {
             "xtok_bits_on_held_out_chunks": [round(bits, 2) for bits in self.level_bits],
             **({} if self.fast is None else {"fast": self.fast}),
@@ -75,8 +75,8 @@ class ArmCoders:
     robot: str
     baselines: Baselines | None
 
-    def to_json(self) -> dict[str, Any]:
-        own = {"digest": self.digest, "adapted": self.adapted, "robot": self.robot}
+    def to_json(self) -> dict[str, object]:
+        own: dict[str, object] = {"digest": self.digest, "adapted": self.adapted, "robot": self.robot}
         return own | ({} if self.baselines is None else self.baselines.to_json())
 
 

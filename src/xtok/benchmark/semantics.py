@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from xtok.evaluate.batches import target_delta
 from xtok.evaluate.compare import FAST
 from xtok.evaluate.gather import TEST_CHUNKS, Gathered, gather, positions
 from xtok.evaluate.labels import Labels
+from xtok.evaluate.result import FastFitJson
 from xtok.evaluate.semantics import (
     Aligned,
     measure_alignment,
@@ -27,6 +27,7 @@ from xtok.evaluate.semantics import (
     probe_codes,
     probe_dense,
 )
+from xtok.evaluate.semantics_result import ProbeJson, SemanticsResult, TeacherResult
 from xtok.evaluate.strides import stride_within
 from xtok.evaluate.substitution import mean_trajectories
 from xtok.messages import say
@@ -51,13 +52,13 @@ def horizon_of(dataset: EpisodeDataset, horizons: Sequence[int], longest: int) -
 def measure_semantics(
     dataset: EpisodeDataset,
     tokenizers: Mapping[str, Tokenizer],
-    fast_fit: Mapping[str, Any] | None,
+    fast_fit: FastFitJson | None,
     horizon: int,
     features: Path | None = None,
     heads: str | None = None,
     seed: int = 0,
     test_chunks: int | None = None,
-) -> dict[str, Any] | None:
+) -> SemanticsResult | None:
     """Probes and neighbour ranks of all tokenizers (FAST as `fast_fit` says among them); with `features` and `heads`
     also alignment, retrieval and substitution of the first one. None, with a remark, where a split has no usable
     episode.
@@ -90,7 +91,7 @@ def measure_semantics(
     except ValueError as error:
         say(f"no measures of meaning: {error}")
         return None
-    result: dict[str, Any] = {
+    result: SemanticsResult = {
         "horizon": horizon,
         "train_chunks": int(found.train_N.sum()),
         "test_chunks": int((~found.train_N).sum()),
@@ -102,13 +103,13 @@ def measure_semantics(
         "neighbours": neighbour_ranks(found.held, found.true_NX, found.test_labels.arm_N, ~found.train_N, seed),
     }
     if features is not None and heads is not None:
-        result |= _measure_teacher(subject, found, features, heads, seed)
+        return {**result, **_measure_teacher(subject, found, features, heads, seed)}
     return result
 
 
 def _measure_teacher(
     tokenizer: Tokenizer, found: Gathered, features: Path, heads_name: str, seed: int
-) -> dict[str, Any]:
+) -> TeacherResult:
     """Alignment with the features beside each slot, of the held-out chunks that have them in every slot."""
     store, heads = FeatureStore.open(features), load_heads(storage.resolve(heads_name, extra=[HEADS]))
     chunks, labels = found.test, found.test_labels
@@ -142,16 +143,17 @@ def _measure_teacher(
         {name: positions(kept, delta) for name, delta in decoded.items()},
         mean_trajectories(train_true, found.labels[found.train_N].task_N),
     )
-    about = {
+    probes = _probe_teacher(store, found, seed)
+    return {
         "teacher": store.teacher,
         "features": store.digest,
         "temperature": float(heads.temperature.detach()),
-        "teacher_probes": _probe_teacher(store, found, seed),
+        "teacher_probes": probes,
+        **measure_alignment(aligned, labels[rows], found.novelty_N[~found.train_N][rows], seed),
     }
-    return about | measure_alignment(aligned, labels[rows], found.novelty_N[~found.train_N][rows], seed)
 
 
-def _probe_teacher(store: FeatureStore, found: Gathered, seed: int) -> dict[str, Any]:
+def _probe_teacher(store: FeatureStore, found: Gathered, seed: int) -> dict[str, dict[str, ProbeJson]]:
     """The same probes of the features themselves: what pictures alone know, and what is merely the prompt read back."""
     rng = np.random.default_rng(seed)
     sides = (np.flatnonzero(found.train_N), np.flatnonzero(~found.train_N))

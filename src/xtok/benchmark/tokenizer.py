@@ -92,7 +92,7 @@ def measure_tokenizer(
         semantics.heads,
         test_chunks=semantics.chunks,
     )
-    return replace(evaluation, result=evaluation.result | ({"semantics": found} if found else {}))
+    return evaluation if found is None else replace(evaluation, result={**evaluation.result, "semantics": found})
 
 
 def robots_known_by(tokenizer: Tokenizer, robots: Sequence[str]) -> dict[str, str] | None:

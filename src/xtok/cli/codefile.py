@@ -6,6 +6,7 @@ The header holds the tokenizer's hash and the robots' statistics, so that a file
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from xtok.actions.statistics import StatisticsJson
+    from xtok.codec.gaussian.robot_statistics import RobotStatisticsJson
 
 HEADER_KEY = b"xtok.codes"
 FORMAT, FORMATS = 2, (1, 2)  # 2 has robots as they were measured; format 1 had ranges alone
@@ -46,9 +50,9 @@ class Header:
     stride: int
     split: str
     dataset: str
-    statistics: dict[str, dict[str, Any]]
+    statistics: dict[str, StatisticsJson | RobotStatisticsJson]
     format: int = FORMAT
-    left_out: tuple[dict[str, Any], ...] = ()
+    left_out: tuple[Mapping[str, object], ...] = ()
     joint_units: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:

@@ -56,9 +56,19 @@ def open_data(args: argparse.Namespace, action_source: ActionSource = "achieved"
     from xtok.data import join, open_dataset
 
     paths = args.data if isinstance(args.data, list) else [args.data]
-    how: dict[str, Any] = {"layout": args.layout, "embodiment": args.embodiment, "mapping": args.mapping}
-    how["skip_bad"] = args.skip_bad
-    dataset = join([open_dataset(path, **how, action_source=action_source) for path in paths])
+    dataset = join(
+        [
+            open_dataset(
+                path,
+                layout=args.layout,
+                embodiment=args.embodiment,
+                mapping=args.mapping,
+                skip_bad=args.skip_bad,
+                action_source=action_source,
+            )
+            for path in paths
+        ]
+    )
     say_left_out(dataset.left_out, len(dataset))
     return dataset
 

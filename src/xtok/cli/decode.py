@@ -9,7 +9,7 @@ import argparse
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet
 from xtok.cli.common import add_tokenizer_argument, say
@@ -140,6 +140,18 @@ def inputs(batch: pa.RecordBatch, header: Header, layout: Layout) -> tuple[Codes
     return Codes(tuple(np.asarray(codes, dtype=np.int64) for codes in columns["codes"]), header.vocab_size), context
 
 
+class _Units(TypedDict, total=False):
+    joint_units: dict[str, str]
+
+
+class ChannelsJson(_Units):
+    """The metadata of an action file. units: of each channel. joint_units: by robot, where they are not all rad."""
+
+    layout: str
+    channels: list[str]
+    units: list[str]
+
+
 def schema(layout: Layout, header: Header) -> pa.Schema:
     """Columns of an action file; its metadata names channels and units, those of the joints by robot where they differ.
 
@@ -147,9 +159,9 @@ def schema(layout: Layout, header: Header) -> pa.Schema:
     """
     import pyarrow as pa
 
-    channels: dict[str, Any] = {
+    channels: ChannelsJson = {
         "layout": layout.name,
-        "channels": layout.channel_names,
+        "channels": list(layout.channel_names),
         "units": units_of(layout, header),
     }
     if header.joint_units:

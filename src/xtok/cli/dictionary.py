@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
     from xtok.data import Episode, EpisodeDataset
     from xtok.evaluate.dictionary import Dictionary, Motions
-    from xtok.evaluate.dictionary_page import Strip
+    from xtok.evaluate.dictionary_page import About, Strip
     from xtok.evaluate.labels import Labels
 
 HORIZON, CHUNKS_MAX, PICTURED = 16, 20_000, 400
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     assert grid is not None, "our tokenizer has slots"
     dictionary = build(grid[..., 0].numpy(), labels, _motions(chunks), tokenizer.codebook_size, _joint_names(dataset))
     strips = _strips(dictionary, labels, episodes, args.pictured, args.camera)
-    about = {
+    about: About = {
         "title": dataset.name.replace("+", ", "),
         "lines": {
             "tokenizer": f"{tokenizer.name} {tokenizer.digest}",

@@ -10,10 +10,10 @@ import argparse
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import xtok
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet, schema
@@ -31,8 +31,12 @@ from xtok.progress import track
 from xtok.whole import file_whole, write_whole
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from xtok.actions.statistics import StatisticsJson
     from xtok.actions.types import ChunkBatch
     from xtok.codec import Tokenizer
+    from xtok.codec.gaussian.robot_statistics import RobotStatisticsJson
     from xtok.data import Episode, EpisodeDataset
 
 EPISODES_PER_PART = 16
@@ -98,7 +102,7 @@ def run(args: argparse.Namespace) -> None:
     print_report(report, dataset, header, args.out)
 
 
-def robot_fields(tokenizer: Tokenizer, robot: str) -> dict[str, Any]:
+def robot_fields(tokenizer: Tokenizer, robot: str) -> StatisticsJson | RobotStatisticsJson:
     """What a decoder has to know of a robot: as it was measured, or the ranges of one that the tokenizer knows."""
     measured = tokenizer.measured.get(robot)
     return (tokenizer.statistics[robot] if measured is None else measured).to_dict()
@@ -110,6 +114,32 @@ def native_joints(dataset: EpisodeDataset) -> dict[str, str]:
         return {}
     units = {robot: dataset.joint_unit(robot) for robot in dataset.embodiments}
     return {robot: unit for robot, unit in units.items() if unit != "rad"}
+
+
+class ReportJson(TypedDict):
+    """A `Report` in the metadata of a part."""
+
+    episodes: int
+    too_short: int
+    frames: int
+    frames_coded: int
+    chunks: int
+    values: dict[str, int]
+    outside: dict[str, int]
+
+
+class CodeRow(TypedDict):
+    """A row of a code file. codes: [M * Q], anchor, mask: [D]."""
+
+    dataset: str
+    episode_index: int
+    frame_start: int
+    horizon: int
+    embodiment: str
+    control_hz: float
+    codes: np.ndarray
+    anchor: list[float]
+    mask: np.ndarray
 
 
 @dataclass
@@ -128,11 +158,19 @@ class Report:
         return Report(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> Report:
-        return cls(**{**fields, "values": Counter(fields["values"]), "outside": Counter(fields["outside"])})
+    def from_dict(cls, content: ReportJson) -> Report:
+        return cls(
+            episodes=content["episodes"],
+            too_short=content["too_short"],
+            frames=content["frames"],
+            frames_coded=content["frames_coded"],
+            chunks=content["chunks"],
+            values=Counter(content["values"]),
+            outside=Counter(content["outside"]),
+        )
 
 
-def settings_of(args: argparse.Namespace, header: Header) -> dict[str, Any]:
+def settings_of(args: argparse.Namespace, header: Header) -> dict[str, object]:
     """All that decides the rows: the header, how the data are read, and a digest of the data and of the mapping.
 
     The digest is of the contents: names, sizes and bytes of all files but films; of files over 1 MB the first and last
@@ -151,7 +189,7 @@ def settings_of(args: argparse.Namespace, header: Header) -> dict[str, Any]:
     }
 
 
-def open_parts(out: Path, settings: dict[str, Any]) -> Path:
+def open_parts(out: Path, settings: Mapping[str, object]) -> Path:
     """The folder of part files beside `out`, made now or left by a run that was stopped.
 
     Raises:
@@ -197,7 +235,7 @@ def write_part(
     """Encode some episodes into one part file; their report is kept in its metadata."""
     import pyarrow as pa
 
-    rows: list[dict[str, Any]] = []
+    rows: list[CodeRow] = []
     report = Report()
     for episode in track(episodes, path.stem, "episode", delay_s=0.5):
         report.episodes += 1
@@ -235,9 +273,7 @@ def chunks_of(episode: Episode, horizon: int, stride: int) -> Iterator[tuple[int
         start += stride * len(chunks)
 
 
-def rows_of(
-    chunks: ChunkBatch, tokenizer: Tokenizer, episode: Episode, start: int, stride: int
-) -> Iterator[dict[str, Any]]:
+def rows_of(chunks: ChunkBatch, tokenizer: Tokenizer, episode: Episode, start: int, stride: int) -> Iterator[CodeRow]:
     """The rows of a code file, one a chunk of a batch."""
     context = chunks.context
     assert context.anchor_BD is not None

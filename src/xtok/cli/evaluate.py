@@ -147,8 +147,8 @@ def run(args: argparse.Namespace) -> None:
             tell=tell.within(0.04, 1.0),
         )
     if dataset.left_out:
-        told = {"left_out": [each.to_dict() for each in dataset.left_out]}
-        evaluation = replace(evaluation, result=evaluation.result | told)
+        left_out = [each.to_dict() for each in dataset.left_out]
+        evaluation = replace(evaluation, result={**evaluation.result, "left_out": left_out})
     write(evaluation, args.json, args.report)
 
 

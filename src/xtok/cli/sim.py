@@ -6,13 +6,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from xtok.cli import sim_eval
 from xtok.cli.common import say
 from xtok.cli.outputs import Writes
 from xtok.cli.sim_arguments import LEVELS, add_cell_arguments, add_worker_argument, chosen_cells, progress_bar
 from xtok.whole import file_whole
+
+if TYPE_CHECKING:
+    from xtok.sim.manifest import Manifest
 
 GO_ON = "Give the same command again: whole episodes are kept."
 
@@ -130,7 +133,7 @@ def run_record(args: argparse.Namespace) -> None:
     print_manifest(args.out, manifest)
 
 
-def print_manifest(out: Path, manifest: dict[str, Any]) -> None:
+def print_manifest(out: Path, manifest: Manifest) -> None:
     print(f"{out}: {manifest['episodes']} episodes, {manifest['hours']:.2f} hours, {manifest['bytes'] / 1e6:.1f} MB")
     for arm, entry in manifest["arms"].items():
         print(f"  {entry['folder'] + '/':<12} {arm:<10} {entry['episodes']:>5} episodes {entry['frames']:>8} frames")

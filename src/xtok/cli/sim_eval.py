@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.benchmark.closed_loop import ClosedLoopReport
+    from xtok.sim.intervals import EstimateJson
 
 TOKENIZERS = ("xtok", "fast", "bins")
 
@@ -97,7 +97,8 @@ def table(report: ClosedLoopReport) -> list[str]:
     policies = {name: report.policies[name] for name in (*first, *report.policies)}
     for policy, groups in policies.items():
         row = groups["all"]
-        versus = report.against_raw.get(policy, {}).get("all", {}).get("ratio")
+        against = report.against_raw.get(policy)
+        versus = None if against is None else against["all"]["ratio"]
         bits = row.get("bits_a_chunk")
         lines.append(
             f"{policy:<18}{row['success']['value']:>9.1%}{_interval(row['success']):>16}{row['progress']['value']:>10.3f}"
@@ -112,5 +113,5 @@ def table(report: ClosedLoopReport) -> list[str]:
     return lines
 
 
-def _interval(estimate: Mapping[str, float]) -> str:
+def _interval(estimate: EstimateJson) -> str:
     return f"[{estimate['low']:.3f}, {estimate['high']:.3f}]"

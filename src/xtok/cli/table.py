@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
 
-COLUMNS: tuple[tuple[str, str, str], ...] = (
+if TYPE_CHECKING:
+    from xtok.evaluate.compare import Figure
+    from xtok.evaluate.result import Entry, EvaluationResult
+
+Number = Literal[
+    "tokens_mean", "bits_mean", "entropy_bits_mean", "l1", "position_mm", "rotation_deg", "joint", "decode_failures"
+]
+COLUMNS: tuple[tuple[str, Number, str], ...] = (
     # heading, key of an entry, format
     ("tokens", "tokens_mean", "{:.1f}"),
     ("bits", "bits_mean", "{:.0f}"),
@@ -16,7 +23,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("joint", "joint", "{:.4f}"),
     ("failed", "decode_failures", "{:d}"),
 )
-RATIOS: tuple[tuple[str, str], ...] = (
+RATIOS: tuple[tuple[str, Figure], ...] = (
     # heading, figure
     ("l1", "l1"),
     ("mm", "position_mm"),
@@ -26,12 +33,12 @@ RATIOS: tuple[tuple[str, str], ...] = (
 SHORT = {"fast": "fast", "fast-pooled": "pooled"}  # of a rival, in a heading
 
 
-def table(result: Mapping[str, Any]) -> list[str]:
+def table(result: EvaluationResult) -> list[str]:
     """Lines for the terminal; a dash where a question has no answer."""
     return [*_entries(result), *_curve(result)]
 
 
-def judgements(result: Mapping[str, Any]) -> list[str]:
+def judgements(result: EvaluationResult) -> list[str]:
     """Lines for the terminal: each target, and whether it was met."""
     from xtok.evaluate.verdicts import verdicts
 
@@ -39,7 +46,7 @@ def judgements(result: Mapping[str, Any]) -> list[str]:
     return [f"  {words[verdict.met]:<10} {verdict.claim}: {verdict.found}" for verdict in verdicts(result)]
 
 
-def _entries(result: Mapping[str, Any]) -> Iterator[str]:
+def _entries(result: EvaluationResult) -> Iterator[str]:
     robots = ", ".join(result["embodiments"])
     yield f"{result['dataset']} ({robots}), {result['split']} episodes, layout {result['layout']}"
     every = [entry for entries in result["horizons"].values() for entry in entries.values()]
@@ -50,7 +57,7 @@ def _entries(result: Mapping[str, Any]) -> Iterator[str]:
         (f"{heading}/{SHORT[rival]}", rival, figure)
         for rival in rivals_of(result)
         for heading, figure in RATIOS
-        if any(entry["at_equal_bits"].get(rival, {}).get(figure) is not None for entry in every)
+        if any(_over(entry, rival, figure) is not None for entry in every)
     ]
     headings = [heading for heading, _, _ in used] + [heading for heading, _, _ in over]
     widths = [max(9, len(heading) + 2) for heading in headings]
@@ -58,12 +65,18 @@ def _entries(result: Mapping[str, Any]) -> Iterator[str]:
     for horizon, entries in result["horizons"].items():
         for name, entry in entries.items():
             cells = ["-" if entry[key] is None else form.format(entry[key]) for _, key, form in used]
-            cells += [_ratio(entry["at_equal_bits"].get(rival, {}).get(figure)) for _, rival, figure in over]
+            cells += [_ratio(_over(entry, rival, figure)) for _, rival, figure in over]
             row = "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True))
             yield f"  {horizon:>3} {name:<12}{row}"
 
 
-def _curve(result: Mapping[str, Any]) -> Iterator[str]:
+def _over(entry: Entry, rival: str, figure: Figure) -> float | None:
+    """The error over a rival's at equal bits."""
+    row = entry["at_equal_bits"].get(rival)
+    return None if row is None else row[figure]
+
+
+def _curve(result: EvaluationResult) -> Iterator[str]:
     """The subject over each rival at the same number of tokens."""
     from xtok.evaluate.comparison import curve_reasons, curves, rivals_of
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,6 +22,16 @@ _REACH = 0.2  # how far steps go beyond what was seen, of its range, on both sid
 _EVERYWHERE = 0.05  # share of the states that is taken to lie anywhere
 _LEAST = 1e-3  # width of an axis along which nothing moves
 _COUNTED = 64  # parts up to which errors are measured; beyond, they fall as one over parts
+
+
+class StateCodeJson(TypedDict):
+    """A `StateCode` in a file."""
+
+    mean_D: list[float]
+    axis_DD: list[list[float]]
+    curve_DK: list[list[float]]
+    steps_QD: list[list[int]]
+    codebook_size: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +126,15 @@ class StateCode:
         along = [np.interp(s, self._share_K, c) for s, c in zip(share_ND.T, self.curve_DK, strict=True)]
         return np.stack(along, axis=1) @ self.axis_DD.T + self.mean_D
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> StateCodeJson:
         """JSON types."""
-        arrays = {name: getattr(self, name).tolist() for name in ("mean_D", "axis_DD", "curve_DK", "steps_QD")}
-        return {**arrays, "codebook_size": self.codebook_size}
+        return {
+            "mean_D": self.mean_D.tolist(),
+            "axis_DD": self.axis_DD.tolist(),
+            "curve_DK": self.curve_DK.tolist(),
+            "steps_QD": self.steps_QD.tolist(),
+            "codebook_size": self.codebook_size,
+        }
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> StateCode:

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -35,6 +35,13 @@ Networks = Mapping[str, nn.Module]
 Member = tuple[str, bytes]  # a robot and the mask of its channels
 
 
+class FormerlyJson(TypedDict):
+    """`Formerly` in a file."""
+
+    digests: list[str]
+    foundations: list[str]
+
+
 @dataclass(frozen=True)
 class Formerly:
     """Digests and foundations that a codec had in an older format; what was written under them is its own."""
@@ -42,12 +49,12 @@ class Formerly:
     digests: tuple[str, ...] = ()
     foundations: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, list[str]]:
+    def to_dict(self) -> FormerlyJson:
         """JSON types."""
         return {"digests": list(self.digests), "foundations": list(self.foundations)}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Sequence[str]]) -> Formerly:
+    def from_dict(cls, content: FormerlyJson) -> Formerly:
         """Inverse of `to_dict`."""
         return cls(tuple(content.get("digests", ())), tuple(content.get("foundations", ())))
 

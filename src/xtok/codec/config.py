@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal
 
@@ -53,12 +54,12 @@ class CodecConfig:
         if self.levels < 2:
             raise ValueError(f"levels is {self.levels}; a coarse level and at least one residual level are needed")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, str | int | float | bool]:
         """JSON types."""
         return {"kind": self.kind, **asdict(self)}
 
     @staticmethod
-    def from_dict(content: dict[str, Any]) -> CodecConfig:
+    def from_dict(content: Mapping[str, Any]) -> CodecConfig:
         """Inverse of `to_dict`.
 
         Raises:

@@ -13,11 +13,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import Tensor
 
-from xtok.actions.statistics import Statistics
+from xtok.actions.statistics import Statistics, StatisticsJson
+from xtok.codec.base import FormerlyJson
 
 FORMAT = 1
 _FIELDS = {
@@ -33,9 +34,24 @@ _SHARED = ("layout", "hidden", "heads", "encoder_layers", "dropout", "levels", "
 _GAUSSIAN = (*_SHARED, "book_decay", "intent_space", "intent_dim", "own_books", "prior_rank", "intent_noise")
 
 
-def converted(
-    config: dict[str, Any], tensors: dict[str, Tensor], folder: Path
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+class _Optional(TypedDict, total=False):
+    measured: list[str]
+    formerly: FormerlyJson
+
+
+class ConfigJson(_Optional):
+    """A tokenizer's config.json. codec: looked at by `CodecConfig.from_dict`, in format 1 by `converted`. robots: that
+    have a prior. measured: those of them that were measured, not trained. digest: None once it was looked at."""
+
+    format: int
+    codec: dict[str, Any]
+    layout_digest: str
+    robots: dict[str, StatisticsJson]
+    ranges: dict[str, StatisticsJson]
+    digest: str | None
+
+
+def converted(config: ConfigJson, tensors: dict[str, Tensor], folder: Path) -> tuple[ConfigJson, dict[str, Tensor]]:
     """Configuration and tensors of format 1 as those of format 2, without a digest: it is looked at here.
 
     Raises:
@@ -47,7 +63,7 @@ def converted(
         raise ValueError(
             f"{folder}: weights and config.json do not belong together, or one was altered; fetch both again"
         )
-    formerly = {"digests": [config["digest"]], "foundations": [hashed_shared(old, tensors)]}
+    formerly: FormerlyJson = {"digests": [config["digest"]], "foundations": [hashed_shared(old, tensors)]}
     if old["front"] == "none":
         kind, kept = "perceiver", (*_SHARED, "book_decay", "decoder_layers")
         codec = {_FIELDS.get(name, name): old[name] for name in kept}

@@ -43,7 +43,7 @@ class KeepsPrecision(nn.Module):
         out: Self = super()._apply(lambda t: t.float() if t.is_floating_point() else t)
         return out
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, object], prefix: str, *args: Any, **kwargs: Any) -> None:
         rounded = []
         for name, here in self.state_dict(keep_vars=True).items():
             given = state_dict.get(prefix + name)
@@ -155,7 +155,7 @@ class Seal:
         self._content, self._seen = content, seen
         return True
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, str | None]:
         return {"_seen": None, "_content": self._content}  # a copy has tensors of its own
 
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -88,7 +87,7 @@ def save(codec: Codec, folder: Path) -> None:
     codec = unwrapped(codec)
     tensors = tensors_of(codec)
     robots = codec.robots if isinstance(codec, GaussianCodec) else {}
-    config: dict[str, Any] = {
+    config: convert.ConfigJson = {
         "format": FORMAT,
         "codec": codec.config.to_dict(),
         "layout_digest": codec.layout.digest,
@@ -128,7 +127,7 @@ def load(folder: Path) -> Codec:
     return codec.eval()
 
 
-def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> Codec:
+def _build(config: convert.ConfigJson, tensors: dict[str, Tensor], folder: Path) -> Codec:
     """The codec that a configuration and its tensors (which are used up) describe."""
     with torch.device("meta"):  # shapes only: whatever the configuration claims costs no memory
         codec = make_codec(CodecConfig.from_dict(config["codec"]))
@@ -142,7 +141,8 @@ def _build(config: dict[str, Any], tensors: dict[str, Tensor], folder: Path) -> 
     if config["layout_digest"] != codec.layout.digest:
         raise ValueError(f"{folder}: layout {codec.layout.name!r} has changed since these weights were saved")
     codec.ranges = {name: Statistics.from_dict(part) for name, part in config["ranges"].items()}
-    codec.formerly = Formerly.from_dict(config.get("formerly", {}))
+    if (formerly := config.get("formerly")) is not None:
+        codec.formerly = Formerly.from_dict(formerly)
     if isinstance(codec, GaussianCodec):
         take_priors(codec, config["robots"], config.get("measured", []), tensors, str(folder / WEIGHTS))
     elif config["robots"] or "measured" in config:
@@ -181,9 +181,9 @@ def _half_if_exact(tensor: Tensor) -> Tensor:
     return half if torch.equal(half.float(), tensor) else tensor
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> convert.ConfigJson:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config: convert.ConfigJson = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); fetch the tokenizer again") from error
     expected = {"format", "codec", "layout_digest", "robots", "ranges", "digest"}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xtok.evaluate.cluster import Mean, clustered_mean
+from xtok.evaluate.semantics_result import AlignmentJson
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,19 @@ class Alignment:
     floor: float
     chunks: int
     matrix: list[list[float]]
+
+    def to_dict(self) -> AlignmentJson:
+        return {
+            "diagonal": self.diagonal.to_dict(),
+            "mid_peak": self.mid_peak,
+            "off_diagonal": self.off_diagonal,
+            "contrast": self.contrast,
+            "teacher_contrast": self.teacher_contrast,
+            "shuffled": self.shuffled,
+            "floor": self.floor,
+            "chunks": self.chunks,
+            "matrix": self.matrix,
+        }
 
 
 def align(action_NME: np.ndarray, teacher_NME: np.ndarray, episode_N: np.ndarray, seed: int = 0) -> Alignment:

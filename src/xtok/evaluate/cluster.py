@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xtok.evaluate.semantics_result import MeanJson
+
 RESAMPLES = 1000
 
 
@@ -19,6 +21,9 @@ class Mean:
     value: float
     low: float
     high: float
+
+    def to_dict(self) -> MeanJson:
+        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 def clustered_mean(values_N: np.ndarray, group_N: np.ndarray, seed: int = 0) -> Mean:

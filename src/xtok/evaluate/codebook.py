@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TypedDict
 
 import numpy as np
 
@@ -13,15 +13,21 @@ from xtok.actions.types import Codes
 from xtok.evaluate.coded import Coded
 
 
-def run(coded: Coded) -> Iterator[tuple[str, list[float]]]:
-    """`usage` (share of the vocabulary seen) and `perplexity` (exp of the entropy), one entry a level.
+class CodebookFigures(TypedDict):
+    """A value a level. usage: share of the vocabulary seen. perplexity: exp of the entropy."""
+
+    usage: list[float]
+    perplexity: list[float]
+
+
+def run(coded: Coded) -> CodebookFigures:
+    """How much of the vocabulary is used.
 
     Tokenizers without a grid of slots and levels have one vocabulary and so one entry. Both figures are bounded by
     the number of codes looked at: compare them between tokenizers on the same chunks.
     """
     counts = code_counts(coded.codes)
-    yield "usage", [usage(level) for level in counts]
-    yield "perplexity", [perplexity(level) for level in counts]
+    return {"usage": [usage(level) for level in counts], "perplexity": [perplexity(level) for level in counts]}
 
 
 def code_counts(codes: Codes) -> list[np.ndarray]:

@@ -7,14 +7,16 @@ better than the rival.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from xtok.actions.types import slots
 from xtok.evaluate.rate import RatePoint
+from xtok.evaluate.reconstruction import ReconstructionFigures
+from xtok.evaluate.result import CurvePointJson, FiguresJson
 
 FAST, FAST_POOLED = "fast", "fast-pooled"  # fitted on the robot itself; on other robots
 RIVALS = (FAST, FAST_POOLED)  # what every tokenizer is held against, where they were evaluated
@@ -46,6 +48,15 @@ class Figures:
     joint: float | None = None
     reason: str | None = None
 
+    def to_dict(self) -> FiguresJson:
+        return {
+            "l1": self.l1,
+            "position_mm": self.position_mm,
+            "rotation_deg": self.rotation_deg,
+            "joint": self.joint,
+            "reason": self.reason,
+        }
+
 
 @dataclass(frozen=True)
 class CurvePoint:
@@ -56,6 +67,15 @@ class CurvePoint:
     own: Figures
     rivals: dict[str, Figures]
     over: dict[str, Figures]
+
+    def to_dict(self) -> CurvePointJson:
+        return {
+            "slots": self.slots,
+            "tokens": self.tokens,
+            "own": self.own.to_dict(),
+            "rivals": {name: figures.to_dict() for name, figures in self.rivals.items()},
+            "over": {name: figures.to_dict() for name, figures in self.over.items()},
+        }
 
 
 def at(rival: Rival, price: Price, value: float, best: bool = True) -> Figures:
@@ -73,25 +93,25 @@ def at(rival: Rival, price: Price, value: float, best: bool = True) -> Figures:
         end = rival.ends[0] if value < prices[0] else rival.ends[1]
         said = f"{value:.1f} {_WORDS[price]} lie outside {rival.name}'s sweep ({prices[0]:.1f} to {prices[-1]:.1f})"
         return Figures(reason=said if end is None else f"{said}: {end}")
-    values: dict[str, Any] = {}
-    for figure in FIGURES:
+
+    def error(figure: Figure) -> float | None:
         errors = [getattr(point, figure) for _, point in found]
         if any(error is None for error in errors):
-            values[figure] = None
-        elif min(errors) <= 0:
-            values[figure] = 0.0 if max(errors) <= 0 else None  # no logarithm
-        else:
-            log_errors = np.minimum.accumulate(np.log(errors)) if best else np.log(errors)
-            values[figure] = math.exp(np.interp(value, prices, log_errors))
-    return Figures(**values)
+            return None
+        if min(errors) <= 0:
+            return 0.0 if max(errors) <= 0 else None  # no logarithm
+        log_errors = np.minimum.accumulate(np.log(errors)) if best else np.log(errors)
+        return math.exp(np.interp(value, prices, log_errors))
+
+    return _figures(error)
 
 
 def ratios(own: Figures, rival: Figures) -> Figures:
     """Own errors over the rival's; None with a reason where either has none."""
     if (reason := own.reason or rival.reason) is not None:
         return Figures(reason=reason)
-    values: dict[str, Any] = {figure: _ratio(getattr(own, figure), getattr(rival, figure)) for figure in FIGURES}
-    return Figures(**values, reason="the rival's l1 there is zero" if values["l1"] is None else None)
+    found = _figures(lambda figure: _ratio(getattr(own, figure), getattr(rival, figure)))
+    return replace(found, reason="the rival's l1 there is zero") if found.l1 is None else found
 
 
 def at_equal(price: Price, value: float | None, own: Figures, rivals: Sequence[Rival]) -> dict[str, Figures]:
@@ -115,10 +135,9 @@ def curve(name: str, points: Sequence[RatePoint], horizon: int, rivals: Sequence
     return out
 
 
-def figures_of(errors: Mapping[str, float | None]) -> Figures:
-    """Own errors from an entry of the result."""
-    values: dict[str, Any] = {figure: errors[figure] for figure in FIGURES}
-    return Figures(**values)
+def figures_of(errors: ReconstructionFigures) -> Figures:
+    """Own errors as they are compared."""
+    return _figures(lambda figure: errors[figure])
 
 
 def l1_ratio_at_equal_bits(bits: float, l1: float, fast_points: Sequence[RatePoint]) -> Figures:
@@ -126,6 +145,12 @@ def l1_ratio_at_equal_bits(bits: float, l1: float, fast_points: Sequence[RatePoi
     if not fast_points:
         return Figures(reason="FAST was not evaluated")
     return ratios(Figures(l1=l1), at(Rival(FAST, fast_points), "bits", bits))
+
+
+def _figures(value: Callable[[Figure], float | None]) -> Figures:
+    return Figures(
+        l1=value("l1"), position_mm=value("position_mm"), rotation_deg=value("rotation_deg"), joint=value("joint")
+    )
 
 
 def _ratio(own: float | None, rival: float | None) -> float | None:

@@ -5,14 +5,14 @@ From the result of `xtok eval` alone; the table at the terminal and the report d
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from xtok.evaluate.compare import FAST, FIGURES, RIVALS
+from xtok.evaluate.compare import FAST, FIGURES, RIVALS, Figure, Figures
+from xtok.evaluate.result import Entry, EvaluationResult, FiguresJson
 
 FORM_WORDS = {"tangent": "as rotation vectors", "columns": "as 6D columns"}
-FIGURE_WORDS = {"l1": "l1", "position_mm": "mm", "rotation_deg": "deg", "joint": "joint error"}
+FIGURE_WORDS: dict[Figure, str] = {"l1": "l1", "position_mm": "mm", "rotation_deg": "deg", "joint": "joint error"}
 KNOWN_WORDS = {
     "measured": "known by closed forms, without books of its own",
     "ranges": "known by its ranges alone",
@@ -31,7 +31,7 @@ class CurveRow:
     rival: str
     form: str | None
     tokens: list[int]
-    points: list[Mapping[str, Any]]
+    points: list[FiguresJson]
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,30 @@ class Remedy:
     found: str
 
 
-def rivals_of(result: Mapping[str, Any]) -> list[str]:
+def rivals_of(result: EvaluationResult) -> list[str]:
     """Those that others are held against, at any length."""
     entries = [entry for each in result["horizons"].values() for entry in each.values()]
     return [rival for rival in RIVALS if any(rival in entry["at_equal_bits"] for entry in entries)]
 
 
-def compared(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+def compared(result: EvaluationResult) -> list[tuple[str, str]]:
     """Figures that the robot has, and what they are called."""
     entries = [entry for each in result["horizons"].values() for entry in each.values()]
     return [(key, FIGURE_WORDS[key]) for key in FIGURES if any(entry[key] is not None for entry in entries)]
 
 
-def beside_fast(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+def beside_fast(entry: Entry) -> FiguresJson:
     """Ratios at equal bits, None where there are none."""
-    return entry["at_equal_bits"].get(FAST) or dict.fromkeys(FIGURES)
+    return entry["at_equal_bits"].get(FAST, Figures().to_dict())
 
 
-def form_at(result: Mapping[str, Any], horizon: str) -> str | None:
+def form_at(result: EvaluationResult, horizon: str) -> str | None:
     """How FAST codes rotations at a length, in words; None without rotations or without FAST."""
     fit = result["fast_fit"].get(horizon)
     return None if fit is None or fit["form"] is None else FORM_WORDS[fit["form"]]
 
 
-def forms_in_words(result: Mapping[str, Any]) -> str | None:
+def forms_in_words(result: EvaluationResult) -> str | None:
     """Over all lengths: "as rotation vectors", or which where."""
     forms = {horizon: form for horizon in result["horizons"] if (form := form_at(result, horizon)) is not None}
     if len(set(forms.values())) <= 1:
@@ -74,12 +74,12 @@ def forms_in_words(result: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{form} at T {horizon}" for horizon, form in forms.items())
 
 
-def pooled_robots(result: Mapping[str, Any]) -> list[str]:
+def pooled_robots(result: EvaluationResult) -> list[str]:
     fits = [fit for fit in result["fast_pooled_fit"].values() if fit is not None]
     return sorted({member["robot"] for fit in fits for member in fit["members"]})
 
 
-def curves(result: Mapping[str, Any], rivals: Sequence[str]) -> list[tuple[str, list[CurveRow]]]:
+def curves(result: EvaluationResult, rivals: Sequence[str]) -> list[tuple[str, list[CurveRow]]]:
     """Length by length, rival by rival; lengths without a rival are left out."""
     out = []
     for horizon, entries in result["horizons"].items():
@@ -99,7 +99,7 @@ def curves(result: Mapping[str, Any], rivals: Sequence[str]) -> list[tuple[str, 
     return out
 
 
-def curve_reasons(result: Mapping[str, Any], rivals: Sequence[str]) -> list[str]:
+def curve_reasons(result: EvaluationResult, rivals: Sequence[str]) -> list[str]:
     """Why a place of the curve is empty."""
     return [
         f"T {horizon}, over {row.rival}: {point['reason']}"
@@ -110,7 +110,7 @@ def curve_reasons(result: Mapping[str, Any], rivals: Sequence[str]) -> list[str]
     ]
 
 
-def remedy(result: Mapping[str, Any]) -> Remedy | None:
+def remedy(result: EvaluationResult) -> Remedy | None:
     """Where `xtok adapt` is what helps: robots that the tokenizer knows by less than books of their own."""
     known = result["robots_known_by"] or {}
     for how, words in KNOWN_WORDS.items():

@@ -10,8 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from xtok.actions.statistics import Statistics
 from xtok.actions.types import Actions, ActionTokenizer, ChunkBatch, Codes, Context
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.errors import measure
+from xtok.evaluate.result import CorruptedJson, CorruptionJson
 
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 CHUNKS_MAX = 128  # of the set, evenly: sequences that do not decode are tried one by one
@@ -42,6 +42,17 @@ class Corrupted:
     l1: float
     position_mm: float | None
     joint: float | None
+
+    def to_dict(self) -> CorruptedJson:
+        return {
+            "rate": self.rate,
+            "decoded": self.decoded,
+            "repaired": self.repaired,
+            "failed": self.failed,
+            "l1": self.l1,
+            "position_mm": self.position_mm,
+            "joint": self.joint,
+        }
 
 
 def run(
@@ -66,7 +77,7 @@ def run(
     )
 
 
-def curves(contestants: Mapping[str, Coded], statistics: Mapping[str, Statistics], seed: int) -> dict[str, Any]:
+def curves(contestants: Mapping[str, Coded], statistics: Mapping[str, Statistics], seed: int) -> CorruptionJson:
     """Of several tokenizers on the same chunks, as JSON: name -> kind -> points, with T and the number of chunks."""
     found = {name: dict(run(coded, statistics, seed)) for name, coded in contestants.items()}
     chunks = next(iter(contestants.values())).chunks
@@ -74,7 +85,7 @@ def curves(contestants: Mapping[str, Coded], statistics: Mapping[str, Statistics
         "horizon": chunks.context.horizon,
         "chunks": len(some(chunks)),
         "tokenizers": {
-            name: {kind: [asdict(point) for point in points] for kind, points in each["corruption"].items()}
+            name: {kind: [point.to_dict() for point in points] for kind, points in each["corruption"].items()}
             for name, each in found.items()
         },
     }

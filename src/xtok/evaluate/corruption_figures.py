@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -14,11 +14,13 @@ from xtok.evaluate import charts
 from xtok.evaluate.charts import Series
 from xtok.evaluate.corruption import KINDS
 from xtok.evaluate.figures import Figure
+from xtok.evaluate.result import CorruptedJson, EvaluationResult
 
+Drawn = Literal["position_mm", "joint"]
 TITLES = {"flip": "Flipped", "drop": "Dropped", "swap": "Swapped", "truncate": "Cut off"}  # short: a note stands beside
 
 
-def curves(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Figure]:
+def curves(result: EvaluationResult, colours: Mapping[str, str]) -> Iterator[Figure]:
     """A drawing each kind of fault; nothing without a curve."""
     found = result.get("corruption")
     if found is None:
@@ -30,7 +32,7 @@ def curves(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Fi
         yield _figure(TITLES[kind], _failures(points, found["chunks"]), lines, "% of tokens", label)
 
 
-def levels(result: Mapping[str, Any]) -> Iterator[Figure]:
+def levels(result: EvaluationResult) -> Iterator[Figure]:
     """A drawing each tokenizer that has levels."""
     found = result.get("corruption")
     if found is None:
@@ -45,14 +47,14 @@ def levels(result: Mapping[str, Any]) -> Iterator[Figure]:
             yield _figure(name, "", lines, "% of the level's codes", label)
 
 
-def _unit(result: Mapping[str, Any]) -> tuple[str, str]:
+def _unit(result: EvaluationResult) -> tuple[Drawn, str]:
     """What is drawn, and what it is called: millimetres where there are poses, else the joints' unit."""
     if result["joint_unit"] is None:
         return "position_mm", "mean error, mm"
     return "joint", f"mean error, {'rad' if result['joint_unit'] == 'rad' else 'native units'}"
 
 
-def _line(name: str, points: list[dict[str, Any]], key: str, style: str) -> Series:
+def _line(name: str, points: list[CorruptedJson], key: Drawn, style: str) -> Series:
     rates = 100 * np.array([point["rate"] for point in points])
     values = [point[key] if point[key] is not None else point["l1"] for point in points]
     return Series(name, rates, np.array(values, dtype=float), style, dots=True)
@@ -63,13 +65,13 @@ def _figure(title: str, note: str, lines: list[Series], x_label: str, y_label: s
     return Figure(title, note, svg)
 
 
-def _decoding(points: list[dict[str, Any]], chunks: int) -> list[dict[str, Any]]:
+def _decoding(points: list[CorruptedJson], chunks: int) -> list[CorruptedJson]:
     """Up to the last rate at which at least half of the chunks decode: beyond, the error is that of standing still."""
     kept = [point for point in points if 2 * point["failed"] <= chunks]
     return kept or points[:1]
 
 
-def _failures(points: Mapping[str, list[dict[str, Any]]], chunks: int) -> str:
+def _failures(points: Mapping[str, list[CorruptedJson]], chunks: int) -> str:
     """Whose lines end, and from which rate on."""
     first = {name: [p["rate"] for p in each if 2 * p["failed"] > chunks] for name, each in points.items()}
     told = [f"{name} {100 * rates[0]:g}\N{NO-BREAK SPACE}%" for name, rates in first.items() if rates]

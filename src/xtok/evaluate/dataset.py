@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -23,6 +22,7 @@ from xtok.evaluate.fit import BASELINES, check_baselines, fit_baselines
 from xtok.evaluate.illustrate import Illustration, illustrate
 from xtok.evaluate.pool import PoolMember, check_pool
 from xtok.evaluate.progress import Tell, silent
+from xtok.evaluate.result import ByHorizon, EvaluationResult
 from xtok.evaluate.robustness import SIGMAS
 from xtok.evaluate.run import evaluate
 from xtok.evaluate.strides import spread_chunks, spread_within
@@ -51,7 +51,7 @@ class Budget:
 class Evaluation:
     """`result` is the JSON; `illustration` is what the report draws besides."""
 
-    result: dict[str, Any]
+    result: EvaluationResult
     illustration: Illustration
 
 
@@ -104,18 +104,15 @@ def evaluate_dataset(
     episodes = select(dataset, split)
     train = list(select(dataset, "train"))
     subject_name = next(iter(tokenizers))
-    by_horizon: dict[str, dict[str, Any]] = {
-        key: {}
-        for key in (
-            "episodes_used",
-            "chunks",
-            "chunk_stride",
-            "stride_runs_on",
-            "fast_fit",
-            "fast_pooled_fit",
-            "saturation",
-            "horizons",
-        )
+    by_horizon: ByHorizon = {
+        "episodes_used": {},
+        "chunks": {},
+        "chunk_stride": {},
+        "stride_runs_on": {},
+        "fast_fit": {},
+        "fast_pooled_fit": {},
+        "saturation": {},
+        "horizons": {},
     }
     illustration = None
     total = sum(horizons)
@@ -161,7 +158,7 @@ def evaluate_dataset(
     if corrupt:
         tell(f"T {illustration.horizon}: corrupting the codes of {', '.join(drawn)}", 0.98)
         corruption_curve = corruption.curves(drawn, statistics, seed)
-    result = {
+    result: EvaluationResult = {
         "dataset": dataset.name,
         "layout": dataset.layout.name,
         "embodiments": list(dataset.embodiments),

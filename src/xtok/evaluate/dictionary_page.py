@@ -9,7 +9,7 @@ import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -56,7 +56,14 @@ class Card:
     search: str
 
 
-def render(dictionary: Dictionary, strips: Mapping[int, Sequence[Strip]], about: Mapping[str, Any]) -> str:
+class About(TypedDict):
+    """What a page is of. lines: name -> text, where it all comes from."""
+
+    title: str
+    lines: dict[str, str]
+
+
+def render(dictionary: Dictionary, strips: Mapping[int, Sequence[Strip]], about: About) -> str:
     """One HTML document. strips: code -> its examples. about: `title`, `lines` (name -> text, where it all comes from).
 
     The same arguments give the same bytes.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xtok.evaluate.alignment import unit
+from xtok.evaluate.semantics_result import FamiliesJson
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class Families:
     matrix: list[list[float | None]]
     within: float | None
     between: float | None
+
+    def to_dict(self) -> FamiliesJson:
+        return {"arms": self.arms, "matrix": self.matrix, "within": self.within, "between": self.between}
 
 
 def arm_families(x_NE: np.ndarray, arm_N: np.ndarray, episode_N: np.ndarray) -> Families:
@@ -40,7 +44,7 @@ def arm_families(x_NE: np.ndarray, arm_N: np.ndarray, episode_N: np.ndarray) -> 
                     mine = x[episode_index_N == episode]
                     own = mine.sum(axis=0)
                     total, pairs = total - float(own @ own), pairs - len(mine) ** 2
-            row.append(total / pairs if pairs else None)
+            row.append(float(total / pairs) if pairs else None)
         matrix.append(row)
     within = [matrix[a][a] for a in range(len(arms))]
     between = [matrix[a][b] for a in range(len(arms)) for b in range(len(arms)) if a != b]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -19,8 +19,11 @@ from xtok.evaluate.compare import FAST, FAST_POOLED
 from xtok.evaluate.fit import BINS
 from xtok.evaluate.formatting import format_figure, format_percent
 from xtok.evaluate.illustrate import Curve, HandPath, Illustration, TokenStrip, Trajectory
+from xtok.evaluate.result import Entry, EvaluationResult, RatePointJson
 from xtok.evaluate.robustness import changed_tokens
 
+DrawnPrice = Literal["bits", "tokens"]
+Drawn = Literal["l1", "position_mm", "joint"]
 STRIP_TOKENS_MAX = 128  # longer sequences are not drawn as strips
 # Least height of a chart of a channel, so that a hand at rest looks at rest.
 SPAN_MIN = {"mm": 20.0, "deg": 5.0, "rad": 0.1, "0 to 1": 0.2, "native": 0.0, "m/s": 0.02, "m": 0.02}
@@ -45,7 +48,7 @@ class Strip:
     rows: tuple[Figure, ...]
 
 
-def noise_unit(result: Mapping[str, Any]) -> str:
+def noise_unit(result: EvaluationResult) -> str:
     """What a thousandth of sigma is called: noise is in the unit of each channel."""
     if result["joint_unit"] is None:
         return "mm and mrad"
@@ -53,21 +56,28 @@ def noise_unit(result: Mapping[str, Any]) -> str:
 
 
 def _lines(
-    entries: Mapping[str, Any], price: str, error: str, colours: Mapping[str, str]
+    entries: Mapping[str, Entry], price: DrawnPrice, error: Drawn, colours: Mapping[str, str]
 ) -> tuple[list[Series], float]:
     """A line a tokenizer, its errors over its prices; and the dearest price of those that are drawn."""
-    most = max(entry["rate_distortion"][-1][price] for name, entry in entries.items() if name != BINS)
+    most = max(_paid(entry["rate_distortion"][-1], price) for name, entry in entries.items() if name != BINS)
     lines = []
     for name, entry in entries.items():
         points = [point for point in entry["rate_distortion"] if point[error]]
-        if not points or (name == BINS and points[0][price] > 2 * most):
+        if not points or (name == BINS and _paid(points[0], price) > 2 * most):
             continue  # so far to the right that the others would shrink to a line
-        paid, errors = (np.array([point[key] for point in points]) for key in (price, error))
+        paid = np.array([_paid(point, price) for point in points])
+        errors = np.array([point[error] for point in points])
         lines.append(Series(name, paid, errors, colours[name], dots=True))
     return lines, most
 
 
-def styles(result: Mapping[str, Any]) -> dict[str, str]:
+def _paid(point: RatePointJson, price: DrawnPrice) -> float:
+    value = point[price]
+    assert value is not None, "every rate that was evaluated has its bits and tokens"
+    return value
+
+
+def styles(result: EvaluationResult) -> dict[str, str]:
     """Tokenizer -> CSS class of its colour: ours, FAST and bins have their own, others take turns."""
     names = list(result["weights"])
     fixed = {result["subject"]: "ours", FAST: "fast", FAST_POOLED: "pooled", BINS: "bins"}
@@ -132,7 +142,7 @@ def rate_tone(level: int, levels: int) -> str:
     return "finest" if level == levels else f"coarse{min(level, 3)}"
 
 
-def rate_distortion(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Figure]:
+def rate_distortion(result: EvaluationResult, colours: Mapping[str, str]) -> Iterator[Figure]:
     for horizon, entries in result["horizons"].items():
         lines, _ = _lines(entries, "bits", "l1", colours)
         svg = charts.line_chart(
@@ -148,9 +158,9 @@ def rate_distortion(result: Mapping[str, Any], colours: Mapping[str, str]) -> It
         yield Figure(f"T {horizon} frames", note, svg)
 
 
-def by_tokens(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Figure]:
+def by_tokens(result: EvaluationResult, colours: Mapping[str, str]) -> Iterator[Figure]:
     """Error in millimetres (or joint units) over tokens: what the ratios at M to 4M tokens are taken from."""
-    units = {"position_mm": "position, mm", "joint": f"joints, {result['joint_unit']}"}
+    units: dict[Drawn, str] = {"position_mm": "position, mm", "joint": f"joints, {result['joint_unit']}"}
     for horizon, entries in result["horizons"].items():
         error = next((key for key in units if entries[result["subject"]][key] is not None), None)
         if error is None:
@@ -169,7 +179,7 @@ def by_tokens(result: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator
         yield Figure(f"T {horizon} frames", "M to 4M tokens are marked", svg)
 
 
-def noise(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str, str]) -> Iterator[Figure]:
+def noise(result: EvaluationResult, drawn: Illustration, colours: Mapping[str, str]) -> Iterator[Figure]:
     """Token error of all tokenizers, and which levels flip for those that have levels."""
     entries = result["horizons"][str(drawn.horizon)]
     sigmas, label = 1000 * np.array(result["sigmas"]), f"noise, sigma in {noise_unit(result)}"
@@ -191,7 +201,7 @@ def noise(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str, 
         yield Figure(f"Codes of {name} that change, by level", "share of slots", svg)
 
 
-def _swaps(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str, str]) -> Figure:
+def _swaps(result: EvaluationResult, drawn: Illustration, colours: Mapping[str, str]) -> Figure:
     """What one wrong token does to the error."""
     entries = result["horizons"][str(drawn.horizon)]
     changes = [
@@ -208,7 +218,7 @@ def _swaps(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str,
     return Figure("One wrong token", "of each chunk", svg)
 
 
-def strips(result: Mapping[str, Any], drawn: Illustration) -> Iterator[Strip]:
+def strips(result: EvaluationResult, drawn: Illustration) -> Iterator[Strip]:
     """One chunk's codes, for tokenizers whose sequences are short enough to look at."""
     for strip in drawn.strips:
         if len(strip.clean.tokens[0]) <= STRIP_TOKENS_MAX:
@@ -237,7 +247,7 @@ def _cells(strip: TokenStrip, tokens: np.ndarray, changed: np.ndarray) -> Markup
     return charts.token_grid(rows, 20, numbered=False, description=description)
 
 
-def code_use(result: Mapping[str, Any], drawn: Illustration, colours: Mapping[str, str]) -> Iterator[Figure]:
+def code_use(result: EvaluationResult, drawn: Illustration, colours: Mapping[str, str]) -> Iterator[Figure]:
     subject = result["subject"]
     if subject not in drawn.counts:
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from xtok.actions.statistics import Statistics
 from xtok.baselines.bins import BinTokenizer
@@ -13,6 +12,7 @@ from xtok.evaluate.coded import Coded
 from xtok.evaluate.compare import FAST, FAST_POOLED
 from xtok.evaluate.pool import PoolMember, fit_pooled
 from xtok.evaluate.progress import Tell, silent
+from xtok.evaluate.result import FastFitJson, PooledFitJson
 from xtok.evaluate.rivals import fit_fast
 
 BINS = "bins"
@@ -24,8 +24,8 @@ class Fitted:
     """coded: by name, the evaluated chunks through each baseline. fast, pooled: how they were fitted; None without."""
 
     coded: dict[str, Coded]
-    fast: dict[str, Any] | None
-    pooled: dict[str, Any] | None
+    fast: FastFitJson | None
+    pooled: PooledFitJson | None
 
 
 def check_baselines(names: Sequence[str], pool: Sequence[PoolMember] = ()) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,14 @@ from xtok.evaluate.figures import Figure
 from xtok.evaluate.formatting import format_figure, format_percent
 from xtok.evaluate.meaning_charts import Row
 from xtok.evaluate.semantics import SEEN, UNSEEN_ARM, UNSEEN_BOTH, UNSEEN_TASK
+from xtok.evaluate.semantics_result import (
+    DirectionJson,
+    MeanJson,
+    PlaneJson,
+    ProbeJson,
+    RetrievalJson,
+    SemanticsResult,
+)
 from xtok.evaluate.substitution import FLOOR
 
 ASKED = {
@@ -26,7 +33,7 @@ ASKED = {
 CLOUDS = 6  # tasks of the picture that have a colour of their own
 
 
-def probes(meaning: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[Figure]:
+def probes(meaning: SemanticsResult, colours: Mapping[str, str]) -> Iterator[Figure]:
     """A chart a label: slots of each tokenizer and level, then whole chunks."""
     slot, chunk = meaning["probes"]["slot"], meaning["probes"]["chunk"]
     for label, title in ASKED.items():
@@ -47,7 +54,7 @@ def probes(meaning: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[F
             yield Figure(title, f"{classes} answers", svg)
 
 
-def novelty(meaning: Mapping[str, Any], subject: str) -> list[tuple[str, list[tuple[str, Mapping[str, float] | None]]]]:
+def novelty(meaning: SemanticsResult, subject: str) -> list[tuple[str, list[tuple[str, MeanJson | None]]]]:
     """Of the subject's q0: group of held-out slots -> label -> accuracy; empty where all is seen."""
     q0 = meaning["probes"]["slot"].get(subject, {}).get("q0", {})
     groups = list(dict.fromkeys(group for probe in q0.values() for group in probe["by_group"]))
@@ -57,7 +64,7 @@ def novelty(meaning: Mapping[str, Any], subject: str) -> list[tuple[str, list[tu
     return [(group, [(ASKED[label], q0[label]["by_group"].get(group)) for label in labels]) for group in groups]
 
 
-def alignment(meaning: Mapping[str, Any], colours: Mapping[str, str], subject: str) -> Iterator[Figure]:
+def alignment(meaning: SemanticsResult, colours: Mapping[str, str], subject: str) -> Iterator[Figure]:
     """Slots against moments, alignment and retrieval by rows, arms, the picture, substitution."""
     if "alignment" not in meaning:
         return
@@ -91,7 +98,7 @@ def alignment(meaning: Mapping[str, Any], colours: Mapping[str, str], subject: s
         yield _substitution(meaning["substitution"], style)
 
 
-def errors(meaning: Mapping[str, Any], colours: Mapping[str, str]) -> Figure | None:
+def errors(meaning: SemanticsResult, colours: Mapping[str, str]) -> Figure | None:
     """l1 of each tokenizer on what training saw and on what it did not; None where all is seen."""
     rows: list[Row] = []
     found = meaning.get("errors", {})  # reports of results made before this was measured
@@ -105,7 +112,7 @@ def errors(meaning: Mapping[str, Any], colours: Mapping[str, str]) -> Figure | N
     return Figure("Motion, seen and unseen", f"T {meaning['horizon']}, all levels", svg)
 
 
-def neighbours(meaning: Mapping[str, Any], colours: Mapping[str, str]) -> Figure | None:
+def neighbours(meaning: SemanticsResult, colours: Mapping[str, str]) -> Figure | None:
     rows: list[Row] = []
     names = {"latent": "h", "codes": "codes", "decoded": "decoded"}
     for name, found in meaning["neighbours"].items():
@@ -119,7 +126,7 @@ def neighbours(meaning: Mapping[str, Any], colours: Mapping[str, str]) -> Figure
     return Figure("Neighbours stay neighbours", "the 100 nearest", svg)
 
 
-def _retrieval(retrieval: Mapping[str, Any], style: str) -> Iterator[Figure]:
+def _retrieval(retrieval: Mapping[str, Mapping[str, Mapping[str, RetrievalJson]]], style: str) -> Iterator[Figure]:
     for among, rows in retrieval.items():
         bars = []
         for name, ways in rows.items():
@@ -139,7 +146,7 @@ def _retrieval(retrieval: Mapping[str, Any], style: str) -> Iterator[Figure]:
             yield Figure(f"Found {among}", note, svg)
 
 
-def _plane(plane: Mapping[str, Any]) -> Figure:
+def _plane(plane: PlaneJson) -> Figure:
     tasks = np.array(plane["task"])
     motion, moment = np.array(plane["motion"]), np.array(plane["moment"])
     names = sorted(set(tasks.tolist()), key=lambda name: (-int((tasks == name).sum()), name))
@@ -155,7 +162,7 @@ def _plane(plane: Mapping[str, Any]) -> Figure:
     return Figure("The common space, by task (PCA)", "full: motion, faint: moment", svg)
 
 
-def _substitution(tasks: Mapping[str, Any], style: str) -> Figure:
+def _substitution(tasks: Mapping[str, DirectionJson], style: str) -> Figure:
     rows, own = [], []
     for task, row in tasks.items():
         cosines = row["cosines"]
@@ -167,13 +174,13 @@ def _substitution(tasks: Mapping[str, Any], style: str) -> Figure:
     return Figure("The teacher's features in place of h", f"own h: {format_figure(float(np.mean(own)))}", svg)
 
 
-def _probe_row(name: str, probe: Mapping[str, Any], style: str) -> Row:
+def _probe_row(name: str, probe: ProbeJson, style: str) -> Row:
     accuracy = probe["accuracy"]
     marks = {"majority": probe["majority"], "shuffled": probe["shuffled"]}
     return Row(name, accuracy["value"], accuracy["low"], accuracy["high"], style, marks)
 
 
-def _features(by_tokenizer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _features(by_tokenizer: Mapping[str, Mapping[str, Mapping[str, ProbeJson]]]) -> list[Mapping[str, ProbeJson]]:
     return [each for features in by_tokenizer.values() for each in features.values()]
 
 

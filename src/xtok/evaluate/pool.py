@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 from xtok.actions.statistics import Statistics
-from xtok.baselines.fast import FastTokenizer, cosines, finest_scale
+from xtok.baselines.fast import Cosines, FastTokenizer, cosines, finest_scale
 from xtok.data.chunks import iter_chunks
 from xtok.data.episode import Episode
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.compare import FAST_POOLED
 from xtok.evaluate.progress import Tell, silent
+from xtok.evaluate.result import PooledFitJson, PoolMemberJson
 from xtok.evaluate.rivals import FastFit, Rates, sweep_over
 from xtok.evaluate.strides import stride_within
 from xtok.evaluate.sweep import Sweep
@@ -62,14 +62,15 @@ def fit_pooled(
     statistics: Mapping[str, Statistics],
     max_chunks: int,
     tell: Tell = silent,
-) -> tuple[Coded | None, dict[str, Any]]:
+) -> tuple[Coded | None, PooledFitJson]:
     """FAST with the vocabulary of `pool` at the scales and in the form of `fast`; None where no member is long enough.
 
     Of each member at most its even share of `max_chunks`.
     """
     horizon = subject.chunks.context.horizon
     share = max(1, max_chunks // max(1, len(pool)))
-    parts, told = [], []
+    parts: list[Cosines] = []
+    told: list[PoolMemberJson] = []
     for number, member in enumerate(pool):
         usable = [episode for episode in member.episodes if len(episode) > horizon]
         if not usable:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xtok.evaluate.cluster import Mean, clustered_mean
+from xtok.evaluate.semantics_result import ProbeJson
 
 RIDGES = (1e-4, 1e-3)  # on the mean loss; the better on a quarter of the train episodes
 TRAIN_MAX, TEST_MAX = 6000, 6000  # samples
@@ -39,6 +40,19 @@ class Probe:
     test: int
     ridge: float
     by_group: dict[str, Mean] = field(default_factory=dict)
+
+    def to_dict(self) -> ProbeJson:
+        return {
+            "accuracy": self.accuracy.to_dict(),
+            "balanced": self.balanced,
+            "majority": self.majority,
+            "shuffled": self.shuffled,
+            "classes": self.classes,
+            "train": self.train,
+            "test": self.test,
+            "ridge": self.ridge,
+            "by_group": {group: mean.to_dict() for group, mean in self.by_group.items()},
+        }
 
 
 def probe(

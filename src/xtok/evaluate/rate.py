@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from xtok.actions.statistics import Statistics
 from xtok.actions.types import Codes
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.entropy import entropy_bits_mean
+from xtok.evaluate.result import RatePointJson
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,36 @@ class RatePoint:
     rotation_deg: float | None = None
     joint: float | None = None
 
+    def to_dict(self) -> RatePointJson:
+        return {
+            "bits": self.bits,
+            "l1": self.l1,
+            "tokens": self.tokens,
+            "entropy_bits": self.entropy_bits,
+            "position_mm": self.position_mm,
+            "rotation_deg": self.rotation_deg,
+            "joint": self.joint,
+        }
 
-def run(coded: Coded, statistics: Mapping[str, Statistics]) -> Iterator[tuple[str, float | list[RatePoint] | None]]:
-    """`tokens_mean`, `bits_mean`, `entropy_bits_mean` (None without train chunks) and `rate_distortion` (rising
-    bits)."""
-    yield "tokens_mean", tokens_mean(coded.codes)
-    yield "bits_mean", bits_mean(coded.codes)
+
+class RateFigures(TypedDict):
+    """entropy_bits_mean: None without train chunks. rate_distortion: by rising bits."""
+
+    tokens_mean: float
+    bits_mean: float
+    entropy_bits_mean: float | None
+    rate_distortion: list[RatePoint]
+
+
+def run(coded: Coded, statistics: Mapping[str, Statistics]) -> RateFigures:
+    """Prices of the tokenizer itself, and price and errors at each of its rates."""
     train = coded.train_codes
-    yield "entropy_bits_mean", None if train is None else entropy_bits_mean(train, coded.codes)
-    yield "rate_distortion", rate_distortion(coded, statistics)
+    return {
+        "tokens_mean": tokens_mean(coded.codes),
+        "bits_mean": bits_mean(coded.codes),
+        "entropy_bits_mean": None if train is None else entropy_bits_mean(train, coded.codes),
+        "rate_distortion": rate_distortion(coded, statistics),
+    }
 
 
 def tokens_mean(codes: Codes) -> float:

@@ -3,15 +3,33 @@ decode."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
+from typing import TypedDict
 
 from xtok.actions.statistics import Statistics
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.errors import measure
 
 
-def run(coded: Coded, statistics: Mapping[str, Statistics]) -> Iterator[tuple[str, float | None]]:
-    """The five errors, and `decode_failures`: rows whose codes held no motion, which count as standing still."""
-    yield from asdict(measure(coded.chunks, coded.actions, statistics)).items()
-    yield "decode_failures", int(coded.actions.failed_B.sum())
+class ReconstructionFigures(TypedDict):
+    """The five errors of `xtok.evaluate.errors.Errors`. decode_failures: rows whose codes held no motion."""
+
+    l1: float
+    position_mm: float | None
+    rotation_deg: float | None
+    gripper: float | None
+    joint: float | None
+    decode_failures: int
+
+
+def run(coded: Coded, statistics: Mapping[str, Statistics]) -> ReconstructionFigures:
+    """Errors of all rows; one that does not decode counts as standing still."""
+    errors = measure(coded.chunks, coded.actions, statistics)
+    return {
+        "l1": errors.l1,
+        "position_mm": errors.position_mm,
+        "rotation_deg": errors.rotation_deg,
+        "gripper": errors.gripper,
+        "joint": errors.joint,
+        "decode_failures": int(coded.actions.failed_B.sum()),
+    }

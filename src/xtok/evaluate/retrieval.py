@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xtok.evaluate.cluster import Mean, clustered_mean
+from xtok.evaluate.semantics_result import RetrievalJson
 
 WITHIN, AMONG_ALL = 100, 1000  # candidates, the right one included
 QUERIES_MAX = 2000
@@ -29,6 +30,18 @@ class Retrieval:
     times_chance: float
     candidates: float
     queries: int
+
+    def to_dict(self) -> RetrievalJson:
+        return {
+            "r1": self.r1.to_dict(),
+            "r5": self.r5,
+            "median_rank": self.median_rank,
+            "chance_r1": self.chance_r1,
+            "chance_r5": self.chance_r5,
+            "times_chance": self.times_chance,
+            "candidates": self.candidates,
+            "queries": self.queries,
+        }
 
 
 def retrieve(

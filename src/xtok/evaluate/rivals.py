@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from xtok.evaluate.compare import CURVE, FAST
 from xtok.evaluate.errors import measure
 from xtok.evaluate.progress import Tell, silent
 from xtok.evaluate.rate import RatePoint, bits_mean
+from xtok.evaluate.result import FastFitJson
 from xtok.evaluate.strides import stride_within
 from xtok.evaluate.sweep import Price, Sweep, enclose, grid
 
@@ -71,7 +71,7 @@ class FastFit:
 
     coded: Coded
     form: Form
-    how: dict[str, Any]
+    how: FastFitJson
 
     @property
     def sweep(self) -> Sweep:
@@ -123,7 +123,7 @@ def fit_fast(
     coded = sweep_over(FAST, fit, scales, subject, rates, finest, tell.within(0.25, 1.0))
     sweep = coded.tokenizer
     assert isinstance(sweep, Sweep)
-    how = {
+    how: FastFitJson = {
         "chunks": len(train),
         "chunk_stride": stride,
         "scales": list(sweep.by_scale),
@@ -133,7 +133,7 @@ def fit_fast(
             "fitted_chunks": len(fit_rows),
             "judged_chunks": len(judge_rows),
             "mean_l1_at_equal_bits": geometric,
-            "curves": {form: [asdict(point) for point in pilot.points] for form, pilot in pilots.items()},
+            "curves": {form: [point.to_dict() for point in pilot.points] for form, pilot in pilots.items()},
         },
     }
     return FastFit(coded, form, how)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -24,16 +25,25 @@ except ImportError as error:
 SIGMAS = (0.002, 0.004, 0.006, 0.008)  # METHOD 7 publishes .004, .006 and .008; the issue adds .002
 
 
-def run(
-    coded: Coded, seed: int, sigmas: Sequence[float] = SIGMAS
-) -> Iterator[tuple[str, dict[str, float] | dict[str, list[float]] | None]]:
-    """`wer`, `q0_flip` and `flip_per_level`, each by sigma. Without a grid of slots and levels flips are None."""
+class RobustnessFigures(TypedDict):
+    """Each by sigma. wer: token error rate. q0_flip, flip_per_level: shares of codes that change, None without a grid
+    of slots and levels."""
+
+    wer: dict[str, float]
+    q0_flip: dict[str, float] | None
+    flip_per_level: dict[str, list[float]] | None
+
+
+def run(coded: Coded, seed: int, sigmas: Sequence[float] = SIGMAS) -> RobustnessFigures:
+    """Codes of the chunks beside codes of the same chunks with noise."""
     clean = coded.codes
     noisy = {sigma_key(sigma): encode(coded.tokenizer, add_noise(coded.chunks, sigma, seed)) for sigma in sigmas}
-    yield "wer", {key: word_error_rate(clean, codes) for key, codes in noisy.items()}
     flips = None if clean.grid_BMQ is None else {key: flip_per_level(clean, codes) for key, codes in noisy.items()}
-    yield "q0_flip", None if flips is None else {key: levels[0] for key, levels in flips.items()}
-    yield "flip_per_level", flips
+    return {
+        "wer": {key: word_error_rate(clean, codes) for key, codes in noisy.items()},
+        "q0_flip": None if flips is None else {key: levels[0] for key, levels in flips.items()},
+        "flip_per_level": flips,
+    }
 
 
 def sigma_key(sigma: float) -> str:

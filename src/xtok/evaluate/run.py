@@ -7,51 +7,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import ActionTokenizer, ChunkBatch
 from xtok.evaluate import codebook, compare, rate, reconstruction, robustness, speed, swap
+from xtok.evaluate.codebook import CodebookFigures
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.compare import FAST, RIVALS, Rival
 from xtok.evaluate.progress import Tell, silent
-from xtok.evaluate.rate import RatePoint
+from xtok.evaluate.rate import RateFigures, RatePoint
+from xtok.evaluate.reconstruction import ReconstructionFigures
+from xtok.evaluate.result import Entry, EvaluationResult
+from xtok.evaluate.robustness import RobustnessFigures
+from xtok.evaluate.speed import SpeedFigures
+from xtok.evaluate.swap import SwapFigures
 from xtok.evaluate.sweep import Sweep
 
-# Every entry has exactly these keys; None says that the question has no answer for this tokenizer or robot.
-ENTRY_KEYS = (
-    "tokens_mean",
-    "bits_mean",
-    "entropy_bits_mean",
-    "l1",
-    "position_mm",
-    "rotation_deg",
-    "gripper",
-    "joint",
-    "wer",
-    "q0_flip",
-    "flip_per_level",
-    "usage",
-    "perplexity",
-    "encode_ms_per_chunk",
-    "decode_ms_per_chunk",
-    "encode_ms_per_chunk_batched",
-    "decode_ms_per_chunk_batched",
-    "decode_failures",
-    "swap_failure_rate",
-    "swap_l1",
-    "swap_position_mm",
-    "rate_distortion",
-    "l1_vs_fast_at_equal_bits",
-    "l1_vs_fast_reason",
-    "at_equal_bits",
-    "at_equal_entropy_bits",
-    "curve",
-)
-
-Entry = dict[str, Any]
+Figures = TypeVar("Figures")
+ENTRY_KEYS = tuple(Entry.__annotations__)  # every entry has exactly these
 
 
 def evaluate(
@@ -77,81 +53,107 @@ def evaluate(
         ValueError: a figure that is not finite, chunks without anchors, or an embodiment without statistics.
     """
     coded = {name: each if isinstance(each, Coded) else Coded(each, chunks, train) for name, each in tokenizers.items()}
-    entries = {}
+    answers = {}
     for number, (name, each) in enumerate(coded.items()):
         part = tell.within(number / len(coded), (number + 1) / len(coded), f"{name}: ")
-        entries[name] = _collect(name, _questions(each, statistics, seed, sigmas, part))
-    points = {name: [RatePoint(**point) for point in entry["rate_distortion"]] for name, entry in entries.items()}
-    rivals = [Rival(name, points[name], _ends(coded[name])) for name in RIVALS if name in entries]
-    for name, entry in entries.items():
-        entry |= _beside(name, entry, points[name], chunks.context.horizon, rivals)
-    return {name: _checked(name, entry) for name, entry in entries.items()}
-
-
-def _beside(
-    name: str, entry: Entry, points: Sequence[RatePoint], horizon: int, rivals: Sequence[Rival]
-) -> dict[str, Any]:
-    own = compare.figures_of(entry)
-    bits = compare.at_equal("bits", entry["bits_mean"], own, rivals)
-    entropy = compare.at_equal("entropy_bits", entry["entropy_bits_mean"], own, rivals)
-    curve = compare.curve(name, points, horizon, rivals)
-    fast = bits.get(FAST, compare.Figures(reason="FAST was not evaluated"))
-    return {
-        "l1_vs_fast_at_equal_bits": fast.l1,
-        "l1_vs_fast_reason": fast.reason,
-        "at_equal_bits": _plain(bits, f"{name}.at_equal_bits"),
-        "at_equal_entropy_bits": _plain(entropy, f"{name}.at_equal_entropy_bits"),
-        "curve": _plain(curve, f"{name}.curve"),
-    }
+        answers[name] = _ask(name, each, statistics, seed, sigmas, part)
+    rivals = [
+        Rival(name, answers[name].rate["rate_distortion"], _ends(coded[name])) for name in RIVALS if name in answers
+    ]
+    return {name: _entry(name, each, chunks.context.horizon, rivals) for name, each in answers.items()}
 
 
 def _ends(coded: Coded) -> tuple[str | None, str | None]:
     return coded.tokenizer.ends if isinstance(coded.tokenizer, Sweep) else (None, None)
 
 
-def to_json(result: Mapping[str, Any]) -> str:
+def to_json(result: EvaluationResult) -> str:
     """Strict JSON (no NaN or Infinity), stable for the same result."""
     return json.dumps(result, indent=2, allow_nan=False) + "\n"
 
 
-def _questions(
-    coded: Coded, statistics: Mapping[str, Statistics], seed: int, sigmas: Sequence[float], tell: Tell
-) -> Iterator[tuple[str, Any]]:
+@dataclass(frozen=True)
+class _Answers:
+    """Of one tokenizer, question by question."""
+
+    reconstruction: ReconstructionFigures
+    rate: RateFigures
+    robustness: RobustnessFigures
+    codebook: CodebookFigures
+    swap: SwapFigures
+    speed: SpeedFigures
+
+
+def _ask(
+    name: str, coded: Coded, statistics: Mapping[str, Statistics], seed: int, sigmas: Sequence[float], tell: Tell
+) -> _Answers:
     tell("encoding", 0.0)
-    yield from reconstruction.run(coded, statistics)
+    errors = _finite(reconstruction.run(coded, statistics), name)
     tell("errors at every rate", 0.2)
-    yield from rate.run(coded, statistics)
+    price = _finite(rate.run(coded, statistics), name)
     tell("codes under noise", 0.5)
-    yield from robustness.run(coded, seed, sigmas)
-    yield from codebook.run(coded)
+    noise = _finite(robustness.run(coded, seed, sigmas), name)
+    use = _finite(codebook.run(coded), name)
     tell("one wrong token", 0.8)
-    yield from swap.run(coded, statistics, seed)
+    swapped = _finite(swap.run(coded, statistics, seed), name)
     tell("speed", 0.9)
-    yield from speed.run(coded.tokenizer, coded.chunks)
+    return _Answers(errors, price, noise, use, swapped, _finite(speed.run(coded.tokenizer, coded.chunks), name))
 
 
-def _collect(name: str, answers: Iterator[tuple[str, Any]]) -> Entry:
-    entry: Entry = {}
-    for key, value in answers:
-        assert key not in entry, f"two questions answer {key!r}"
-        entry[key] = _plain(value, f"{name}.{key}")
-    return entry
+def _entry(name: str, answers: _Answers, horizon: int, rivals: Sequence[Rival]) -> Entry:
+    """The answers with what they are worth beside the rivals', in the order of the JSON."""
+    errors, price, noise, use = answers.reconstruction, answers.rate, answers.robustness, answers.codebook
+    swapped, time_ms, points = answers.swap, answers.speed, price["rate_distortion"]
+    own = compare.figures_of(errors)
+    at_bits = compare.at_equal("bits", price["bits_mean"], own, rivals)
+    at_entropy = compare.at_equal("entropy_bits", price["entropy_bits_mean"], own, rivals)
+    fast = at_bits.get(FAST, compare.Figures(reason="FAST was not evaluated"))
+    entry: Entry = {
+        "tokens_mean": price["tokens_mean"],
+        "bits_mean": price["bits_mean"],
+        "entropy_bits_mean": price["entropy_bits_mean"],
+        "l1": errors["l1"],
+        "position_mm": errors["position_mm"],
+        "rotation_deg": errors["rotation_deg"],
+        "gripper": errors["gripper"],
+        "joint": errors["joint"],
+        "wer": noise["wer"],
+        "q0_flip": noise["q0_flip"],
+        "flip_per_level": noise["flip_per_level"],
+        "usage": use["usage"],
+        "perplexity": use["perplexity"],
+        "encode_ms_per_chunk": time_ms["encode_ms_per_chunk"],
+        "decode_ms_per_chunk": time_ms["decode_ms_per_chunk"],
+        "encode_ms_per_chunk_batched": time_ms["encode_ms_per_chunk_batched"],
+        "decode_ms_per_chunk_batched": time_ms["decode_ms_per_chunk_batched"],
+        "decode_failures": errors["decode_failures"],
+        "swap_failure_rate": swapped["swap_failure_rate"],
+        "swap_l1": swapped["swap_l1"],
+        "swap_position_mm": swapped["swap_position_mm"],
+        "rate_distortion": [point.to_dict() for point in points],
+        "l1_vs_fast_at_equal_bits": fast.l1,
+        "l1_vs_fast_reason": fast.reason,
+        "at_equal_bits": {rival: figures.to_dict() for rival, figures in at_bits.items()},
+        "at_equal_entropy_bits": {rival: figures.to_dict() for rival, figures in at_entropy.items()},
+        "curve": [point.to_dict() for point in compare.curve(name, points, horizon, rivals)],
+    }
+    return _finite(entry, name)
 
 
-def _checked(name: str, entry: Entry) -> Entry:
-    """The entry in the order of ENTRY_KEYS, none missing and none unknown."""
-    assert entry.keys() == set(ENTRY_KEYS), f"{name}: {entry.keys() ^ set(ENTRY_KEYS)}"
-    return {key: entry[key] for key in ENTRY_KEYS}
+def _finite(figures: Figures, where: str) -> Figures:
+    """The figures, and a refusal of numbers that are not finite, with their place."""
+    _refuse(figures, where)
+    return figures
 
 
-def _plain(value: Any, where: str) -> Any:
-    """Dataclasses to dicts, and a refusal of numbers that are not finite, with their place."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return _plain(asdict(value), where)
+def _refuse(value: object, where: str) -> None:
+    if isinstance(value, RatePoint):
+        value = value.to_dict()
     if isinstance(value, Mapping):
-        return {key: _plain(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if isinstance(value, float) and not math.isfinite(value):
+        for key, item in value.items():
+            _refuse(item, f"{where}.{key}")
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _refuse(item, f"{where}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} is {value}: the tokenizer decoded something that is not finite; check its weights")
-    return value

@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,8 +14,9 @@ from xtok.evaluate.alignment import align, centred, pooled
 from xtok.evaluate.families import arm_families, principal_plane
 from xtok.evaluate.labels import CHUNK_LABELS, SLOT_LABELS, Labels
 from xtok.evaluate.neighbours import CHUNKS_MAX, code_distances, distances, rank_correlation
-from xtok.evaluate.probes import code_features, probe_all
+from xtok.evaluate.probes import Probe, code_features, probe_all
 from xtok.evaluate.retrieval import AMONG_ALL, WITHIN, retrieve
+from xtok.evaluate.semantics_result import AlignmentResult, ProbeJson, ProbesJson, RetrievalJson
 from xtok.evaluate.substitution import substitute
 
 SEEN, UNSEEN_ARM, UNSEEN_TASK, UNSEEN_BOTH = "seen", "unseen arm", "unseen task", "unseen arm and task"
@@ -65,7 +65,7 @@ def probe_codes(
     novelty_N: np.ndarray | None = None,
     seed: int = 0,
     say: Say = lambda _: None,
-) -> dict[str, Any]:
+) -> ProbesJson:
     """Linear probes. "slot": tokenizer -> "q0", "q1-q3", "all", "h" -> label -> figures, of single slots. "chunk": the
     same of whole chunks from a bag of all tokens (FAST has no slots), for the label of the chunk's middle slot."""
     M = labels.text_NM.shape[1]
@@ -73,7 +73,7 @@ def probe_codes(
     chunk_labels = {name: labels.slot(name)[:, M // 2] for name in PROBED}
     episode_n, train_n = (np.repeat(values, M) for values in (labels.episode_N, train_N))
     group_n = None if novelty_N is None else np.repeat(novelty_N, M)
-    out: dict[str, Any] = {"slot": {}, "chunk": {}}
+    out: ProbesJson = {"slot": {}, "chunk": {}}
     for name, arrays in held.items():
         say(f"linear probes of {name}")
         features: dict[str, np.ndarray] = {}
@@ -82,11 +82,12 @@ def probe_codes(
         if arrays.latent_NMC is not None:
             features["h"] = arrays.latent_NMC.reshape(-1, arrays.latent_NMC.shape[-1])
         if features:
-            out["slot"][name] = probe_all(features, slot_labels, episode_n, train_n, seed, group_n)
+            out["slot"][name] = _plain(probe_all(features, slot_labels, episode_n, train_n, seed, group_n))
         if arrays.bag_NW is not None:
             bag = {"tokens": arrays.bag_NW}
-            out["chunk"][name] = probe_all(bag, chunk_labels, labels.episode_N, train_N, seed, novelty_N)
-    return _plain(out)
+            probed = probe_all(bag, chunk_labels, labels.episode_N, train_N, seed, novelty_N)
+            out["chunk"][name] = _plain(probed)
+    return out
 
 
 def probe_dense(
@@ -95,7 +96,7 @@ def probe_dense(
     train_N: np.ndarray,
     novelty_N: np.ndarray | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, ProbeJson]]:
     """The same of dense features of slots, each [N, M, F]: name -> label -> figures."""
     M = labels.text_NM.shape[1]
     flat = {name: values.reshape(-1, values.shape[-1]) for name, values in features.items()}
@@ -147,7 +148,7 @@ def motion_errors(
 
 def measure_alignment(
     aligned: Aligned, labels: Labels, novelty_N: np.ndarray | None = None, seed: int = 0
-) -> dict[str, Any]:
+) -> AlignmentResult:
     """`alignment`, `retrieval`, `families`, `plane` and (where decoded motion is given) `substitution`.
 
     Rows of alignment and retrieval: "all", each kind of novelty that occurs, each arm and each task. Retrieval within
@@ -159,20 +160,20 @@ def measure_alignment(
     a_NE, t_NE = pooled(centred(action)), pooled(centred(teacher))
     shuffled_NE = t_NE[_other_of_its_cell(cell_N, labels.episode_N, seed)]
 
-    def ways(mask: np.ndarray, group_N: np.ndarray | None, candidates: int) -> dict[str, Any]:
+    def ways(mask: np.ndarray, group_N: np.ndarray | None, candidates: int) -> dict[str, RetrievalJson]:
         group = None if group_N is None else group_N[mask]
         pairs = {"motion to moment": (a_NE, t_NE), "moment to motion": (t_NE, a_NE), "shuffled": (a_NE, shuffled_NE)}
         found = {
             way: retrieve(q[mask], g[mask], labels.episode_N[mask], group, candidates, seed)
             for way, (q, g) in pairs.items()
         }
-        return {way: value for way, value in found.items() if value is not None}
+        return {way: value.to_dict() for way, value in found.items() if value is not None}
 
     plane_N2, shares = principal_plane(np.concatenate([a_NE, t_NE]))
     some = np.sort(np.random.default_rng(seed).permutation(len(labels))[:POINTS_MAX])
-    result: dict[str, Any] = {
+    result: AlignmentResult = {
         "alignment": {
-            name: align(action[mask], teacher[mask], labels.episode_N[mask], seed)
+            name: align(action[mask], teacher[mask], labels.episode_N[mask], seed).to_dict()
             for name, mask in rows.items()
             if mask.sum() > 1
         },
@@ -181,8 +182,8 @@ def measure_alignment(
             "among all": {"all": ways(rows["all"], None, AMONG_ALL)},
         },
         "families": {
-            "motion": arm_families(a_NE, labels.arm_N, labels.episode_N),
-            "moment": arm_families(t_NE, labels.arm_N, labels.episode_N),
+            "motion": arm_families(a_NE, labels.arm_N, labels.episode_N).to_dict(),
+            "moment": arm_families(t_NE, labels.arm_N, labels.episode_N).to_dict(),
         },
         "plane": {
             "shares": list(shares),
@@ -193,10 +194,9 @@ def measure_alignment(
         },
     }
     if aligned.true_NTC is not None and aligned.decoded:
-        result["substitution"] = substitute(
-            aligned.true_NTC, aligned.decoded, aligned.means, labels.task_N, labels.episode_N, seed
-        )
-    return _plain(result)
+        found = substitute(aligned.true_NTC, aligned.decoded, aligned.means, labels.task_N, labels.episode_N, seed)
+        result["substitution"] = {task: direction.to_dict() for task, direction in found.items()}
+    return result
 
 
 def _rows(labels: Labels, novelty_N: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -219,12 +219,7 @@ def _other_of_its_cell(cell_N: np.ndarray, episode_N: np.ndarray, seed: int) -> 
     return out
 
 
-def _plain(value: Any) -> Any:
-    """Results to dicts and lists of what JSON has."""
-    if hasattr(value, "__dataclass_fields__"):
-        return _plain(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(probes: Mapping[str, Mapping[str, Probe]]) -> dict[str, dict[str, ProbeJson]]:
+    return {
+        features: {label: probe.to_dict() for label, probe in by_label.items()} for features, by_label in probes.items()
+    }

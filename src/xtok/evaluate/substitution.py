@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xtok.evaluate.cluster import Mean, clustered_mean
+from xtok.evaluate.semantics_result import DirectionJson
 
 FLOOR = "mean trajectory"
 STILL = 0.005  # a chunk whose channels leave the anchor by less (root mean square; m or rad) has no direction
@@ -23,6 +24,10 @@ class Direction:
     cosines: dict[str, Mean]
     chunks: int
     still: int
+
+    def to_dict(self) -> DirectionJson:
+        cosines = {way: mean.to_dict() for way, mean in self.cosines.items()}
+        return {"cosines": cosines, "chunks": self.chunks, "still": self.still}
 
 
 def direction_cosine(decoded_NTC: np.ndarray, true_NTC: np.ndarray) -> np.ndarray:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -18,15 +19,25 @@ from xtok.evaluate.coded import Coded
 from xtok.evaluate.errors import measure
 
 
-def run(coded: Coded, statistics: Mapping[str, Statistics], seed: int) -> Iterator[tuple[str, float | None]]:
-    """After one random token of each chunk became another one: `swap_failure_rate` (share of chunks that no longer
-    decode), `swap_l1` and `swap_position_mm` (over all chunks; one that does not decode counts as standing still)."""
+class SwapFigures(TypedDict):
+    """swap_failure_rate: share of chunks that no longer decode. swap_l1, swap_position_mm: over all chunks; one that
+    does not decode counts as standing still."""
+
+    swap_failure_rate: float
+    swap_l1: float
+    swap_position_mm: float | None
+
+
+def run(coded: Coded, statistics: Mapping[str, Statistics], seed: int) -> SwapFigures:
+    """After one random token of each chunk became another one."""
     swapped = swap_one_token(coded.codes, seed)
     actions = decode(coded.tokenizer, swapped, coded.chunks.context)
     errors = measure(coded.chunks, actions, statistics)
-    yield "swap_failure_rate", float(actions.failed_B.double().mean())
-    yield "swap_l1", errors.l1
-    yield "swap_position_mm", errors.position_mm
+    return {
+        "swap_failure_rate": float(actions.failed_B.double().mean()),
+        "swap_l1": errors.l1,
+        "swap_position_mm": errors.position_mm,
+    }
 
 
 def swap_one_token(codes: Codes, seed: int) -> Codes:

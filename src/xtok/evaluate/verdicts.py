@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from xtok.evaluate.compare import FAST
+from xtok.evaluate.compare import FAST, Figure
 from xtok.evaluate.fit import BINS
 from xtok.evaluate.formatting import format_figure, format_percent
+from xtok.evaluate.result import Entry, EvaluationResult
+from xtok.evaluate.semantics_result import AlignmentJson, DirectionJson, ProbeJson, RetrievalJson
 from xtok.evaluate.substitution import FLOOR
 
 # Names that other modules give to what is compared.
@@ -24,6 +25,10 @@ PEAK_MIN, CONTRAST_MIN, SUBSTITUTION_MIN = 0.60, 0.30, 0.85
 TIMES_CHANCE_MIN, PROBE_LEAD_MIN = 5.0, 0.15
 CODES_PER_ENTRY_MIN = 4  # fewer codes than so many times the book say little about its use
 SIGMAS = ("0.004", "0.006", "0.008")
+JUDGED_AT_EQUAL_BITS: tuple[tuple[Figure, str], ...] = (
+    ("position_mm", "position error"),
+    ("rotation_deg", "rotation error"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,20 +40,22 @@ class Verdict:
     met: bool | None
 
 
-def verdicts(result: Mapping[str, Any]) -> list[Verdict]:
+def verdicts(result: EvaluationResult) -> list[Verdict]:
     """All targets in the order of the issue."""
-    meaning = result.get("semantics") or {}
-    return [
-        *_reconstruction(result),
-        *_use(result),
-        *_alignment(meaning),
-        *_retrieval(meaning),
-        *_probes(meaning, result["subject"]),
-        *_noise(result),
-    ]
+    found = [*_reconstruction(result), *_use(result)]
+    meaning = result.get("semantics")
+    if meaning:
+        within = meaning.get("retrieval", {}).get("within task and arm", {})
+        probes = meaning.get("probes")
+        found += _alignment(meaning.get("alignment", {}), meaning.get("substitution", {}))
+        found += _retrieval(within)
+        found += _probes({} if probes is None else probes["slot"], result["subject"])
+    else:
+        found += [*_alignment({}, {}), *_retrieval({}), *_probes({}, result["subject"])]
+    return [*found, *_noise(result)]
 
 
-def _reconstruction(result: Mapping[str, Any]) -> Iterator[Verdict]:
+def _reconstruction(result: EvaluationResult) -> Iterator[Verdict]:
     subject = result["subject"]
     claim = f"l1 at most {L1_TAX_MAX} times that of the same model without heads"
     taxes = {
@@ -67,15 +74,15 @@ def _reconstruction(result: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(claim, _by_length(known, "times FAST's"), all(ratio <= 1 for ratio in known.values()))
     else:
         yield Verdict(claim, "no length at which FAST's bits reach ours", None)
-    for figure, word in (("position_mm", "position error"), ("rotation_deg", "rotation error")):
-        over = {T: entries[subject].get("at_equal_bits", {}).get(FAST, {}) for T, entries in result["horizons"].items()}
-        known = {T: ratio for T, each in over.items() if (ratio := each.get(figure)) is not None}
-        if known:
+    over = {T: entries[subject].get("at_equal_bits", {}).get(FAST) for T, entries in result["horizons"].items()}
+    for figure, word in JUDGED_AT_EQUAL_BITS:
+        found = {T: each.get(figure) for T, each in over.items() if each is not None}
+        if known := {T: ratio for T, ratio in found.items() if ratio is not None}:
             claim = f"{word} at or under FAST's at equal bits"
             yield Verdict(claim, _by_length(known, "times FAST's"), all(ratio <= 1 for ratio in known.values()))
 
 
-def _use(result: Mapping[str, Any]) -> Iterator[Verdict]:
+def _use(result: EvaluationResult) -> Iterator[Verdict]:
     T, entries = max(result["horizons"].items(), key=lambda item: int(item[0]) * result["chunks"][item[0]])
     entry = entries[result["subject"]]
     seen = result["chunks"][T] * entry["tokens_mean"] / len(entry["usage"])
@@ -83,7 +90,9 @@ def _use(result: Mapping[str, Any]) -> Iterator[Verdict]:
     found = f"{shares} of the book in {seen:,.0f} codes a level at T {T}"
     size = result.get("vocab_sizes", {}).get(result["subject"])
     enough = size is None or seen >= CODES_PER_ENTRY_MIN * size
-    few = "" if enough else f"; too few codes to tell (a book of {size:,} wants {CODES_PER_ENTRY_MIN * size:,})"
+    few = ""
+    if size is not None and not enough:
+        few = f"; too few codes to tell (a book of {size:,} wants {CODES_PER_ENTRY_MIN * size:,})"
     low = all(use >= USE_MIN for use in entry["usage"])
     yield Verdict(
         f"no level under {format_percent(USE_MIN)} use", found + few, True if low else (False if enough else None)
@@ -93,8 +102,7 @@ def _use(result: Mapping[str, Any]) -> Iterator[Verdict]:
     yield Verdict(f"q0 uses {format_percent(USE_Q0_MIN)} of its book or more", found + few, met)
 
 
-def _alignment(meaning: Mapping[str, Any]) -> Iterator[Verdict]:
-    rows = meaning.get("alignment") or {}
+def _alignment(rows: Mapping[str, AlignmentJson], substitution: Mapping[str, DirectionJson]) -> Iterator[Verdict]:
     claims = (
         f"centred mid-chunk cosine at least {PEAK_MIN}",
         f"diagonal at least {CONTRAST_MIN} over off-diagonal",
@@ -103,7 +111,7 @@ def _alignment(meaning: Mapping[str, Any]) -> Iterator[Verdict]:
         yield from (Verdict(claim, "no teacher's features were given", None) for claim in claims)
         return
     row = rows.get("seen", rows["all"])
-    peak, shuffled, floor = (format_figure(row[key]) for key in ("mid_peak", "shuffled", "floor"))
+    peak, shuffled, floor = (format_figure(value) for value in (row["mid_peak"], row["shuffled"], row["floor"]))
     found = f"{peak} (shuffled {shuffled}, floor {floor})"
     yield Verdict(claims[0], found, row["mid_peak"] >= PEAK_MIN)
     if row["contrast"] is None:
@@ -111,10 +119,10 @@ def _alignment(meaning: Mapping[str, Any]) -> Iterator[Verdict]:
     else:
         found = f"{format_figure(row['contrast'])} (the teacher with itself {format_figure(row['teacher_contrast'])})"
         yield Verdict(claims[1], found, row["contrast"] >= CONTRAST_MIN)
-    yield from _substitution(meaning.get("substitution") or {})
+    yield from _substitution(substitution)
 
 
-def _substitution(tasks: Mapping[str, Any]) -> Iterator[Verdict]:
+def _substitution(tasks: Mapping[str, DirectionJson]) -> Iterator[Verdict]:
     claim = f"teacher's features in place of h: cosine at least {SUBSTITUTION_MIN} on coarse tasks, over the floor"
     coarse = {
         task: row["cosines"] for task, row in tasks.items() if task not in FINE_TASKS and TEACHER in row["cosines"]
@@ -129,9 +137,8 @@ def _substitution(tasks: Mapping[str, Any]) -> Iterator[Verdict]:
     yield Verdict(claim, found, all(v >= SUBSTITUTION_MIN and v > high for v, _, high in values.values()))
 
 
-def _retrieval(meaning: Mapping[str, Any]) -> Iterator[Verdict]:
+def _retrieval(rows: Mapping[str, Mapping[str, RetrievalJson]]) -> Iterator[Verdict]:
     claim = f"retrieval within task and arm at least {TIMES_CHANCE_MIN:g} times chance at R@1, both ways"
-    rows = (meaning.get("retrieval") or {}).get("within task and arm") or {}
     ways = {way: row for way, row in (rows.get("seen") or rows.get("all") or {}).items() if way != "shuffled"}
     if not ways:
         yield Verdict(claim, "no teacher's features were given", None)
@@ -144,10 +151,9 @@ def _retrieval(meaning: Mapping[str, Any]) -> Iterator[Verdict]:
     yield Verdict(claim, found, all(row["times_chance"] >= TIMES_CHANCE_MIN for row in ways.values()))
 
 
-def _probes(meaning: Mapping[str, Any], subject: str) -> Iterator[Verdict]:
+def _probes(slot: Mapping[str, Mapping[str, Mapping[str, ProbeJson]]], subject: str) -> Iterator[Verdict]:
     lead = f"q0 tells the sub-task at least {100 * PROBE_LEAD_MIN:g} points better than plain RVQ's q0"
     below = "q1 to q3 tell it worse than q0"
-    slot = (meaning.get("probes") or {}).get("slot") or {}
 
     def accuracy(name: str, features: str) -> float | None:
         probe = slot.get(name, {}).get(features, {}).get("subtask")
@@ -168,7 +174,7 @@ def _probes(meaning: Mapping[str, Any], subject: str) -> Iterator[Verdict]:
         yield Verdict(below, f"{rest} {format_percent(under)}, q0 {format_percent(ours)}", under < ours)
 
 
-def _noise(result: Mapping[str, Any]) -> Iterator[Verdict]:
+def _noise(result: EvaluationResult) -> Iterator[Verdict]:
     subject = result["subject"]
     rivals = [name for name in (FAST, BINS) if all(name in entries for entries in result["horizons"].values())]
     claim = "fewer tokens change under sensor noise than with FAST and bins"
@@ -185,7 +191,9 @@ def _noise(result: Mapping[str, Any]) -> Iterator[Verdict]:
     worst: dict[str, float] = {}
     for T, entries in result["horizons"].items():
         flips = entries[subject]["flip_per_level"]
-        for sigma in SIGMAS if flips is not None else ():
+        if flips is None:
+            continue
+        for sigma in SIGMAS:
             below = flips[sigma][1:]
             if below and sum(below):
                 worst[T] = max(worst.get(T, 0.0), flips[sigma][0] / (sum(below) / len(below)))
@@ -196,7 +204,7 @@ def _noise(result: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict(claim, "the tokenizer has no levels, or none flipped", None)
 
 
-def _more_errors(lengths: Iterable[Mapping[str, Any]], subject: str, rival: str) -> str | None:
+def _more_errors(lengths: Iterable[Mapping[str, Entry]], subject: str, rival: str) -> str | None:
     """How often, over lengths and sigmas, a rival has fewer tokens change, and from what to what; None: never."""
     pairs = [(entries[subject]["wer"][sigma], entries[rival]["wer"][sigma]) for entries in lengths for sigma in SIGMAS]
     lost = [(own, other) for own, other in pairs if own >= other]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 from xtok.codec import Tokenizer
 from xtok.pretrain.corpus import Corpus
@@ -12,21 +13,43 @@ from xtok.pretrain.recipe import Recipe
 from xtok.semantics.cotemporal import FrameFeatures
 
 
-def identity(
-    recipe: Recipe, corpus: Corpus, features: FrameFeatures | None, tokenizer: Tokenizer | None
-) -> dict[str, Any]:
-    """As JSON gives it back. data_digest: of the motion; statistics: of each robot, which say its channels and rate;
-    episodes_digest: of names, tasks and words, which heads learn from and by which features are found.
-    """
+class _Tokenizer(TypedDict, total=False):
+    tokenizer_digest: str
+
+
+class Identity(_Tokenizer):
+    """data_digest: of the motion; statistics: of each robot, which say its channels and rate; episodes_digest: of
+    names, tasks and words, which heads learn from and by which features are found. tokenizer_digest: of one that stays
+    as it is, absent where the run places its own."""
+
+    recipe: dict[str, object]
+    data_digest: str
+    statistics: dict[str, str]
+    episodes_digest: str
+    features_digest: str | None
+
+
+class RunJson(Identity):
+    """The run.json of a run. data: folders. left_out: episodes that could not be read."""
+
+    data: list[str]
+    left_out: Sequence[Mapping[str, object]]
+    git_revision: str | None
+    versions: dict[str, str | None]
+    command: str
+
+
+def identity(recipe: Recipe, corpus: Corpus, features: FrameFeatures | None, tokenizer: Tokenizer | None) -> Identity:
+    """What a run is, as JSON gives it back."""
     episodes = hashlib.sha256()
     for source in (*corpus.train, *corpus.validation):
         for key, task, words in zip(source.episode_E, source.task_E, source.words_E, strict=True):
             episodes.update(json.dumps([key, task, words.cut_S.tolist(), words.key_S.tolist()]).encode())
-    return {
-        **({} if tokenizer is None else {"tokenizer_digest": tokenizer.digest}),
+    found: Identity = {
         "recipe": json.loads(json.dumps(recipe.to_dict())),
         "data_digest": corpus.digest,
         "statistics": {name: statistics.digest for name, statistics in sorted(corpus.statistics.items())},
         "episodes_digest": episodes.hexdigest()[:16],
         "features_digest": None if features is None else features.digest,
     }
+    return found if tokenizer is None else {"tokenizer_digest": tokenizer.digest, **found}

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -30,7 +29,7 @@ from xtok.data.digests import differences
 from xtok.pretrain import checkpoint
 from xtok.pretrain.average import WeightAverage
 from xtok.pretrain.corpus import REVERSED, Corpus
-from xtok.pretrain.identity import identity
+from xtok.pretrain.identity import RunJson, identity
 from xtok.pretrain.initialise import initialise, refit_codebooks
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
 from xtok.pretrain.measurement import measure_unknown
@@ -124,7 +123,7 @@ def begin_run(
     Tokenizer(codec).save_pretrained(out / "start")
     trainer = Trainer(recipe, corpus, codec, out, features)
     trainer.save()
-    about = {
+    about: RunJson = {
         **identity(recipe, corpus, features, tokenizer),
         "data": [str(path) for path in data_paths],
         "left_out": [each.to_dict() for each in corpus.left_out],
@@ -364,7 +363,7 @@ class Trainer:
         self._log(l1)
         return {name: f"{sum(values.values()) / len(values):.4f}" for name, values in l1.items()}
 
-    def _log(self, content: dict[str, Any]) -> None:
+    def _log(self, content: Mapping[str, object]) -> None:
         with (self.out / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": self.step, **content}) + "\n")
 

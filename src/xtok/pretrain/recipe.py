@@ -252,7 +252,7 @@ class Recipe:
         """Whether steps decode motion; else they stop at q0."""
         return self.learns == "all"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON types only."""
-        content: dict[str, Any] = json.loads(json.dumps({**asdict(self), "codec": self.codec.to_dict()}))
+        content: dict[str, object] = json.loads(json.dumps({**asdict(self), "codec": self.codec.to_dict()}))
         return content

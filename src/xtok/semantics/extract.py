@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,11 @@ from xtok.semantics.store import (
     SHARDS,
     STRIDE_FRAMES,
     FeatureStore,
+    MappingJson,
+    ShardJson,
     StoredEpisode,
+    StoreManifest,
+    StoreSettings,
     sample_frames,
 )
 from xtok.semantics.teacher import VIEWS_MAX, Teacher, check_template, check_views, prompt, read_all
@@ -89,7 +93,7 @@ def plan(
         raise ValueError(f"data sets {doubled} share a name, by which episodes are found; rename a folder")
     chosen = tuple(views) if views else _cameras(datasets.values())
     check_views(chosen)
-    settings = {
+    settings: StoreSettings = {
         "format": FORMAT,
         "teacher": {
             "name": teacher.name,
@@ -144,7 +148,8 @@ def write_shard(
             opened[path] = open_dataset(path, layout=work.layout)
         episode = opened[path][position]
         frames = sample_frames(len(episode))
-        index.append(_entry(episode, shard.number, rows, work.template, texts))
+        entry, texts = _entry(episode, shard.number, rows, work.template, texts)
+        index.append(entry)
         for v, view in enumerate(work.views):
             video = camera_of(episode, view)
             if video is None:
@@ -167,18 +172,21 @@ def write_shard(
     with folder_whole(_folder(work, shard)) as folder:
         for name, array in (("views", views_nVW), ("mask", mask_nV), ("text", text_kW)):
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
-        about = {"episodes": [each.to_dict() for each in index], "pictures": len(places)}
+        about: ShardJson = {"episodes": [each.to_dict() for each in index], "pictures": len(places)}
         (folder / "index.json").write_text(json.dumps(about), encoding="utf-8")
     return Done(len(places), time.perf_counter() - began)
 
 
 def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> FeatureStore:
     """Write the manifest over shards that are all there; `done` are those computed now, for the rate."""
-    settings = json.loads((work.out / SETTINGS).read_text(encoding="utf-8"))
-    indices = [json.loads((_folder(work, s) / "index.json").read_text(encoding="utf-8")) for s in shards]
+    settings: StoreSettings = json.loads((work.out / SETTINGS).read_text(encoding="utf-8"))
+    indices: list[ShardJson] = [
+        json.loads((_folder(work, s) / "index.json").read_text(encoding="utf-8")) for s in shards
+    ]
     pictures, seconds = sum(each.pictures for each in done), sum(each.seconds for each in done)
     episodes = [episode for index in indices for episode in index["episodes"]]
-    manifest = {
+    sizes = [{path.name: path.stat().st_size for path in sorted(_folder(work, s).iterdir())} for s in shards]
+    manifest: StoreManifest = {
         "format": FORMAT,
         "digest": digest_of(**settings),
         "settings": settings,
@@ -186,10 +194,10 @@ def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> Feature
         "samples": sum(len(sample_frames(episode["frames"])) for episode in episodes),
         "frames": sum(episode["frames"] for episode in episodes),
         "pictures": sum(index["pictures"] for index in indices),
-        "shards": [{path.name: path.stat().st_size for path in sorted(_folder(work, s).iterdir())} for s in shards],
-        "pictures_per_second": round(pictures / seconds, 2) if seconds else None,  # of the last run of the command
+        "shards": sizes,
+        "pictures_per_second": round(pictures / seconds, 2) if seconds else None,
+        "bytes": sum(sum(each.values()) for each in sizes),
     }
-    manifest["bytes"] = sum(size for sizes in manifest["shards"] for size in sizes.values())
     write_whole(work.out / MANIFEST, json.dumps(manifest))
     return FeatureStore.open(work.out)
 
@@ -200,15 +208,18 @@ def camera_of(episode: Episode, view: str) -> Pictures | None:
     return next((videos[key] for name in view.split("|") for key in (CAMERA + name, name) if key in videos), None)
 
 
-def _entry(episode: Episode, shard: int, row: int, template: str, texts: dict[str, int]) -> StoredEpisode:
-    """`texts`: prompt -> row, grown here."""
+def _entry(
+    episode: Episode, shard: int, row: int, template: str, known: Mapping[str, int]
+) -> tuple[StoredEpisode, dict[str, int]]:
+    """The episode's entry, and prompt -> row of all that are `known` and those that it adds."""
     spans = [(segment.start, segment.text) for segment in episode.subtasks] or [(0, "")]
     if spans[0][0] > 0:
         spans.insert(0, (0, ""))
     prompts = tuple(prompt(template, episode.instruction, text) for _, text in spans)
-    rows = tuple(texts.setdefault(text, len(texts)) for text in prompts)
+    texts = {text: n for n, text in enumerate(dict.fromkeys((*known, *prompts)))}
+    rows = tuple(texts[text] for text in prompts)
     cuts = tuple(start for start, _ in spans)
-    return StoredEpisode(episode.dataset, episode.index, shard, row, len(episode), cuts, rows, prompts)
+    return StoredEpisode(episode.dataset, episode.index, shard, row, len(episode), cuts, rows, prompts), texts
 
 
 def _cameras(datasets: Any) -> tuple[str, ...]:
@@ -233,17 +244,21 @@ def _half(features: np.ndarray, teacher: Teacher) -> np.ndarray:
     return half
 
 
+def _index(work: Work, shard: Shard) -> ShardJson:
+    return json.loads((_folder(work, shard) / "index.json").read_text(encoding="utf-8"))
+
+
 def _folder(work: Work, shard: Shard) -> Path:
     return work.out / SHARDS / f"{shard.number:05d}"
 
 
-def _mapping(path: Path) -> dict[str, str]:
+def _mapping(path: Path) -> MappingJson:
     """The mapping that a set is read by, which decides words and sub-tasks too; nothing where there is none."""
     rules = mapping_rules(path)
     return {"mapping": rules} if rules else {}
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def _claim(out: Path, settings: StoreSettings) -> None:
     path = out / SETTINGS
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +18,7 @@ class ShardWriter:
         self.teacher = load_teacher(teacher, layer)
         self.opened: dict = {}
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         numbers = [int(number) for number in batch["id"]]
         done = [write_shard(self.work, self.shards[number], self.teacher, opened=self.opened) for number in numbers]
         return {

@@ -10,11 +10,11 @@ appears whole or not at all; the manifest comes last, so a folder with one is co
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -25,6 +25,76 @@ FORMAT = 1
 STRIDE_FRAMES = 4  # METHOD 5: the stride of the latents
 ARRAYS = ("views", "mask", "text")
 Side = Literal["nearest", "after"]
+
+
+class TeacherJson(TypedDict):
+    """Whose features a store holds: `name`, `digest`, `layer` and `width` of its `Teacher`."""
+
+    name: str
+    digest: str
+    layer: int
+    width: int
+
+
+class MappingJson(TypedDict, total=False):
+    """The rules that a data set was read by, where there are any."""
+
+    mapping: str
+
+
+class DataJson(MappingJson):
+    """A data set that was seen."""
+
+    name: str
+    episodes: int
+    digest: str
+
+
+class StoreSettings(TypedDict):
+    """All that decides a store's features."""
+
+    format: int
+    teacher: TeacherJson
+    template: str
+    views: list[str]
+    stride_frames: int
+    data: list[DataJson]
+
+
+class StoredEpisodeJson(TypedDict):
+    """A `StoredEpisode` in a file."""
+
+    dataset: str
+    index: int
+    shard: int
+    row: int
+    frames: int
+    cuts: list[int]
+    texts: list[int]
+    prompts: list[str]
+
+
+class ShardJson(TypedDict):
+    """The `index.json` of a shard. pictures: that the teacher saw for it."""
+
+    episodes: list[StoredEpisodeJson]
+    pictures: int
+
+
+class StoreManifest(TypedDict):
+    """The `manifest.json` of a store. shards: bytes of each file. pictures_per_second: of the last run of the
+    command, None where it had nothing to do."""
+
+    format: int
+    digest: str
+    settings: StoreSettings
+    episodes: list[StoredEpisodeJson]
+    samples: int
+    frames: int
+    pictures: int
+    shards: list[dict[str, int]]
+    pictures_per_second: float | None
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -46,13 +116,38 @@ class StoredEpisode:
     def sample_frames(self) -> np.ndarray:
         return sample_frames(self.frames)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def to_dict(self) -> StoredEpisodeJson:
+        return {
+            "dataset": self.dataset,
+            "index": self.index,
+            "shard": self.shard,
+            "row": self.row,
+            "frames": self.frames,
+            "cuts": list(self.cuts),
+            "texts": list(self.texts),
+            "prompts": list(self.prompts),
+        }
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> StoredEpisode:
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-        return cls(**values)
+    def from_dict(cls, content: StoredEpisodeJson) -> StoredEpisode:
+        """Inverse of `to_dict`.
+
+        Raises:
+            ValueError: other fields.
+        """
+        expected = {field.name for field in fields(cls)}
+        if content.keys() != expected:
+            raise ValueError(f"an episode of the index has the fields {sorted(expected)}")
+        return cls(
+            dataset=content["dataset"],
+            index=content["index"],
+            shard=content["shard"],
+            row=content["row"],
+            frames=content["frames"],
+            cuts=tuple(content["cuts"]),
+            texts=tuple(content["texts"]),
+            prompts=tuple(content["prompts"]),
+        )
 
 
 def sample_frames(frames: int) -> np.ndarray:
@@ -63,10 +158,10 @@ def sample_frames(frames: int) -> np.ndarray:
 class FeatureStore:
     """Random access to stored features. Nothing is read but the manifest until `lookup` is called."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, path: Path, manifest: StoreManifest) -> None:
         self.path = path
         self.manifest = manifest
-        self.teacher: dict[str, Any] = manifest["settings"]["teacher"]
+        self.teacher: TeacherJson = manifest["settings"]["teacher"]
         self.width: int = self.teacher["width"]
         self.views: tuple[str, ...] = tuple(manifest["settings"]["views"])
         self.stride_frames: int = manifest["settings"]["stride_frames"]
@@ -87,7 +182,7 @@ class FeatureStore:
                 raise ValueError(f"{path} is not finished; give its `xtok features` command again")
             raise ValueError(f"no feature store in {path}; make one with `xtok features DATA --teacher T -o {path}`")
         try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            manifest: StoreManifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             if manifest["format"] != FORMAT:
                 raise ValueError(f"format is {manifest['format']}, this xtok reads {FORMAT}")
             store = cls(path, manifest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -64,6 +65,15 @@ def _even(order: Sequence[int], asked: Sequence[Asked]) -> list[int]:
     return [i for group in sorted(rounds, key=len, reverse=True) for i in group]  # the fullest rounds first
 
 
+class ControlsJson(TypedDict):
+    """`Controls` in a file, to four places."""
+
+    questions: int
+    chance: float
+    image_blind: float
+    text_blind: float
+
+
 @dataclass(frozen=True)
 class Controls:
     """Share answered right. chance: by a guess among the answers that the words allow. image_blind: from the words, by
@@ -75,8 +85,13 @@ class Controls:
     image_blind: float
     text_blind: float
 
-    def rounded(self) -> dict[str, float]:
-        return {key: round(value, 4) for key, value in vars(self).items()}
+    def rounded(self) -> ControlsJson:
+        return {
+            "questions": self.questions,
+            "chance": round(self.chance, 4),
+            "image_blind": round(self.image_blind, 4),
+            "text_blind": round(self.text_blind, 4),
+        }
 
 
 def controls(asked: Sequence[Asked], thumbnails: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, Controls]:

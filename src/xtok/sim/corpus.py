@@ -6,13 +6,14 @@ Two arms and two tasks are marked held out: no tokenizer is ever trained on them
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from xtok.sim.arms import HELD_OUT_ARMS, get_arm
+from xtok.sim.manifest import Manifest, SourceJson
 from xtok.sim.recorder import MANIFEST, Request, record
 from xtok.sim.suite import Cell, cells
 from xtok.sim.tasks.names import CORPUS_SINGLE_TASKS, HELD_OUT_TASKS
@@ -46,7 +47,7 @@ CORPORA: dict[str, Corpus] = {
         ),
     )
 }
-SOURCES = (
+SOURCES: tuple[SourceJson, ...] = (
     {"name": "robosuite 1.5.2 (simulation, arm models)", "licence": "MIT"},
     {"name": "MuJoCo 3.3.0 (physics and rendering)", "licence": "Apache-2.0"},
     {"name": "xtok.sim (scenes, scripted experts, words)", "licence": "Apache-2.0"},
@@ -87,7 +88,7 @@ def make_corpus(
     workers: int = 1,
     progress: Callable[[int], Any] | None = None,
     remark: Callable[[str], Any] | None = None,
-) -> dict[str, Any]:
+) -> Manifest:
     """Record the corpus into `out`, or go on where it was stopped; writes the card, returns the manifest."""
     manifest = record(request, out, workers, progress, remark)
     if manifest.get("name") != corpus.name:
@@ -109,15 +110,15 @@ def make_corpus(
     return manifest
 
 
-def _sources(request: Request) -> list[dict[str, str]]:
+def _sources(request: Request) -> list[SourceJson]:
     """What the pictures show and who made it, with licences."""
     arms = {arm.name: arm for name in request.arms for arm in get_arm(name).arms.values()}
     more = ", ".join(name for name, arm in arms.items() if arm.package)
-    models = {"name": f"robosuite_models 1.0.0 (models of {more})", "licence": "MIT, as its package declares"}
+    models = SourceJson(name=f"robosuite_models 1.0.0 (models of {more})", licence="MIT, as its package declares")
     return [*SOURCES, *([models] if more else [])]
 
 
-def card(manifest: Mapping[str, Any]) -> str:
+def card(manifest: Manifest) -> str:
     """The data card, from the manifest alone."""
     held_out, request = manifest["held_out"], manifest["request"]
     arms_out = {arm for arm in manifest["arms"] if any(one in held_out["arms"] for one in arm.split("_"))}

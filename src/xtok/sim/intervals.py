@@ -7,11 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
 Z95 = 1.959963984540054  # of the normal distribution, two-sided
 RESAMPLES = 2000
+
+
+class EstimateJson(TypedDict):
+    """An `Estimate` in a file, to four places."""
+
+    value: float | None
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,8 @@ class Estimate:
     low: float | None
     high: float | None
 
-    def rounded(self) -> dict[str, float | None]:
-        return {key: None if value is None else round(value, 4) for key, value in vars(self).items()}
+    def rounded(self) -> EstimateJson:
+        return {"value": _rounded(self.value), "low": _rounded(self.low), "high": _rounded(self.high)}
 
 
 NOTHING = Estimate(None, None, None)
@@ -65,6 +74,10 @@ def paired_ratio(ours: Sequence[bool], theirs: Sequence[bool], seed: int = 0) ->
     drawn_RN = _draws(len(ours_N), seed)
     above, below = ours_N[drawn_RN].sum(axis=1), theirs_N[drawn_RN].sum(axis=1)
     return _percentiles(float(ours_N.sum() / theirs_N.sum()), above[below > 0] / below[below > 0])
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _draws(count: int, seed: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard
 
 import numpy as np
 import pyarrow
@@ -24,7 +24,7 @@ from PIL import Image
 
 from xtok.sim.arms import PairSpec, get_arm
 from xtok.sim.ask import BOTH, Question, ask
-from xtok.sim.blind import Asked, balanced, controls
+from xtok.sim.blind import Asked, ControlsJson, balanced, controls
 from xtok.sim.facts import ObjectFact, PairFact
 from xtok.sim.props import COLOURS
 from xtok.sim.recorder import MANIFEST, digest, seeds, tools
@@ -67,16 +67,62 @@ class QuestionRequest:
         return json.dumps(asdict(self), indent=1)
 
 
+class QuestionJson(TypedDict):
+    """A question in a file. point: x, y in pixels. mask: lengths of runs, row by row, False first."""
+
+    kind: str
+    question: str
+    answer: str
+    choices: list[str]
+    point: list[int] | None
+    mask: list[int] | None
+
+
+class SceneJson(TypedDict):
+    """What was asked about one picture. facts: every field of each thing's `ObjectFact`."""
+
+    view: str
+    step: int
+    facts: list[dict[str, object]]
+    questions: list[QuestionJson]
+
+
+class QuestionRequestJson(TypedDict):
+    """A `QuestionRequest`. cells: [task, arm] each."""
+
+    cells: list[list[str]]
+    levels: list[str]
+    count: int
+    split: str
+    image_size: int
+
+
+class QuestionManifest(TypedDict):
+    """What `manifest.json` of a set says. kinds: by kind of question. files: sha256 by path."""
+
+    request: QuestionRequestJson
+    questions: int
+    images: int
+    scenes: int
+    scenes_made: int
+    bytes: int
+    all: ControlsJson
+    kinds: dict[str, ControlsJson]
+    controls: str
+    versions: dict[str, str | None]
+    files: dict[str, str]
+
+
 def make_questions(
     request: QuestionRequest, out: Path, workers: int = 1, progress: Callable[[int], Any] = lambda _: None
-) -> dict[str, Any]:
+) -> QuestionManifest:
     """Make the set in the folder `out`, or go on where it was stopped; returns the manifest.
 
     Raises:
         ValueError: a folder of something else, or scenes that do not give so many questions.
     """
     if (done := out / MANIFEST).is_file():
-        manifest = json.loads(done.read_text(encoding="utf-8"))
+        manifest: QuestionManifest = json.loads(done.read_text(encoding="utf-8"))
         if manifest["request"] != json.loads(request.to_json()):
             raise ValueError(f"{out} holds another set of questions; choose a new folder or remove it")
         shutil.rmtree(out / STAGING, ignore_errors=True)
@@ -136,7 +182,7 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
     asked = ask(facts, masks, tuple(COLOURS), rng, cluttered=spec.level == "hard")
     with folder_whole(staging / spec.name) as folder:
         Image.fromarray(picture).save(folder / "picture.png", optimize=True)
-        about = {
+        about: SceneJson = {
             "view": view,
             "step": steps,
             "facts": [{**vars(fact), "position_m": np.asarray(fact.position_m).tolist()} for fact in facts],
@@ -166,7 +212,7 @@ def mask_from_runs(lengths: Sequence[int], size: int) -> np.ndarray:
     return np.repeat(values, lengths).reshape(size, size)
 
 
-def _to_dict(question: Question) -> dict[str, Any]:
+def _to_dict(question: Question) -> QuestionJson:
     return {
         "kind": question.kind,
         "question": question.text,
@@ -177,7 +223,7 @@ def _to_dict(question: Question) -> dict[str, Any]:
     }
 
 
-def _about(spec: EpisodeSpec, staging: Path) -> dict[str, Any]:
+def _about(spec: EpisodeSpec, staging: Path) -> SceneJson:
     return json.loads((staging / spec.name / "about.json").read_text(encoding="utf-8"))
 
 
@@ -195,10 +241,11 @@ def _pool(specs: Sequence[EpisodeSpec], staging: Path) -> list[Asked]:
 
 def _write(
     request: QuestionRequest, specs: Sequence[EpisodeSpec], kept: Sequence[Asked], staging: Path, out: Path
-) -> dict[str, Any]:
+) -> QuestionManifest:
     pictures = [spec for spec in specs if spec.name in {each.picture for each in kept}]
     (out / "images").mkdir(exist_ok=True)
-    thumbnails, about = {}, {}
+    thumbnails: dict[str, np.ndarray] = {}
+    about: dict[str, tuple[EpisodeSpec, SceneJson]] = {}
     for spec in pictures:
         source = staging / spec.name / "picture.png"
         shutil.copyfile(source, out / "images" / f"{spec.name}.png")

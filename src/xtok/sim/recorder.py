@@ -29,6 +29,7 @@ from xtok.data.media.video_write import CRF, GOP_FRAMES, film_writer
 from xtok.data.writers.lerobot import EpisodeRecord, Film, write_folder
 from xtok.provenance import versions
 from xtok.sim.arms import get_arm, is_held_out
+from xtok.sim.manifest import ArmJson, FileJson, Manifest
 from xtok.sim.staging import STAGING, open_staging
 from xtok.sim.suite import get_cell
 from xtok.sim.tasks.names import HELD_OUT_TASKS
@@ -154,7 +155,7 @@ def record_episode(job: Job, staging: Path) -> bool:
     return track.success
 
 
-def record(request: Request, out: Path, workers: int = 1, progress: Any = None, remark: Any = None) -> dict[str, Any]:
+def record(request: Request, out: Path, workers: int = 1, progress: Any = None, remark: Any = None) -> Manifest:
     """Record into the folder `out`, or go on where a run with the same request was stopped; returns the manifest.
 
     progress: called with the number of episodes that are newly there. remark: called with a text for the user.
@@ -166,7 +167,7 @@ def record(request: Request, out: Path, workers: int = 1, progress: Any = None, 
     for task, arm in request.cells:
         get_cell(task, arm)
     if (done := out / MANIFEST).is_file():
-        manifest = json.loads(done.read_text(encoding="utf-8"))
+        manifest: Manifest = json.loads(done.read_text(encoding="utf-8"))
         if manifest["request"] != json.loads(request.to_json()):
             raise ValueError(f"{out} holds a finished recording of another request; choose a new folder or remove it")
         shutil.rmtree(out / STAGING, ignore_errors=True)
@@ -270,8 +271,8 @@ def _manifest(
     taken: Sequence[EpisodeSpec],
     failed: dict[tuple[str, str, Level], list[int]],
     out: Path,
-) -> dict[str, Any]:
-    arms = {}
+) -> Manifest:
+    arms: dict[str, ArmJson] = {}
     for arm in request.arms:
         info = json.loads((out / folder_name(arm) / "meta/info.json").read_text(encoding="utf-8"))
         arms[arm] = {
@@ -281,7 +282,7 @@ def _manifest(
             "frames": info["total_frames"],
             "hours": round(info["total_frames"] / info["fps"] / 3600, 4),
         }
-    files = {
+    files: dict[str, FileJson] = {
         str(path.relative_to(out)): {"bytes": path.stat().st_size, "sha256": digest(path)}
         for arm in request.arms
         for path in sorted((out / folder_name(arm)).rglob("*"))

@@ -159,7 +159,7 @@ def _class(name: str, form: Form, model: type) -> type:
 
     turn = {} if form.mount_quat is None else {"right": form.mount_quat}
     shift = {} if form.mount_m is None else {"right": form.mount_m}
-    body: dict[str, Any] = {
+    body: dict[str, object] = {
         "__init__": __init__,
         "arms": ["right"],
         "arm_type": constant("single"),

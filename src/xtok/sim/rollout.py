@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,7 @@ from xtok.actions.layout import ARMS26
 from xtok.actions.types import ActionTokenizer
 from xtok.data.digests import differences
 from xtok.policy import Policy
-from xtok.sim.intervals import bootstrap_mean, paired_ratio, wilson
-from xtok.sim.policies import Demonstration, ReplayPolicy, factory, through
+from xtok.sim.policies import Coded, Demonstration, ReplayPolicy, factory, through
 from xtok.sim.recorder import seeds
 from xtok.sim.suite import get_cell
 from xtok.sim.workers import EpisodeSpec, environment, run_jobs
@@ -106,55 +105,57 @@ def run_trial(trial: Trial) -> Result:
     spec = trial.episode
     env = environment(spec, trial.image_size is not None, trial.image_size or 96)
     make = factory(trial.policy)
-    return _roll(env, spec, trial.policy, lambda: make(env, spec.seed))
+    return _roll(env, spec, trial.policy, lambda: make(env, spec.seed)).result
 
 
 def run_replay(replay: Replay) -> Result:
     env = environment(replay.episode, views=False)
     policy = ReplayPolicy(replay.goals_ND, replay.frames)
-    return _roll(env, replay.episode, replay.policy, lambda: policy, len(replay.goals_ND) + HOLD_STEPS)
+    return _roll(env, replay.episode, replay.policy, lambda: policy, len(replay.goals_ND) + HOLD_STEPS).result
 
 
 def demonstrate(spec: EpisodeSpec) -> tuple[Result, Demonstration]:
     """Let the expert act, and keep what it commanded."""
     env = environment(spec, views=False)
-    goals: list[np.ndarray] = []
     starts: list[np.ndarray] = []
 
     def make() -> Policy:
         starts.append(np.array(env.state_D(), dtype=np.float64))
         return factory(EXPERT)(env, spec.seed)
 
-    result = _roll(env, spec, EXPERT, make, commanded=goals)
-    goals_ND = np.stack(goals).astype(np.float64)
-    return result, Demonstration(starts[0], goals_ND, np.asarray(env.mask_D, bool), env.embodiment, env.control_hz)
+    acted = _roll(env, spec, EXPERT, make)
+    goals_ND = np.stack(acted.commanded).astype(np.float64)
+    mask_D = np.asarray(env.mask_D, bool)
+    return acted.result, Demonstration(starts[0], goals_ND, mask_D, env.embodiment, env.control_hz)
 
 
-def _roll(
-    env: Any,
-    spec: EpisodeSpec,
-    name: str,
-    make: Callable[[], Policy],
-    limit: int | None = None,
-    commanded: list[np.ndarray] | None = None,
-) -> Result:
+@dataclass(frozen=True)
+class _Acted:
+    """What came of an episode, and the goal [D] that was commanded at each of its steps."""
+
+    result: Result
+    commanded: list[np.ndarray]
+
+
+def _roll(env: Any, spec: EpisodeSpec, name: str, make: Callable[[], Policy], limit: int | None = None) -> _Acted:
     """Reset, then act until the episode ends, or for `limit` steps. `make` is called after the reset."""
     observation, info = env.reset(seed=spec.seed, options={"split": spec.split})
     policy = make()
     policy.reset(env.instruction)
     steps, over = 0, False
+    commanded: list[np.ndarray] = []
     while not over:
         for goal_D in _checked(policy.act(observation), name):
             observation, _, terminated, truncated, info = env.step(goal_D[None])
             steps += 1
-            if commanded is not None:
-                commanded.append(np.array(info["commanded"][-1]))
+            commanded.append(np.array(info["commanded"][-1]))
             over = terminated or truncated or steps == limit
             if over:
                 break
-    return Result(
+    result = Result(
         **asdict(spec), policy=name, success=bool(info["success"]), progress=float(info["progress"]), steps=steps
     )
+    return _Acted(result, commanded)
 
 
 def _checked(chunk_HD: np.ndarray, name: str) -> np.ndarray:
@@ -170,7 +171,7 @@ def _checked(chunk_HD: np.ndarray, name: str) -> np.ndarray:
 class Ledger:
     """Results in a file, one JSON a line after a line of settings. A last line cut short by a kill is left out."""
 
-    def __init__(self, path: Path | None, settings: Mapping[str, Any], resume: bool = False) -> None:
+    def __init__(self, path: Path | None, settings: Mapping[str, object], resume: bool = False) -> None:
         self.results: dict[tuple[str, EpisodeSpec], Result] = {}
         self._file = None
         if path is None:
@@ -242,7 +243,7 @@ def evaluate_replay(
         yield from (ledger.results[name, spec] for name in names if (name, spec) in ledger)
     open_specs = [spec for spec in specs if any((name, spec) not in ledger for name in names)]
     replays: list[Replay] = []
-    costs: dict[tuple[str, EpisodeSpec], dict[str, Any]] = {}
+    costs: dict[tuple[str, EpisodeSpec], Coded] = {}
     for spec, (result, demonstration) in run_jobs(demonstrate, open_specs, workers):
         if (EXPERT, spec) not in ledger:
             ledger.add(result)
@@ -253,78 +254,15 @@ def evaluate_replay(
             if (name, spec) not in ledger:
                 coded = through(coder.tokenizer, demonstration, horizon, coder.whole)
                 replays.append(Replay(spec, name, coded.goals_ND, horizon))
-                costs[name, spec] = {"bits": coded.bits, "chunks": coded.chunks, "chunks_failed": coded.chunks_failed}
+                costs[name, spec] = coded
     order = {spec: i for i, spec in enumerate(specs)}
     replays.sort(key=lambda replay: order[replay.episode])
     for replay, done in run_jobs(run_replay, replays, workers):
-        result = Result(**{**asdict(done), **costs.get((replay.policy, replay.episode), {})})
+        cost = costs.get((replay.policy, replay.episode))
+        result = done if cost is None else _with_cost(done, cost)
         ledger.add(result)
         yield result
 
 
-# -- what came of it ----------------------------------------------------------------------------------------------
-
-
-def summarise(results: Iterable[Result]) -> dict[str, Any]:
-    """Policy -> "all", and by task, arm and cell: success rate and progress with intervals, and bits a chunk."""
-    return {policy: _by_group(mine, _figures) for policy, mine in _by_policy(results).items()}
-
-
-def compare(results: Iterable[Result], reference: str = RAW) -> dict[str, Any]:
-    """Policy -> as above: successes over those of `reference` on the same seeds, with a paired interval; and of the
-    seeds on which the reference succeeded, the share that the policy kept.
-    """
-    by_policy = _by_policy(results)
-    successes = {row.episode: row.success for row in by_policy.pop(reference, [])}
-
-    def figures(mine: Sequence[Result]) -> dict[str, Any]:
-        ours = [row.success for row in mine]
-        theirs = [successes[row.episode] for row in mine]
-        kept = sum(a and b for a, b in zip(ours, theirs, strict=True))
-        return {
-            "ratio": paired_ratio(ours, theirs).rounded(),
-            "kept": wilson(kept, sum(theirs)).rounded(),
-            "lost": sum(theirs) - kept,
-            "gained": sum(ours) - kept,
-        }
-
-    return {policy: _by_group(mine, figures) for policy, mine in by_policy.items()}
-
-
-def _figures(rows: Sequence[Result]) -> dict[str, Any]:
-    figures: dict[str, Any] = {
-        "episodes": len(rows),
-        "successes": sum(row.success for row in rows),
-        "success": wilson(sum(row.success for row in rows), len(rows)).rounded(),
-        "progress": bootstrap_mean([row.progress for row in rows]).rounded(),
-        "steps": round(float(np.mean([row.steps for row in rows])), 2),
-    }
-    coded = [row for row in rows if row.bits is not None]
-    if coded:
-        chunks = sum(row.chunks or 0 for row in coded)
-        figures["bits_a_chunk"] = round(sum(row.bits or 0.0 for row in coded) / chunks, 2)
-        figures["chunks_failed"] = sum(row.chunks_failed or 0 for row in coded)
-    return figures
-
-
-def _by_policy(results: Iterable[Result]) -> dict[str, list[Result]]:
-    found: dict[str, list[Result]] = {}
-    for result in sorted(results, key=_order):
-        found.setdefault(result.policy, []).append(result)
-    return found
-
-
-def _by_group(rows: Sequence[Result], figures: Callable[[Sequence[Result]], dict[str, Any]]) -> dict[str, Any]:
-    groups: dict[str, dict[str, list[Result]]] = {"tasks": {}, "arms": {}, "cells": {}}
-    for row in rows:
-        groups["tasks"].setdefault(row.task, []).append(row)
-        groups["arms"].setdefault(row.arm, []).append(row)
-        groups["cells"].setdefault(f"{row.task}-{row.arm}-{row.level}", []).append(row)
-    return {
-        "all": figures(rows),
-        **{kind: {name: figures(mine) for name, mine in of.items()} for kind, of in groups.items()},
-    }
-
-
-def _order(result: Result) -> tuple[str, str, str, int, str]:
-    return result.task, result.arm, result.level, result.seed, result.policy
+def _with_cost(result: Result, coded: Coded) -> Result:
+    return replace(result, bits=coded.bits, chunks=coded.chunks, chunks_failed=coded.chunks_failed)

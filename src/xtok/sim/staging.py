@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from xtok.data.digests import differences
 from xtok.lock import entries
@@ -15,7 +15,7 @@ STAGING, SETTINGS = ".staging", "request.json"
 DECIDES = ("xtok", "robosuite", "robosuite_models", "mujoco", "numpy", "av")  # packages that change what comes out
 
 
-def open_staging(out: Path, request: dict[str, Any], what: str) -> Path:
+def open_staging(out: Path, request: Mapping[str, object], what: str) -> Path:
     """The staging folder of `out`, made now or left by a run of the same request. what: "a recording", for messages.
 
     Raises:
@@ -28,7 +28,7 @@ def open_staging(out: Path, request: dict[str, Any], what: str) -> Path:
     return staging
 
 
-def bind(record: Path, settings: dict[str, Any], holds: str) -> None:
+def bind(record: Path, settings: Mapping[str, object], holds: str) -> None:
     """Write down what decides the contents of a folder, or see that it is what was written down.
 
     Raises:

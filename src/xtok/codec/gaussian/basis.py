@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -32,8 +31,16 @@ class ChunkBasis:
     emphasis_P: Float[Tensor, " P"]  # how much an error of each value counts when details are coded
 
     def to(self, device: torch.device) -> ChunkBasis:
-        moved: dict[str, Any] = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in vars(self).items()}
-        return ChunkBasis(**moved)
+        return replace(
+            self,
+            mean_E=self.mean_E.to(device),
+            factor_ER=self.factor_ER.to(device),
+            smooth_RP=self.smooth_RP.to(device),
+            predict_RE=self.predict_RE.to(device),
+            basis_PX=self.basis_PX.to(device),
+            place_MC=self.place_MC.to(device),
+            emphasis_P=self.emphasis_P.to(device),
+        )
 
     @property
     def bytes(self) -> int:

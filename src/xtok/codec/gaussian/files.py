@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor
 
 from xtok.actions.layout import Layout
-from xtok.actions.statistics import Statistics
+from xtok.actions.statistics import Statistics, StatisticsJson
 from xtok.actions.tangent import tangent_kinds
 from xtok.codec.gaussian.model import GaussianCodec
 from xtok.codec.gaussian.prior import SLOTWISE, GenericPrior, MotionPrior
@@ -34,7 +34,7 @@ def prior_tensors(codec: GaussianCodec) -> dict[str, Tensor]:
     return out
 
 
-def add_codebooks(codec: GaussianCodec, names: Mapping[str, Tensor], robots: Mapping[str, Any]) -> None:
+def add_codebooks(codec: GaussianCodec, names: Mapping[str, Tensor], robots: Mapping[str, StatisticsJson]) -> None:
     """Make room for the codebooks of single robots that the file holds."""
     for level, codebooks in (("coarse", codec.coarse), ("residual", codec.residual)):
         for name in robots:
@@ -43,7 +43,11 @@ def add_codebooks(codec: GaussianCodec, names: Mapping[str, Tensor], robots: Map
 
 
 def take_priors(
-    codec: GaussianCodec, robots: Mapping[str, Any], measured: list[str], tensors: dict[str, Tensor], where: str
+    codec: GaussianCodec,
+    robots: Mapping[str, StatisticsJson],
+    measured: list[str],
+    tensors: dict[str, Tensor],
+    where: str,
 ) -> None:
     """Give a codec its robots. Their tensors are taken out of `tensors`.
 

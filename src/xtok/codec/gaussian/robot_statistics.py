@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtok.actions.layout import get_layout
-from xtok.actions.statistics import Statistics
+from xtok.actions.statistics import Statistics, StatisticsJson
 from xtok.codec.gaussian.prior import SLOTWISE, MotionPrior
 from xtok.codec.gaussian.slot_predictor import SlotPredictor
 from xtok.whole import write_whole
@@ -33,6 +33,25 @@ STRETCH = "stretch_C"
 _HALF = ("factor_SKR", f"{SLOTWISE}weight_HFX", f"{SLOTWISE}covariance_XX")  # large, and well scaled: float16 serves
 _TENSORS_MAX = 32
 _FIELDS = {"format", "statistics", "measured_for", "windows", "tensors", "digest"}
+
+
+class TensorJson(TypedDict):
+    """A tensor in a file: float16 or float32, little-endian, row-major."""
+
+    dtype: str
+    shape: list[int]
+    base64: str
+
+
+class RobotStatisticsJson(TypedDict):
+    """`RobotStatistics` in a file. tensors: of the motion prior, by name."""
+
+    format: int
+    statistics: StatisticsJson
+    measured_for: str
+    windows: float
+    tensors: dict[str, TensorJson]
+    digest: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +95,7 @@ class RobotStatistics:
             )
         return replace(self, prior=replace(prior, factor_SKR=halved(prior.factor_SKR), slotwise=slotwise))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> RobotStatisticsJson:
         """Plain JSON types, tensors as base64."""
         return {
             "format": FORMAT,
@@ -157,20 +176,20 @@ def statistics_from_dict(content: Mapping[str, Any]) -> RobotStatistics | Statis
     return RobotStatistics.from_dict(content) if "tensors" in content else Statistics.from_dict(content)
 
 
-def _some(tensors: Any) -> dict[str, Any]:
+def _some(tensors: Any) -> dict[str, TensorJson]:
     if not isinstance(tensors, dict) or len(tensors) > _TENSORS_MAX:
         raise TypeError("'tensors' is no mapping of a few names")
     return tensors
 
 
-def _packed(tensor: Tensor) -> dict[str, Any]:
+def _packed(tensor: Tensor) -> TensorJson:
     array = tensor.numpy()
     little = array.astype(array.dtype.newbyteorder("<"))
     data = base64.b64encode(little.tobytes()).decode("ascii")
     return {"dtype": str(array.dtype), "shape": list(array.shape), "base64": data}
 
 
-def _unpacked(packed: Any) -> Tensor:
+def _unpacked(packed: TensorJson) -> Tensor:
     if packed["dtype"] not in ("float16", "float32"):
         raise TypeError(f"a tensor is {packed['dtype']!r}; expected 'float16' or 'float32'")
     shape = [int(size) for size in packed["shape"]]

@@ -11,7 +11,6 @@ a description of the picture; with a question they are what the question needs t
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +39,7 @@ class ConnectorConfig:
     read_layer: int = 12
     dropout: float = 0.05
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, int | float]:
         return asdict(self)
 
 

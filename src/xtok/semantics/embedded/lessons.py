@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,32 @@ DOING = "what is the robot doing?"
 KIND_DOING = "doing"
 NOTHING = "nothing"
 _SIDES = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
+
+
+class QuestionRow(TypedDict):
+    """A question as `xtok sim questions` stores it. point: x, y in pixels. mask: lengths of runs, False first."""
+
+    kind: str
+    question: str
+    answer: str
+    choices: list[str]
+    point: list[int] | None
+    mask: list[int] | None
+
+
+class ImageRow(QuestionRow):
+    """A row of its parquet file, as far as it is looked at. facts: JSON, a list of `FactRow`."""
+
+    image: str
+    facts: str
+
+
+class FactRow(TypedDict):
+    """What is true of one thing in a scene, as far as it is looked at."""
+
+    kind: str
+    colour: str | None
+    held: bool
 
 
 @dataclass(frozen=True)
@@ -77,7 +103,7 @@ def question_set(folder: Path) -> list[Lesson]:
     path = folder / "questions.parquet"
     if not path.is_file():
         raise ValueError(f"no {path}; make a set with `xtok sim questions -o {folder}`")
-    by_picture: dict[str, list[dict[str, Any]]] = {}
+    by_picture: dict[str, list[ImageRow]] = {}
     for row in pyarrow.parquet.read_table(path).to_pylist():
         by_picture.setdefault(row["image"], []).append(row)
     return [_lesson(folder / image, rows, json.loads(rows[0]["facts"])) for image, rows in by_picture.items()]
@@ -99,7 +125,7 @@ def scene_folder(folder: Path) -> list[Lesson]:
     return lessons
 
 
-def _lesson(image: Path, rows: Sequence[dict[str, Any]], facts: Sequence[dict[str, Any]]) -> Lesson:
+def _lesson(image: Path, rows: Sequence[QuestionRow], facts: Sequence[FactRow]) -> Lesson:
     with Image.open(image) as opened:
         picture = np.asarray(opened.convert("RGB"))
     side = picture.shape[0]

@@ -74,7 +74,7 @@ class TeacherRecipe:
             at, length, warmup = step - self.looking, self.speaking, self.speaking_warmup
         return top * min(1, (at + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * at / length)))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
