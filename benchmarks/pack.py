@@ -30,12 +30,12 @@ import torch
 
 from xtok import provenance
 from xtok.actions.layout import ARMS26
+from xtok.atomic import atomic_write
 from xtok.data.episode import Episode
 from xtok.data.packed.format import FORMAT, PackedSource
 from xtok.data.packed.pack import finish, index_source, write_episodes
 from xtok.data.packed.plan import Plan, Reading, Settings, Task, UnitSettings
 from xtok.data.packed.sample import PackedCorpus
-from xtok.whole import write_whole
 
 SIZES = "100000,1000000,10000000,40000000"
 HORIZON, BATCH, BATCHES = 32, 256, 200
@@ -183,7 +183,7 @@ def main() -> int:
     text = json.dumps(result, indent=2) + "\n"
     print(text, end="")
     if args.out is not None:
-        write_whole(args.out, text)
+        atomic_write(args.out, text)
     return 0
 
 

@@ -53,11 +53,11 @@ def measure(codec: GaussianCodec, corpus: Corpus, horizon: int) -> dict[str, flo
     """l1 in half ranges over all robots' validation chunks, and bits a chunk."""
     tokenizer = Tokenizer(codec)
     chunks = corpus.validate(horizon, CHUNKS)
-    setting = codec.setting(chunks.context)
-    motion = codec.motion(chunks, setting)
-    decoded = codec.decode(codec.encode(motion, setting), setting)
+    batch_context = codec.batch_context(chunks.context)
+    motion = codec.motion(chunks, batch_context)
+    decoded = codec.decode(codec.encode(motion, batch_context), batch_context)
     bits = slots(horizon) * tokenizer.levels * math.log2(tokenizer.codebook_size)
-    return {"bits": bits, "l1": float(motion_l1(decoded, motion, setting.given.mask_BK))}
+    return {"bits": bits, "l1": float(motion_l1(decoded, motion, batch_context.conditions.mask_BK))}
 
 
 if __name__ == "__main__":

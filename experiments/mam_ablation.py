@@ -71,13 +71,13 @@ def main() -> None:
 def measure(tokenizer: Tokenizer, chunks: ChunkBatch) -> dict[str, object]:
     """l1 in half ranges, use and perplexity of each level, flips of each level under noise."""
     codec = tokenizer.codec
-    setting = codec.setting(chunks.context)
-    motion = codec.motion(chunks, setting)
+    batch_context = codec.batch_context(chunks.context)
+    motion = codec.motion(chunks, batch_context)
     codes, shaken = tokenizer.encode(chunks), tokenizer.encode(add_noise(chunks, SIGMA, seed=0))
     assert codes.grid_BMQ is not None
-    error = codec.decode(codes.grid_BMQ, setting) - motion
+    error = codec.decode(codes.grid_BMQ, batch_context) - motion
     return {
-        "l1": float(masked_mean(error.abs(), setting.given.mask_BK[:, None].expand_as(error))),
+        "l1": float(masked_mean(error.abs(), batch_context.conditions.mask_BK[:, None].expand_as(error))),
         **codebook.run(Coded(tokenizer, chunks)),
         "flips": flip_per_level(codes, shaken),
     }

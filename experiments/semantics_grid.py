@@ -54,8 +54,8 @@ class Cell:
 
     def recipe(self, base: Recipe, steps: int) -> Recipe:
         nothing = not (self.mam or self.align or self.predict)
-        if nothing and base.learns == "extra":  # no loss would reach what learns
-            steps, base = 0, replace(base, learns="all", steps=0)
+        if nothing and base.trainable == "extra":  # no loss would reach what learns
+            steps, base = 0, replace(base, trainable="all", steps=0)
         return base.varied(
             name=self.name,
             masking={"forms": "codes" if self.mam else "none"},

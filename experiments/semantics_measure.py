@@ -34,7 +34,7 @@ from xtok.evaluate.semantics_result import RetrievalJson
 from xtok.evaluate.strides import stride_within
 from xtok.pretrain.corpus import Corpus
 from xtok.semantics.align import Alignment, load_heads
-from xtok.semantics.cotemporal import FrameFeatures, look_up
+from xtok.semantics.cotemporal import FrameFeatures, gather_features
 from xtok.semantics.latents import latents
 
 HORIZONS, HORIZON = (8, 16, 32, 64), 32
@@ -131,7 +131,7 @@ def _alignment(
     if not len(rows):
         return {}
     some = concatenate([chunks[slice(row, row + 1)] for row in rows.tolist()])
-    seen = look_up(features, origins_of(labels[rows]), HORIZON).slots
+    seen = gather_features(features, origins_of(labels[rows]), HORIZON).slots
     action = heads.action(torch.from_numpy(latents(tokenizer, some)))
     found = measure_alignment(Aligned(action.numpy(), heads.of(seen).numpy()), labels[rows], seed=seed)
     among = found["retrieval"]

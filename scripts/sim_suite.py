@@ -18,11 +18,11 @@ from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 
+from xtok.atomic import atomic_write
 from xtok.sim.arms import ARMS, PAIRS
 from xtok.sim.intervals import wilson
 from xtok.sim.suite import is_held_out
 from xtok.sim.tasks.names import PAIR_TASKS, SINGLE_TASKS, TASK_NAMES
-from xtok.whole import write_whole
 
 TARGET = Path(__file__).parents[1] / "src/xtok/sim/suite.json"
 
@@ -104,7 +104,7 @@ def merge_suite(name: tuple[str, str], done: dict[int, dict], order: list[tuple[
     }  # fmt: skip
     made = {"level": "easy", "split": "train", "robosuite": version("robosuite"), "mujoco": version("mujoco")}
     lines = ",\n".join(f"    {json.dumps(rows[cell])}" for cell in order if cell in rows)
-    write_whole(TARGET, f'{{\n  "made": {json.dumps(made)},\n  "cells": [\n{lines}\n  ]\n}}\n')
+    atomic_write(TARGET, f'{{\n  "made": {json.dumps(made)},\n  "cells": [\n{lines}\n  ]\n}}\n')
 
 
 def merge_report(path: Path, level: str, name: tuple[str, str], done: dict[int, dict]) -> None:
@@ -127,7 +127,7 @@ def merge_report(path: Path, level: str, name: tuple[str, str], done: dict[int, 
         + "\n }"
         for part, cells in text.items()
     )
-    write_whole(path, f"{{\n{body}\n}}\n")
+    atomic_write(path, f"{{\n{body}\n}}\n")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def recipe(**changes: Any) -> Recipe:
     changes: fields of the recipe or of its parts, whose names differ.
     """
     base = {"align": True, "predict": True, "ramp": 0.0, "head_dim": 8, "head_hidden": 16, "forms": "none"}
-    changes = {"learns": "extra", "codec": synthetic.TINY, "name": "tiny_semantic", **base, **changes}
+    changes = {"trainable": "extra", "codec": synthetic.TINY, "name": "tiny_semantic", **base, **changes}
     parts: dict[str, dict[str, Any]] = {}
     for part in ("data", "optimiser", "masking", "alignment", "codebooks"):
         names = [field.name for field in fields(getattr(tiny(), part))]

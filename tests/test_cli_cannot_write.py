@@ -19,10 +19,10 @@ import torch
 from safetensors.torch import save_file
 
 import cli_kit
+from xtok.atomic import atomic_file, atomic_folder, atomic_write
 from xtok.cli.main import EXIT_USER_ERROR, main
 from xtok.data import sample_path
 from xtok.data.source import typed_errors
-from xtok.whole import file_whole, folder_whole, write_whole
 from xtok.write_errors import WriteError, errno_of, write_error
 
 BIG = 1 << 22  # bytes, more than the limit below
@@ -108,7 +108,7 @@ def test_whoever_writes_the_error_names_the_file_and_a_way_out(
 ) -> None:
     out = tmp_path / ("out.mp4" if write is film else "out")
     out.write_text("as before")
-    with pytest.raises(WriteError) as told, file_whole(out) as draft:
+    with pytest.raises(WriteError) as told, atomic_file(out) as draft:
         write(draft)
     said = str(told.value)
     assert f"cannot write {out}: " in said
@@ -117,23 +117,23 @@ def test_whoever_writes_the_error_names_the_file_and_a_way_out(
 
 
 def test_a_folder_too(limit: None, tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match=r"cannot write .*shard"), folder_whole(tmp_path / "shard") as draft:
+    with pytest.raises(WriteError, match=r"cannot write .*shard"), atomic_folder(tmp_path / "shard") as draft:
         torch_file(draft / "a")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_readers_do_not_take_it_for_damage(limit: None, tmp_path: Path) -> None:
     with pytest.raises(WriteError), typed_errors("some data"):
-        write_whole(tmp_path / "a", b"x" * BIG)
+        atomic_write(tmp_path / "a", b"x" * BIG)
 
 
 def test_an_error_of_reading_within_stays_what_it_is(tmp_path: Path) -> None:
     for error in (FileNotFoundError(errno.ENOENT, "no such file", "data.parquet"), ValueError("bad"), KeyError("a")):
-        with pytest.raises(type(error)) as told, file_whole(tmp_path / "out"):
+        with pytest.raises(type(error)) as told, atomic_file(tmp_path / "out"):
             raise error
         assert told.value is error
     denied = PermissionError(errno.EACCES, "denied", "/data/episode.parquet")
-    with pytest.raises(PermissionError) as told_2, file_whole(tmp_path / "out"):
+    with pytest.raises(PermissionError) as told_2, atomic_file(tmp_path / "out"):
         raise denied  # of the data: nothing is wrong with the output
     assert told_2.value is denied
 

@@ -386,8 +386,8 @@ def test_what_is_cached_in_inference_mode_can_be_trained_on() -> None:
     codec.forget_bases()
     with torch.inference_mode():
         Tokenizer(codec).encode(chunks)
-    setting = codec.setting(chunks.context)
-    output = codec(codec.motion(chunks, setting), setting)
+    batch_context = codec.batch_context(chunks.context)
+    output = codec(codec.motion(chunks, batch_context), batch_context)
     output.z_BMX.square().sum().backward()
     assert codec.semantic_encoder is not None and codec.semantic_encoder.out.weight.grad is not None
 
@@ -542,8 +542,12 @@ def test_compiled_setting_lookup_does_not_break_training() -> None:
     codec, chunks = kit.fresh_codec(), batch("arms26")
 
     def loss(target: Tensor) -> Tensor:
-        setting = codec.setting(chunks.context)
-        return codec(codec.motion(ChunkBatch(target, chunks.context), setting), setting).motion_BTK.square().sum()
+        batch_context = codec.batch_context(chunks.context)
+        return (
+            codec(codec.motion(ChunkBatch(target, chunks.context), batch_context), batch_context)
+            .motion_BTK.square()
+            .sum()
+        )
 
     compiled = torch.compile(loss, backend="eager")(chunks.target_BTD)
     torch.testing.assert_close(compiled, loss(chunks.target_BTD))

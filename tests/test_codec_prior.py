@@ -93,7 +93,7 @@ def test_directions_are_orthonormal_and_details_invert(horizon: int) -> None:
     motion = weight @ basis.basis_PX.T
     torch.testing.assert_close(basis.synthesise(basis.analyse(motion)), motion, atol=1e-6, rtol=1e-6)
     detail = basis.analyse(motion)
-    assert (detail[:, basis.place_MC < 0] == 0).all()
+    assert (detail[:, basis.direction_MC < 0] == 0).all()
     torch.testing.assert_close(basis.analyse(basis.synthesise(detail)), detail, atol=1e-6, rtol=1e-6)
 
 
@@ -126,12 +126,12 @@ def test_what_is_emphasised_is_coded_finer_and_no_direction_is_lost() -> None:
 @pytest.mark.parametrize("horizon", range(8, 65, 3))
 def test_each_direction_has_one_place_and_slots_share_evenly(horizon: int) -> None:
     basis = panda().at(horizon, NOISE, DETAIL)
-    placed = basis.place_MC[basis.place_MC >= 0]
+    placed = basis.direction_MC[basis.direction_MC >= 0]
     assert sorted(placed.tolist()) == list(range(basis.basis_PX.shape[1]))
-    in_slot = (basis.place_MC >= 0).sum(dim=1)
+    in_slot = (basis.direction_MC >= 0).sum(dim=1)
     assert in_slot.max() - in_slot.min() <= 1
     for k in range(int(in_slot.min())):  # the k-th dimension of any slot is a direction of about the same variance
-        assert sorted(basis.place_MC[:, k].tolist()) == list(range(k * len(in_slot), (k + 1) * len(in_slot)))
+        assert sorted(basis.direction_MC[:, k].tolist()) == list(range(k * len(in_slot), (k + 1) * len(in_slot)))
 
 
 @pytest.mark.parametrize("horizon", (8, 18, 37, 63))

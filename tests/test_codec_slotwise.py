@@ -193,11 +193,11 @@ def test_a_wrong_code_spoils_nothing_before_it_and_does_not_run_away() -> None:
     """Later slots lean on q0 as well, so the error stays in the order of what the wrong code itself makes."""
     codec = slotwise_codec()
     batch = chunks(64)
-    setting = codec.setting(batch.context)
-    codes = codec.encode(codec.motion(batch, setting), setting)
+    batch_context = codec.batch_context(batch.context)
+    codes = codec.encode(codec.motion(batch, batch_context), batch_context)
     spoilt = codes.clone()
     spoilt[:, 1, 1] = (spoilt[:, 1, 1] + 7) % codec.config.codebook_size
-    off_T = (codec.decode(spoilt, setting) - codec.decode(codes, setting)).abs().mean(dim=(0, 2))
+    off_T = (codec.decode(spoilt, batch_context) - codec.decode(codes, batch_context)).abs().mean(dim=(0, 2))
     assert off_T[:4].max() == pytest.approx(0, abs=1e-9)
     assert off_T[4:8].min() > 0
     assert off_T[8:].max() < 5 * off_T[4:8].max()
@@ -217,13 +217,13 @@ def test_no_shipped_predictor_carries_an_error_on_for_ever() -> None:
 def test_decoding_of_codes_is_the_training_forward(horizon: int) -> None:
     codec = slotwise_codec()
     batch = chunks(horizon)
-    setting = codec.setting(batch.context)
-    motion = codec.motion(batch, setting)
+    batch_context = codec.batch_context(batch.context)
+    motion = codec.motion(batch, batch_context)
     for levels in (1, 4):
-        codes = codec.encode(motion, setting)[..., :levels]
-        decoded = codec.decode(codes, setting)
+        codes = codec.encode(motion, batch_context)[..., :levels]
+        decoded = codec.decode(codes, batch_context)
         with torch.no_grad():
-            forward = codec(motion, setting, levels).motion_BTK
+            forward = codec(motion, batch_context, levels).motion_BTK
         torch.testing.assert_close(decoded, forward, atol=1e-5, rtol=0)
 
 

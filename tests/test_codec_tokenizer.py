@@ -156,11 +156,11 @@ def test_decoding_is_the_evaluation_forward() -> None:
     """Through the door and straight through the module."""
     tokenizer, batch = kit.tokenizer(), kit.mixed()
     codec, context = tokenizer.codec, batch.context
-    setting = codec.setting(context)
-    motion = codec.motion(batch, setting)
-    codes = codec.encode(motion, setting, tokenizer._coder.networks)
+    batch_context = codec.batch_context(context)
+    motion = codec.motion(batch, batch_context)
+    codes = codec.encode(motion, batch_context, tokenizer._coder.networks)
     assert torch.equal(codes, grid(tokenizer.encode(batch)))
-    delta = codec.delta(codec.decode(codes, setting), setting) * context.mask_BD[:, None]
+    delta = codec.delta(codec.decode(codes, batch_context), batch_context) * context.mask_BD[:, None]
     assert context.anchor_BD is not None
     direct = from_delta(ARMS26, delta, context.anchor_BD.double(), context.mask_BD).float()
     decoded = tokenizer.decode(tokenizer.encode(batch), context)
@@ -171,12 +171,12 @@ def test_decoding_is_the_evaluation_forward() -> None:
 def test_training_forward_decodes_its_greedy_codes_alike() -> None:
     """One decoder for training and use: the same codes give the same motion, at every number of levels."""
     codec, batch = kit.tokenizer().codec, kit.mixed()
-    setting = codec.setting(batch.context)
-    motion = codec.motion(batch, setting)
+    batch_context = codec.batch_context(batch.context)
+    motion = codec.motion(batch, batch_context)
     for levels in range(1, 5):
         with torch.no_grad():
-            trained = codec(motion, setting, levels=levels)
-        decoded = codec.decode(trained.codes_BMQ[..., :levels], setting)
+            trained = codec(motion, batch_context, levels=levels)
+        decoded = codec.decode(trained.codes_BMQ[..., :levels], batch_context)
         torch.testing.assert_close(trained.motion_BTK, decoded, atol=1e-4, rtol=1e-4)
 
 
@@ -234,13 +234,13 @@ def test_all_four_combinations_of_state_and_embodiment(robot_type: str, anchored
 def test_state_and_embodiment_are_seen_by_the_networks() -> None:
     """The four combinations above are not one: each conditions encoder and decoder."""
     codec, batch = synthetic.fitted_codec("perceiver").eval(), kit.renamed(kit.chunks(), synthetic.ONE_ARM)
-    setting = codec.setting(batch.context)
-    motion = codec.motion(batch, setting)
-    for given in (setting.given.without_state(), setting.given.without_embodiment()):
-        other = replace(setting, given=given)
-        assert not torch.allclose(codec.latents(motion, other), codec.latents(motion, setting), atol=1e-7)
-        codes = codec.encode(motion, setting)
-        assert not torch.allclose(codec.decode(codes, other), codec.decode(codes, setting), atol=1e-7)
+    batch_context = codec.batch_context(batch.context)
+    motion = codec.motion(batch, batch_context)
+    for given in (batch_context.conditions.without_state(), batch_context.conditions.without_embodiment()):
+        other = replace(batch_context, conditions=given)
+        assert not torch.allclose(codec.latents(motion, other), codec.latents(motion, batch_context), atol=1e-7)
+        codes = codec.encode(motion, batch_context)
+        assert not torch.allclose(codec.decode(codes, other), codec.decode(codes, batch_context), atol=1e-7)
 
 
 # -- the authors' method names ----------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ DOORS: dict[str, set[str]] = {
 DOORS["benchmark"] = set(DOORS) - {"adapters"}
 DOORS["recipes"] = set(DOORS)
 DOORS["cli"] = set(DOORS)
-PORCH = ("lock.py", "messages.py", "progress.py", "provenance.py", "whole.py", "write_errors.py")
+PORCH = ("lock.py", "messages.py", "progress.py", "provenance.py", "atomic.py", "write_errors.py")
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

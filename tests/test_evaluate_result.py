@@ -18,7 +18,7 @@ from xtok.actions.layout import ARMS26
 from xtok.evaluate import Budget, evaluate_dataset, to_json
 from xtok.evaluate.labels import Labels
 from xtok.evaluate.result import EvaluationResult
-from xtok.evaluate.semantics import Aligned, Held, measure_alignment, probe_codes
+from xtok.evaluate.semantics import Aligned, TokenizerOutputs, measure_alignment, probe_codes
 from xtok.evaluate.semantics_result import AlignmentResult, MeanJson, ProbesJson
 
 
@@ -88,7 +88,7 @@ def test_measures_of_meaning_are_of_their_types() -> None:
     aligned = Aligned(unit_NME, unit_NME[::-1], path_NTC, {"teacher": path_NTC[::-1]}, {"": path_NTC.mean(axis=0)})
     found = measure_alignment(aligned, labels)
     assert "substitution" in found and misfits(json.loads(json.dumps(found)), AlignmentResult) == []
-    held = {"step": Held(rng.integers(8, size=(N, M, 2)), rng.random((N, 5)), unit_NME)}
+    held = {"step": TokenizerOutputs(rng.integers(8, size=(N, M, 2)), rng.random((N, 5)), unit_NME)}
     probes = probe_codes(held, labels, np.arange(N) < 24)
     assert probes["slot"]["step"].keys() == {"q0", "q1", "all", "h"} and probes["chunk"]["step"]["tokens"]
     assert misfits(json.loads(json.dumps(probes)), ProbesJson) == []

@@ -59,16 +59,18 @@ def test_a_batch_of_cells_is_of_so_many_robots_and_tasks(tmp_path: Path) -> None
     assert set(task.values()) == {"Lift", "Insert"}
     generator, met = torch.Generator().manual_seed(0), set()
     for _ in range(10):
-        drawn = corpus.draw(8, 9, generator, apart=set(task), cells=1)
+        drawn = corpus.draw(8, 9, generator, one_chunk_each=set(task), cells=1)
         assert len(drawn.chunks) == len(drawn.origins) == 9
         (one,) = {task[key] for key in drawn.origins.episode_B}
         met.add(one)
     assert met == {"Lift", "Insert"}
-    both = [task[key] for key in corpus.draw(8, 9, generator, apart=set(task), cells=5).origins.episode_B]
+    both = [task[key] for key in corpus.draw(8, 9, generator, one_chunk_each=set(task), cells=5).origins.episode_B]
     assert sorted(both.count(name) for name in met) == [4, 5]
     known = {key for key in task if task[key] == "Lift"}  # no features of Insert: nothing to be told apart
-    assert {task[key] for key in corpus.draw(8, 9, generator, apart=known, cells=5).origins.episode_B} == {"Lift"}
-    anything = corpus.draw(8, 40, generator, apart=set(), cells=5)
+    assert {task[key] for key in corpus.draw(8, 9, generator, one_chunk_each=known, cells=5).origins.episode_B} == {
+        "Lift"
+    }
+    anything = corpus.draw(8, 40, generator, one_chunk_each=set(), cells=5)
     assert {task[key] for key in anything.origins.episode_B} == {"Lift", "Insert"}, "none with features: all are drawn"
 
 
@@ -127,8 +129,8 @@ def test_a_long_episode_is_never_held() -> None:
 
 def test_robots_get_the_shares_that_a_recipe_gives_them() -> None:
     episodes = synthetic.episodes(ARMS26, 6)
-    shares = {synthetic.ONE_ARM: 0.9, synthetic.TWO_ARMS: 0.1}
-    drawn = Corpus(ARMS26, episodes, shares).sample(16, 2000, torch.Generator().manual_seed(0))
+    sampling_weights = {synthetic.ONE_ARM: 0.9, synthetic.TWO_ARMS: 0.1}
+    drawn = Corpus(ARMS26, episodes, sampling_weights).sample(16, 2000, torch.Generator().manual_seed(0))
     share = sum(name == synthetic.ONE_ARM for name in drawn.context.embodiment) / 2000
     assert 0.87 < share < 0.93
     with pytest.raises(ValueError, match="no share to"):

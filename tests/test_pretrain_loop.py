@@ -18,8 +18,8 @@ import synthetic
 from xtok.actions.embodiments import NONE_SLOT
 from xtok.pretrain import checkpoint, loop
 from xtok.pretrain.average import WeightAverage
+from xtok.pretrain.condition_dropout import draw_levels, drop_conditions
 from xtok.pretrain.loop import Trainer, begin_run, bfloat16_networks, resume_run, train
-from xtok.pretrain.withheld import draw_levels, drop_conditions
 from xtok.recipes import RECIPES, get_recipe, tiny
 
 
@@ -160,7 +160,7 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
 
 def test_conditions_are_withheld_in_their_shares() -> None:
     codec, corpus = synthetic.fitted_codec(), synthetic.corpus()
-    given = codec.setting(corpus.sample(8, 4000, torch.Generator().manual_seed(0)).context).given
+    given = codec.batch_context(corpus.sample(8, 4000, torch.Generator().manual_seed(0)).context).conditions
     dropped = drop_conditions(given, tiny(), torch.Generator().manual_seed(0))
     no_state = (dropped.state_BD == 0).all(dim=1)
     no_robot = dropped.slot_B == NONE_SLOT
@@ -176,24 +176,24 @@ def test_conditions_are_withheld_in_their_shares() -> None:
 def test_networks_run_in_bfloat16_and_books_do_not() -> None:
     codec, corpus = synthetic.fitted_codec().eval(), synthetic.corpus()
     chunks = corpus.sample(16, 8, torch.Generator().manual_seed(0))
-    setting = codec.setting(chunks.context)
-    motion = codec.motion(chunks, setting)
-    before = codec(motion, setting)
+    batch_context = codec.batch_context(chunks.context)
+    motion = codec.motion(chunks, batch_context)
+    before = codec(motion, batch_context)
     encoder = codec.networks["semantic_encoder"]
     with bfloat16_networks([encoder], "cpu"):
-        assert encoder(motion.float(), setting.given).dtype == torch.bfloat16
-        within = codec(motion, setting)
+        assert encoder(motion.float(), batch_context.conditions).dtype == torch.bfloat16
+        within = codec(motion, batch_context)
     assert within.h_BMC.dtype == torch.float64
     assert torch.equal(within.codes_BMQ, before.codes_BMQ)  # networks that add zero, so only distances could differ
     assert "forward" not in vars(encoder)
-    assert torch.equal(codec(motion, setting).motion_BTK, before.motion_BTK)
+    assert torch.equal(codec(motion, batch_context).motion_BTK, before.motion_BTK)
 
 
 def test_levels_are_drawn() -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = [draw_levels(tiny().varied(masking={"level_dropout": 0.5}), generator) for _ in range(4000)]
-    shares = [drawn.count(levels) / 4000 for levels in (1, 2, 3, 4)]
-    assert shares == pytest.approx([0.125, 0.125, 0.125, 0.625], abs=0.03)
+    sampling_weights = [drawn.count(levels) / 4000 for levels in (1, 2, 3, 4)]
+    assert sampling_weights == pytest.approx([0.125, 0.125, 0.125, 0.625], abs=0.03)
     assert {draw_levels(tiny().varied(masking={"level_dropout": 0.0}), generator) for _ in range(50)} == {4}
 
 

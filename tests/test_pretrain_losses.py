@@ -22,8 +22,8 @@ REC = {"position", "rotation", "commitment", "dct", "velocity"}
 
 def batch(codec: Codec, horizon: int = 12) -> tuple[Tensor, BatchContext]:
     chunks = corpus(codec.layout.name).sample(horizon, 8, torch.Generator().manual_seed(1), augment=False)
-    setting = codec.setting(chunks.context)
-    return codec.motion(chunks, setting), setting
+    batch_context = codec.batch_context(chunks.context)
+    return codec.motion(chunks, batch_context), batch_context
 
 
 def decoded(codec: Codec, motion: Tensor, commitment: float = 0.0) -> CodecOutput:
@@ -33,8 +33,8 @@ def decoded(codec: Codec, motion: Tensor, commitment: float = 0.0) -> CodecOutpu
 
 def test_a_perfect_decoding_costs_nothing_but_commitment() -> None:
     codec = fitted_codec()
-    motion, setting = batch(codec)
-    losses = reconstruction_losses(codec, decoded(codec, motion, 0.3), motion, setting)
+    motion, batch_context = batch(codec)
+    losses = reconstruction_losses(codec, decoded(codec, motion, 0.3), motion, batch_context)
     assert losses.keys() == REC
     expected = {**dict.fromkeys(REC, 0.0), "commitment": 0.3}
     assert {name: float(value) for name, value in losses.items()} == pytest.approx(expected)
@@ -43,11 +43,11 @@ def test_a_perfect_decoding_costs_nothing_but_commitment() -> None:
 
 def test_known_answers_of_a_constant_error() -> None:
     codec = fitted_codec()
-    motion, setting = batch(codec)
+    motion, batch_context = batch(codec)
     error = torch.zeros(tangent_width(codec.layout))
     error[7:10] = 0.1  # right position: of the 4 straight channels of each arm
-    losses = reconstruction_losses(codec, decoded(codec, motion + error), motion, setting)
-    mask_BK = setting.given.mask_BK
+    losses = reconstruction_losses(codec, decoded(codec, motion + error), motion, batch_context)
+    mask_BK = batch_context.conditions.mask_BK
     arms = mask_BK[:, [0, 7]].sum(dim=1).double()
     share = 3 * len(mask_BK) / float(4 * arms.sum())
     assert float(losses["position"]) == pytest.approx(0.1 * share, rel=1e-5)
@@ -60,15 +60,15 @@ def test_known_answers_of_a_constant_error() -> None:
 
 def test_rotation_is_the_angle_in_rad_between_physical_rotations() -> None:
     codec = fitted_codec()
-    motion, setting = batch(codec)
+    motion, batch_context = batch(codec)
     still = torch.zeros_like(motion)
     turned = still.clone()
-    for robot in setting.robots:
+    for robot in batch_context.robots:
         scale = torch.ones(motion.shape[-1], dtype=torch.float64)
         scale[robot.channels] = robot.prior.scale_K
         for first in (3, 10):  # left and right rotation vectors: .3 rad about y
             turned[robot.rows, :, first + 1] = 0.3 / scale[first + 1]
-    losses = reconstruction_losses(codec, decoded(codec, turned), still, setting)
+    losses = reconstruction_losses(codec, decoded(codec, turned), still, batch_context)
     assert float(losses["rotation"]) == pytest.approx(0.3, abs=1e-5)
     assert float(losses["position"]) == 0.0
 
@@ -76,13 +76,13 @@ def test_rotation_is_the_angle_in_rad_between_physical_rotations() -> None:
 @pytest.mark.parametrize("layout_name", ["arms26", "joints"])
 def test_values_that_do_not_exist_change_no_loss(layout_name: str) -> None:
     codec = fitted_codec(layout_name=layout_name)
-    motion, setting = batch(codec)
+    motion, batch_context = batch(codec)
     guess = motion + torch.randn(motion.shape, generator=torch.Generator().manual_seed(0)) * 0.1
-    absent = ~setting.given.mask_BK[:, None]
+    absent = ~batch_context.conditions.mask_BK[:, None]
     assert absent.any()
-    losses = reconstruction_losses(codec, decoded(codec, guess), motion, setting)
+    losses = reconstruction_losses(codec, decoded(codec, guess), motion, batch_context)
     junk = torch.where(absent, 1e3, guess)
-    again = reconstruction_losses(codec, decoded(codec, junk), motion, setting)
+    again = reconstruction_losses(codec, decoded(codec, junk), motion, batch_context)
     for name, value in losses.items():
         assert torch.isfinite(value)
         torch.testing.assert_close(again[name], value, rtol=1e-6, atol=1e-7, msg=name)
@@ -90,8 +90,8 @@ def test_values_that_do_not_exist_change_no_loss(layout_name: str) -> None:
 
 def test_a_layout_without_rotations_keeps_the_keys() -> None:
     codec = fitted_codec(layout_name="joints")
-    motion, setting = batch(codec)
-    losses = reconstruction_losses(codec, decoded(codec, motion + 0.1), motion, setting)
+    motion, batch_context = batch(codec)
+    losses = reconstruction_losses(codec, decoded(codec, motion + 0.1), motion, batch_context)
     assert losses.keys() == REC
     assert losses["rotation"] == 0
     assert float(losses["position"]) == pytest.approx(0.1)
@@ -99,15 +99,15 @@ def test_a_layout_without_rotations_keeps_the_keys() -> None:
 
 def test_gradients_are_finite_where_the_decoding_is_exact() -> None:
     codec = fitted_codec()
-    motion, setting = batch(codec)
+    motion, batch_context = batch(codec)
     for start in (motion, torch.zeros_like(motion)):
         guess = start.clone().requires_grad_()
-        losses = reconstruction_losses(codec, decoded(codec, guess), start, setting)
+        losses = reconstruction_losses(codec, decoded(codec, guess), start, batch_context)
         torch.stack(list(losses.values())).sum().backward()
         assert guess.grad is not None
         assert torch.isfinite(guess.grad).all()
     guess = (motion + 0.1).requires_grad_()
-    reconstruction_losses(codec, decoded(codec, guess), motion, setting)["rotation"].backward()
+    reconstruction_losses(codec, decoded(codec, guess), motion, batch_context)["rotation"].backward()
     assert guess.grad is not None
     assert guess.grad.abs().sum() > 0
 

@@ -30,7 +30,7 @@ from xtok.pretrain.recipe import MaskedForms, Recipe
 from xtok.pretrain.semantic import known_episodes, quiet_loss, semantic_heads, semantic_losses
 from xtok.recipes import tiny
 from xtok.semantics.align import load_heads
-from xtok.semantics.cotemporal import look_up
+from xtok.semantics.cotemporal import gather_features
 from xtok.semantics.extract import finish, plan, write_shard
 from xtok.semantics.teacher import TEMPLATE
 
@@ -52,7 +52,9 @@ def quick() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def straight(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "straight"
-    return train(kit.recipe(words=True, forms="codes", start=0.0), [Path("somewhere")], out, features=kit.store())
+    return train(
+        kit.recipe(text_alignment=True, forms="codes", start=0.0), [Path("somewhere")], out, features=kit.store()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +69,11 @@ def start(quick: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_two_steps_and_two_more_after_a_resume_are_four_bit_for_bit(straight: Path, tmp_path: Path) -> None:
     out = tmp_path / "parts"
-    begin_run(kit.recipe(words=True, forms="codes", start=0.0), kit.corpus(), out, features=kit.store()).run(until=2)
+    begin_run(kit.recipe(text_alignment=True, forms="codes", start=0.0), kit.corpus(), out, features=kit.store()).run(
+        until=2
+    )
     torch.manual_seed(99)
-    train(kit.recipe(words=True, forms="codes", start=0.0), [], out, resume=True, features=kit.store())
+    train(kit.recipe(text_alignment=True, forms="codes", start=0.0), [], out, resume=True, features=kit.store())
     (step, parts), (_, others) = (checkpoint.load_checkpoint(run / "checkpoints") for run in (straight, out))
     assert step == 4
     assert any(name.startswith("heads_average/align.") for name in parts["training"])
@@ -89,8 +93,8 @@ def test_heads_stay_out_of_the_tokenizer_and_encoding_needs_no_picture(straight:
     codes = tokenizer.encode(chunks)
     assert tokenizer.decode(codes, chunks.context).absolute_BTD is not None
     heads = load_heads(straight)
-    setting = tokenizer.codec.setting(chunks.context)
-    h = tokenizer.codec.latents(tokenizer.codec.motion(chunks, setting), setting)
+    batch_context = tokenizer.codec.batch_context(chunks.context)
+    h = tokenizer.codec.latents(tokenizer.codec.motion(chunks, batch_context), batch_context)
     length = heads.action(h).norm(dim=-1)
     torch.testing.assert_close(length, torch.ones_like(length))
 
@@ -118,18 +122,18 @@ def test_alignment_without_features_is_refused(tmp_path: Path, features: kit.Fak
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"reach": "everything", "words": True}, "reach is 'everything'"),
+        ({"grad_scope": "everything", "text_alignment": True}, "grad_scope is 'everything'"),
         ({"same_text": "no"}, "same_text is 'no'"),
         ({"codec": GaussianConfig()}, "semantic_dims is 0"),
-        ({"learns": "all"}, "placed in closed form"),
+        ({"trainable": "all"}, "placed in closed form"),
         ({"codec": PerceiverConfig()}, "perceiver learns 'all'"),
-        ({"learns": "extra", "forms": "actions"}, "more of the encoder"),
-        ({"learns": "extra", "forms": "none", "reach": "latents"}, "reach='extra'"),
-        ({"learns": "extra", "forms": "none", "reach": "nothing"}, "needs words, align"),
-        ({"learns": "heads", "forms": "none"}, "reach='nothing'"),
-        ({"learns": "heads", "forms": "none", "reach": "nothing", "words": True}, "no words"),
+        ({"trainable": "extra", "forms": "actions"}, "more of the encoder"),
+        ({"trainable": "extra", "forms": "none", "grad_scope": "latents"}, "grad_scope='extra'"),
+        ({"trainable": "extra", "forms": "none", "grad_scope": "nothing"}, "needs text_alignment, align"),
+        ({"trainable": "heads", "forms": "none"}, "grad_scope='nothing'"),
+        ({"trainable": "heads", "forms": "none", "grad_scope": "nothing", "text_alignment": True}, "no text_alignment"),
         ({"align": False, "cosine": True}, "align=True"),
-        ({"words": True, "codec": GaussianConfig()}, "words and quiet are about"),
+        ({"text_alignment": True, "codec": GaussianConfig()}, "text_alignment and unlabelled_l2 are about"),
     ],
 )
 def test_recipes_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:
@@ -138,7 +142,14 @@ def test_recipes_that_cannot_be_are_refused(changes: dict[str, object], message:
 
 
 def heads_alone(**changes: object) -> Recipe:
-    alone = {"learns": "heads", "forms": "none", "reach": "nothing", "head_sees": "latents", "cosine": True, "cells": 2}
+    alone = {
+        "trainable": "heads",
+        "forms": "none",
+        "grad_scope": "nothing",
+        "input_dims": "latents",
+        "cosine": True,
+        "hard_negative_groups": 2,
+    }
     return kit.recipe(**alone, **changes)
 
 
@@ -209,7 +220,7 @@ def test_a_robot_that_the_frozen_tokenizer_lacks_is_measured_and_stored(
 
 
 def test_weights_of_semantics_grow() -> None:
-    published = {"codec": tiny().codec, "learns": "all", "reach": "latents", "head_sees": "latents"}
+    published = {"codec": tiny().codec, "trainable": "all", "grad_scope": "latents", "input_dims": "latents"}
     recipe = kit.recipe(**published, steps=100, ramp=0.1)
     assert recipe.weights(0)["align_local"] == pytest.approx(0.0125)
     assert recipe.weights(9)["predict"] == recipe.weights(99)["predict"] == pytest.approx(0.2)
@@ -225,12 +236,12 @@ def gradient(codec: Codec, **changes: object) -> float:
     recipe, corpus, store = kit.recipe(codec=codec.config, **changes), kit.corpus(), kit.store()
     torch.manual_seed(0)
     heads = torch.nn.ModuleDict(semantic_heads(recipe, codec, corpus, store))
-    drawn = corpus.draw(18, 16, torch.Generator().manual_seed(0), apart=known_episodes(corpus, store))
-    setting = codec.setting(drawn.chunks.context)
-    output = codec(codec.motion(drawn.chunks, setting), setting)
-    losses = semantic_losses(recipe, codec, heads, output, drawn.origins, look_up(store, drawn.origins, 18))
+    drawn = corpus.draw(18, 16, torch.Generator().manual_seed(0), one_chunk_each=known_episodes(corpus, store))
+    batch_context = codec.batch_context(drawn.chunks.context)
+    output = codec(codec.motion(drawn.chunks, batch_context), batch_context)
+    losses = semantic_losses(recipe, codec, heads, output, drawn.origins, gather_features(store, drawn.origins, 18))
     assert losses.keys() == {"align_global", "align_local", "predict"} | (
-        {"words_global", "words_local"} if recipe.alignment.words else set()
+        {"words_global", "words_local"} if recipe.alignment.text_alignment else set()
     )
     total = torch.stack(list(losses.values())).sum()
     total.backward()
@@ -240,15 +251,15 @@ def gradient(codec: Codec, **changes: object) -> float:
 
 def test_semantics_reach_the_extra_dimensions(start: Path) -> None:
     assert gradient(Tokenizer.from_pretrained(start).codec) > 0
-    assert gradient(Tokenizer.from_pretrained(start).codec, head_sees="latents") > 0
+    assert gradient(Tokenizer.from_pretrained(start).codec, input_dims="latents") > 0
 
 
 def test_semantics_may_reach_all_of_h_or_nothing(start: Path) -> None:
     codec = synthetic.fitted_codec("perceiver")
-    assert gradient(codec, learns="all", reach="latents", head_sees="latents") > 0
-    heads = {"learns": "heads", "reach": "nothing"}
+    assert gradient(codec, trainable="all", grad_scope="latents", input_dims="latents") > 0
+    heads = {"trainable": "heads", "grad_scope": "nothing"}
     assert gradient(Tokenizer.from_pretrained(start).codec, **heads) == 0
-    words = {"reach": "nothing", "words": True}
+    words = {"grad_scope": "nothing", "text_alignment": True}
     assert gradient(Tokenizer.from_pretrained(start).codec, **words) > 0, "words alone teach the extra dimensions"
 
 
@@ -260,21 +271,21 @@ def test_extra_dimensions_follow_the_teacher_and_leave_the_decoding_alone(start:
     assert sum(trainer.train_step()["align_local"] for _ in range(3)) < first["align_local"]
     trainer.finish()
     codec, chunks = Tokenizer.from_pretrained(tmp_path).codec, kit.corpus().validate(18, 64)
-    setting = codec.setting(chunks.context)
-    extra = codec.latents(codec.motion(chunks, setting), setting)[..., -EXTRA:]
+    batch_context = codec.batch_context(chunks.context)
+    extra = codec.latents(codec.motion(chunks, batch_context), batch_context)[..., -EXTRA:]
     assert extra.norm(dim=-1).max() <= codec.semantic_scale
     assert extra.flatten(0, 1).std(dim=0).min() > 0
     book = codec.coarse.shared.books_QVC[0]
     assert book[:, -EXTRA:].std(dim=0).min() > 0
-    codes = codec.encode(codec.motion(chunks, setting), setting)
-    before = codec.decode(codes, setting)
+    codes = codec.encode(codec.motion(chunks, batch_context), batch_context)
+    before = codec.decode(codes, batch_context)
     book[:, -EXTRA:] = 0
-    torch.testing.assert_close(codec.decode(codes, setting), before, rtol=0, atol=0)
+    torch.testing.assert_close(codec.decode(codes, batch_context), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("mam", ["none", "codes"])
 def test_the_extra_dimensions_can_learn_alone(start: Path, tmp_path: Path, mam: MaskedForms) -> None:
-    recipe = kit.recipe(forms=mam, start=0.0, learns="extra")
+    recipe = kit.recipe(forms=mam, start=0.0, trainable="extra")
     trainer = Trainer(recipe, kit.corpus(), Tokenizer.from_pretrained(start).codec, tmp_path, kit.store())
     masked = {"mam_codes"} if mam == "codes" else set()
     assert trainer.train_step().keys() == {"align_global", "align_local", "predict", "total"} | masked
@@ -282,10 +293,10 @@ def test_the_extra_dimensions_can_learn_alone(start: Path, tmp_path: Path, mam: 
     trainer.finish()
     codec, chunks = Tokenizer.from_pretrained(tmp_path).codec, kit.corpus().validate(18, 16)
     assert codec.networks["semantic_encoder"].out.weight.any()
-    setting = codec.setting(chunks.context)
-    motion = codec.motion(chunks, setting)
+    batch_context = codec.batch_context(chunks.context)
+    motion = codec.motion(chunks, batch_context)
     plain = Tokenizer.from_pretrained(start).codec
-    h, before = (c.latents(motion, c.setting(chunks.context))[..., :-EXTRA] for c in (codec, plain))
+    h, before = (c.latents(motion, c.batch_context(chunks.context))[..., :-EXTRA] for c in (codec, plain))
     torch.testing.assert_close(h, before, rtol=0, atol=0)
 
 
@@ -313,7 +324,9 @@ def test_before_training_the_extra_dimensions_are_zero_and_cost_nothing(start: P
     initialise(plain, kit.corpus(), vectors=2000, iterations=3, progress=False)
     chunks = kit.corpus().validate(18, 16)
     codes = [
-        c.encode(c.motion(chunks, setting), setting) for c in (codec, plain) for setting in [c.setting(chunks.context)]
+        c.encode(c.motion(chunks, batch_context), batch_context)
+        for c in (codec, plain)
+        for batch_context in [c.batch_context(chunks.context)]
     ]
     assert torch.equal(*codes)
 
@@ -327,7 +340,7 @@ def test_known_episodes_give_one_chunk_each_while_there_are_others() -> None:
     assert known == store.keys - {("fake", n) for n in range(12) if ("fake", n) not in store.keys}
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        drawn = corpus.draw(16, 8, generator, apart=known)
+        drawn = corpus.draw(16, 8, generator, one_chunk_each=known)
         by_robot: dict[str, list[tuple[str, int]]] = {}
         for robot, key in zip(drawn.chunks.context.embodiment, drawn.origins.episode_B, strict=True):
             by_robot.setdefault(robot, []).append(key)
@@ -391,7 +404,7 @@ def test_a_store_as_xtok_features_makes_it_teaches_a_run(tmp_path: Path) -> None
     out = train(kit.recipe(steps=2), [], tmp_path / "run", features=store)
     assert json.loads((out / "run.json").read_text())["features_digest"] == store.digest
     drawn = kit.corpus().draw(40, 16, torch.Generator().manual_seed(0))  # to the ends of the episodes
-    seen = look_up(store, drawn.origins, 40)
+    seen = gather_features(store, drawn.origins, 40)
     assert torch.equal(seen.slots.valid_BM.all(dim=1), ~drawn.origins.reversed_B)
     heads = load_heads(out)
     found = heads.of(seen.slots).norm(dim=-1)

@@ -19,7 +19,7 @@ from xtok import Tokenizer
 from xtok.codec import storage
 from xtok.data.origins import Origins, Words, word_key, words_of
 from xtok.semantics.align import Alignment, Fusion, Pairs, alignment_losses, everything, info_nce, load_heads
-from xtok.semantics.cotemporal import Seen, look_up, slot_frames
+from xtok.semantics.cotemporal import TeacherFeatures, gather_features, slot_frames
 from xtok.semantics.predict import NextFrame, next_frame_loss
 from xtok.semantics.substitute import Substitute
 
@@ -33,7 +33,7 @@ def origins(anchor: list[int], rate: list[float], last: int = 119, backwards: tu
     return Origins(keys, torch.tensor(anchor), torch.tensor(rate), torch.full((B,), last), reversed_B, (ONE_TEXT,) * B)
 
 
-def seen(B: int = 4, M: int = 5, seed: int = 0) -> Seen:
+def seen(B: int = 4, M: int = 5, seed: int = 0) -> TeacherFeatures:
     generator = torch.Generator().manual_seed(seed)
     views = torch.randn(B, M, 2, kit.WIDTH, generator=generator)
     text = torch.randn(B, M, kit.WIDTH, generator=generator)
@@ -82,7 +82,7 @@ def test_words_follow_the_sub_tasks_and_fall_back_on_the_instruction() -> None:
 
 def test_features_are_looked_up_where_there_are_any() -> None:
     store = kit.FakeStore({("fake", 0), ("fake", 1)})
-    found = look_up(store, origins([9, 20, 30], [1.0, 1.0, 1.0], backwards=(1,)), horizon=8)
+    found = gather_features(store, origins([9, 20, 30], [1.0, 1.0, 1.0], backwards=(1,)), horizon=8)
     assert found.slots.valid_BM.tolist() == [[True, True], [False, False], [False, False]]
     assert not found.slots.views_BMVW[1:].any()
     assert not found.slots.view_mask_BMV[1:].any()
@@ -259,7 +259,7 @@ def _rank_main(rank: int, folder: str) -> None:
 def _loss_and_gradient(rows: slice) -> tuple[Tensor, Tensor]:
     align, given = heads(), seen()
     h = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(1))
-    part = Seen(*(tensor[rows] for tensor in vars(given).values()))
+    part = TeacherFeatures(*(tensor[rows] for tensor in vars(given).values()))
     losses = alignment_losses(align, h[rows], part, torch.arange(4)[rows])
     total = torch.stack(list(losses.values())).sum()
     total.backward()

@@ -21,7 +21,7 @@ from xtok.actions.layout import ARMS26
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import HORIZON_MAX
 from xtok.actions.validate import check_actions
-from xtok.whole import write_whole
+from xtok.atomic import atomic_write
 
 # Key of the dict -> group of the layout.
 GROUPS: dict[str, str] = {
@@ -121,7 +121,7 @@ def save_statistics(statistics: Mapping[str, Statistics], path: str | Path) -> N
             for key, group in GROUPS.items()
             if one.mask_D[ARMS26.slices[group]].all()
         }
-    write_whole(Path(path), json.dumps(content, indent=1) + "\n")
+    atomic_write(Path(path), json.dumps(content, indent=1) + "\n")
 
 
 def load_statistics(

@@ -32,7 +32,7 @@ from xtok.evaluate.strides import stride_within
 from xtok.evaluate.substitution import mean_trajectories
 from xtok.messages import say
 from xtok.semantics.align import HEADS, load_heads
-from xtok.semantics.cotemporal import Seen, look_up
+from xtok.semantics.cotemporal import TeacherFeatures, gather_features
 from xtok.semantics.latents import decode_latents, latents, origins_of
 from xtok.semantics.store import FeatureStore
 
@@ -97,10 +97,10 @@ def measure_semantics(
         "test_chunks": int((~found.train_N).sum()),
         "unseen": {"arms": sorted(arms), "tasks": sorted(tasks)},
         "errors": motion_errors(
-            found.held, found.true_NX, found.mask_NX, found.test_labels, found.novelty_N[~found.train_N]
+            found.outputs, found.true_NX, found.mask_NX, found.test_labels, found.novelty_N[~found.train_N]
         ),
-        "probes": probe_codes(found.held, found.labels, found.train_N, found.novelty_N, seed, say),
-        "neighbours": neighbour_ranks(found.held, found.true_NX, found.test_labels.arm_N, ~found.train_N, seed),
+        "probes": probe_codes(found.outputs, found.labels, found.train_N, found.novelty_N, seed, say),
+        "neighbours": neighbour_ranks(found.outputs, found.true_NX, found.test_labels.arm_N, ~found.train_N, seed),
     }
     if features is not None and heads is not None:
         return {**result, **_measure_teacher(subject, found, features, heads, seed)}
@@ -121,7 +121,7 @@ def _measure_teacher(
         say(f"{int((~there).sum())} of {len(there)} held-out chunks have no features in some slot and are left out")
     rows = np.flatnonzero(there)
     say(f"alignment of {len(rows)} chunks with {store.teacher['name']}")
-    seen = Seen(*(part[torch.from_numpy(rows)] for part in vars(seen).values()))
+    seen = TeacherFeatures(*(part[torch.from_numpy(rows)] for part in vars(seen).values()))
     kept = chunks.take(torch.from_numpy(rows))
     h_NMC = latents(tokenizer, kept)
     with torch.no_grad():
@@ -170,10 +170,10 @@ def _probe_teacher(store: FeatureStore, found: Gathered, seed: int) -> dict[str,
     return probe_dense(features, found.labels[rows], found.train_N[rows], found.novelty_N[rows], seed)
 
 
-def _seen(store: FeatureStore, labels: Labels, horizon: int) -> Seen:
+def _seen(store: FeatureStore, labels: Labels, horizon: int) -> TeacherFeatures:
     """A teacher's features beside each slot of labelled chunks; views that are absent are zero."""
     keys = [(name, int(index)) for name, index in (episode.rsplit("/", 1) for episode in labels.episode_N)]
-    return look_up(store, origins_of(keys, labels.start_N, labels.last_N), horizon).slots
+    return gather_features(store, origins_of(keys, labels.start_N, labels.last_N), horizon).slots
 
 
 def unseen(tokenizer: Tokenizer, dataset: EpisodeDataset) -> tuple[frozenset[str], frozenset[str]]:

@@ -11,10 +11,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from xtok.atomic import atomic_file
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet
 from xtok.cli.common import add_tokenizer_argument, say
 from xtok.cli.outputs import Writes
-from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         layout = tokenizer.layout
         rows = file.metadata.num_rows
         with (
-            file_whole(args.out) as temporary,
+            atomic_file(args.out) as temporary,
             pyarrow_parquet().ParquetWriter(temporary, schema(layout, header)) as writer,
             tqdm(total=rows, unit="chunk", desc="decode", disable=None) as bar,
         ):

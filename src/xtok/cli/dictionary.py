@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.atomic import atomic_file
 from xtok.cli.common import (
     SPLITS,
     add_reading_arguments,
@@ -17,7 +18,6 @@ from xtok.cli.common import (
 )
 from xtok.cli.outputs import Writes
 from xtok.progress import track
-from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.actions.types import ChunkBatch
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
             "git revision": git_revision() or "not a checkout",
         },
     }
-    with file_whole(args.out) as temporary:
+    with atomic_file(args.out) as temporary:
         temporary.write_text(render(dictionary, strips, about), encoding="utf-8")
     used, total = len(dictionary.entries), tokenizer.codebook_size
     print(

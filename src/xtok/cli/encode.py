@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 import xtok
+from xtok.atomic import atomic_file, atomic_write
 from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet, schema
 from xtok.cli.common import (
     SPLITS,
@@ -28,7 +29,6 @@ from xtok.cli.common import (
 )
 from xtok.cli.outputs import Writes
 from xtok.progress import track
-from xtok.whole import file_whole, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -202,7 +202,7 @@ def open_parts(out: Path, settings: Mapping[str, object]) -> Path:
     if not record.exists():
         if folder.exists() and any(folder.glob("part-*")):
             raise ValueError(f"{folder} holds parts of an unknown run; remove it to begin anew")
-        write_whole(record, json.dumps(settings, sort_keys=True))
+        atomic_write(record, json.dumps(settings, sort_keys=True))
         return folder
     try:
         before = json.loads(record.read_bytes())
@@ -257,7 +257,7 @@ def write_part(
             report.frames_coded += (report.chunks - chunks_before - 1) * overlap_free + header.horizon
     metadata = {**header.to_metadata(), REPORT_KEY: json.dumps(vars(report), sort_keys=True).encode()}
     table = pa.Table.from_pylist(rows, schema=schema(header)).replace_schema_metadata(metadata)
-    with file_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         pyarrow_parquet().write_table(table, temporary)
 
 
@@ -306,7 +306,7 @@ def saturation_report(chunks: ChunkBatch, tokenizer: Tokenizer) -> Report:
 def join(parts: Sequence[Path], out: Path, header: Header) -> Report:
     """All parts in order into one file, written whole or not at all."""
     total = Report()
-    with file_whole(out) as temporary, pyarrow_parquet().ParquetWriter(temporary, schema(header)) as writer:
+    with atomic_file(out) as temporary, pyarrow_parquet().ParquetWriter(temporary, schema(header)) as writer:
         for part in parts:
             with open_parquet(part) as file:
                 total += Report.from_dict(json.loads(file.schema_arrow.metadata[REPORT_KEY]))

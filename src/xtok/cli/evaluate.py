@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.atomic import atomic_file
 from xtok.cli.common import (
     SPLITS,
     add_reading_arguments,
@@ -19,7 +20,6 @@ from xtok.cli.common import (
 from xtok.cli.outputs import Writes
 from xtok.cli.progress import progress_bar
 from xtok.cli.table import judgements, table
-from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.evaluate.dataset import Evaluation
@@ -162,6 +162,6 @@ def write(evaluation: Evaluation, json_path: Path | None, report_path: Path | No
         print("\n".join(judgements(evaluation.result)))
     for path, text in ((json_path, lambda: to_json(evaluation.result)), (report_path, lambda: render(evaluation))):
         if path is not None:
-            with file_whole(path) as temporary:
+            with atomic_file(path) as temporary:
                 temporary.write_text(text(), encoding="utf-8")
             print(f"wrote {path}")

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.atomic import atomic_file
 from xtok.cli import pack
 from xtok.cli.common import say
 from xtok.cli.inspect_files import files_for, mapping_text, page_mark
 from xtok.cli.outputs import Writes
-from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.data import Episode, EpisodeDataset
@@ -55,7 +55,7 @@ def writes(args: argparse.Namespace) -> Writes | None:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TeacherFeatures:
     """A set through a mapping. text: the mapping, "" where none is needed. questions: what has to be decided in it,
     notes: what may be. own: it was given, not proposed. ends_asked: a question is which end of a gripper is open.
     """
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     looked = survey(open_source(args.data), args.episodes)
     print("\n".join(summary(looked)))
     try:
-        seen: Seen | None = through_mapping(looked, args.data, args.layout, args.mapping)
+        seen: TeacherFeatures | None = through_mapping(looked, args.data, args.layout, args.mapping)
         failure = ""
     except ValueError as error:
         if args.mapping is not None or args.data.suffix in (".yaml", ".yml"):
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
     write(args.out, args.data, looked, seen, episodes, warnings)
 
 
-def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Path | None) -> Seen:
+def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Path | None) -> TeacherFeatures:
     """The set opened with the mapping given, or with the one proposed."""
     from xtok.data import open_dataset
     from xtok.data.mapping.file import read_mapping
@@ -117,13 +117,13 @@ def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Pat
         spec = read_mapping(path)
         dataset = open_dataset(data_root(data), layout=layout, mapping=replace(spec, undecided=()))
         text = path.read_text(encoding="utf-8")
-        return Seen(dataset, text, (f"as {path} says",), False, spec.undecided, own=True)
+        return TeacherFeatures(dataset, text, (f"as {path} says",), False, spec.undecided, own=True)
     proposal = propose(looked, layout)
     if proposal.text is None:
-        return Seen(open_dataset(data, layout=layout), "", proposal.reasons, False)
+        return TeacherFeatures(open_dataset(data, layout=layout), "", proposal.reasons, False)
     dataset = open_mapped(looked.source, proposal.spec("the proposed mapping"), undecided=True)
     asked = any(doubt.alike == GRIPPER_ENDS for doubt in proposal.doubts)
-    return Seen(
+    return TeacherFeatures(
         dataset,
         proposal.text,
         proposal.reasons,
@@ -134,7 +134,7 @@ def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Pat
     )
 
 
-def read_through(seen: Seen, looked: Survey) -> tuple[list[Episode], list[tuple[str, str]]]:
+def read_through(seen: TeacherFeatures, looked: Survey) -> tuple[list[Episode], list[tuple[str, str]]]:
     """The episodes looked at, in channels; those that the mapping cannot take are named.
 
     Raises:
@@ -151,7 +151,7 @@ def read_through(seen: Seen, looked: Survey) -> tuple[list[Episode], list[tuple[
     return episodes, broken
 
 
-def mapped_traps(seen: Seen, episodes: list[Episode], looked: Survey) -> list[tuple[str, str]]:
+def mapped_traps(seen: TeacherFeatures, episodes: list[Episode], looked: Survey) -> list[tuple[str, str]]:
     """Traps that show only in channels: a gripper the wrong way round, hands that jump."""
     from xtok.data.inspect import traps
     from xtok.data.inspect.survey import is_action
@@ -227,7 +227,7 @@ def warning_lines(warnings: list[tuple[str, str]]) -> Iterator[str]:
         )
 
 
-def mapping_lines(seen: Seen, episodes: list[Episode], looked: Survey) -> Iterator[str]:
+def mapping_lines(seen: TeacherFeatures, episodes: list[Episode], looked: Survey) -> Iterator[str]:
     import numpy as np
 
     count = len(seen.questions)
@@ -254,13 +254,18 @@ def mapping_lines(seen: Seen, episodes: list[Episode], looked: Survey) -> Iterat
 
 
 def write(
-    out: Path, data: Path, looked: Survey, seen: Seen, episodes: list[Episode], warnings: list[tuple[str, str]]
+    out: Path,
+    data: Path,
+    looked: Survey,
+    seen: TeacherFeatures,
+    episodes: list[Episode],
+    warnings: list[tuple[str, str]],
 ) -> None:
     """The mapping file, unless one was given or none is needed, and the page."""
     told = reference(data)
     files = files_for(out, looked.source.name, told)
     if seen.text and not seen.own:
-        with file_whole(files.mapping) as temporary:
+        with atomic_file(files.mapping) as temporary:
             temporary.write_text(mapping_text(seen.text, told), encoding="utf-8")
         if files.edited is not None:
             say(f"{files.edited} has been edited and stays as it is; to look through it: xtok inspect {files.edited}")
@@ -272,13 +277,13 @@ def write(
     except ImportError as error:
         say(f"no plots: {error}")
         return
-    with file_whole(files.page) as temporary:
+    with atomic_file(files.page) as temporary:
         temporary.write_text(render_trajectories(page_of(looked, seen, episodes, warnings, told)), encoding="utf-8")
     print(f"wrote {files.page}: the motion of {min(len(episodes), EPISODES_DRAWN)} episodes, to look at in a browser")
 
 
 def page_of(
-    looked: Survey, seen: Seen, episodes: list[Episode], warnings: list[tuple[str, str]], data: str
+    looked: Survey, seen: TeacherFeatures, episodes: list[Episode], warnings: list[tuple[str, str]], data: str
 ) -> InspectPage:
     """What the page shows: the same as the terminal, and the motion."""
     from xtok.data.mapping.channel_sources import channel_sources

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from xtok.atomic import forget_drafts
 from xtok.lock import write_lock
-from xtok.whole import forget_drafts
 from xtok.write_errors import telling
 
 TOKENIZER_FILES = ("model.safetensors", "config.json", "heads.safetensors", "connector.safetensors")

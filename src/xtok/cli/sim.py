@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.atomic import atomic_file
 from xtok.cli import sim_eval
 from xtok.cli.common import say
 from xtok.cli.outputs import Writes
 from xtok.cli.sim_arguments import LEVELS, add_cell_arguments, add_worker_argument, chosen_cells, progress_bar
-from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.sim.manifest import Manifest
@@ -56,7 +56,7 @@ def run_list(args: argparse.Namespace) -> None:
             f"{row['expert_success']:>8.1%}{row['episodes']:>10}"
         )
     if args.json is not None:
-        with file_whole(Path(args.json)) as temporary:
+        with atomic_file(Path(args.json)) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(f"wrote {args.json}")
 

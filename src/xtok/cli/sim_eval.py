@@ -12,10 +12,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.atomic import atomic_file
 from xtok.cli.common import hidden_alias
 from xtok.cli.outputs import Writes
 from xtok.cli.sim_arguments import LEVELS, add_worker_argument, chosen_cells, names, progress_bar
-from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.benchmark.closed_loop import ClosedLoopReport
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     found = report(loop, results)
     print("\n".join(table(found)))
     if args.json is not None and partial is not None:
-        with file_whole(args.json) as temporary:
+        with atomic_file(args.json) as temporary:
             temporary.write_text(json.dumps(found.to_json(), indent=1) + "\n", encoding="utf-8")
         partial.unlink()
         print(f"wrote {args.json}")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.atomic import atomic_file, atomic_write
 from xtok.cli.common import add_dataset_arguments, add_tokenizer_argument, open_data
 from xtok.cli.outputs import Writes
-from xtok.whole import file_whole, write_whole
 
 if TYPE_CHECKING:
     from xtok.actions.layout import Layout
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         if args.out is not None:
             alone = len(dataset.embodiments) == 1
             path = args.out if alone else args.out.with_suffix(f".{robot}{args.out.suffix}")
-            with file_whole(path) as draft:
+            with atomic_file(path) as draft:
                 found.save(draft)
             if dataset.left_out:
                 note_left_out(path, dataset.left_out)
@@ -62,7 +62,7 @@ def note_left_out(path: Path, left_out: Sequence[LeftOut]) -> None:
     """Add to saved statistics which episodes they are not of, and why."""
     content = json.loads(path.read_text(encoding="utf-8"))
     content["left_out"] = [each.to_dict() for each in left_out]
-    write_whole(path, json.dumps(content, indent=1) + "\n")
+    atomic_write(path, json.dumps(content, indent=1) + "\n")
 
 
 def table(statistics: Statistics, layout: Layout, joint_unit: str) -> list[str]:

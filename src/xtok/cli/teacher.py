@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.atomic import atomic_file
 from xtok.cli.common import say
 from xtok.cli.outputs import Writes
-from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.semantics.embedded.model import EmbeddedVLM
@@ -115,7 +115,7 @@ def run_eval(args: argparse.Namespace) -> None:
         shares = f"{row['right']:>9.3f}{row['another_picture']:>15.3f}{row['no_words']:>10.3f}"
         print(f"{kind:<12}{row['questions']:>10}{shares}")
     if args.json is not None:
-        with file_whole(args.json) as temporary:
+        with atomic_file(args.json) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(f"wrote {args.json}")
 
@@ -226,7 +226,7 @@ def run_train(args: argparse.Namespace) -> None:
         "git_revision": provenance.git_revision(),
         "command": provenance.command(),
     }
-    with file_whole(args.out / RUN) as temporary:
+    with atomic_file(args.out / RUN) as temporary:
         temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     with tqdm(total=recipe.steps, initial=training.step, desc="teacher", disable=None) as bar:
 

@@ -93,7 +93,7 @@ def chosen_recipe(name: str | None, data: Sequence[Path]) -> Recipe:
         raise ValueError(f"which recipe? For these data:\n{fitting}\n`xtok train --list` shows all")
     recipe = get_recipe(name)
     layout = recipe.codec.layout
-    if recipe.learns == "heads":  # it takes the layout of the tokenizer
+    if recipe.trainable == "heads":  # it takes the layout of the tokenizer
         return recipe
     for path in data:
         error = _reads(path, layout)

@@ -17,7 +17,7 @@ from xtok.actions.embodiments import NONE, get_embodiment
 from xtok.actions.entrance import floats_of, integers_of, mask_of, number_of, whole_of
 from xtok.actions.steady import exact
 from xtok.actions.types import Actions, ChunkBatch, Codes, Context
-from xtok.codec.coder import Coder
+from xtok.codec.exact_coder import ExactCoder
 from xtok.codec.sequence import OnInvalid
 
 TIME_MAJOR, QUANTIZER_MAJOR = "time_major", "quantizer_major"
@@ -33,7 +33,7 @@ class Given:
     dof_mask: Any = None
     control_hz: float | None = None
 
-    def context(self, coder: Coder, shape: tuple[int, ...]) -> Context:
+    def context(self, coder: ExactCoder, shape: tuple[int, ...]) -> Context:
         """For actions of this shape [B, T, D].
 
         Raises:
@@ -80,7 +80,7 @@ class ArrayInterface:
     chunk. dof_mask [D] or [B, D]: True where the robot has the channel; None takes the robot's own channels.
     """
 
-    def __init__(self, coder: Coder) -> None:
+    def __init__(self, coder: ExactCoder) -> None:
         self._coder = coder
 
     @exact

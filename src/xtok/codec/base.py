@@ -149,16 +149,16 @@ class Codec(KeepsPrecision, ABC):
         return next(self.buffers()).device
 
     @pinned
-    def setting(self, context: Context) -> BatchContext:
+    def batch_context(self, context: Context) -> BatchContext:
         """Look up the robots of a batch.
 
         Raises:
             ValueError: another layout, an unknown robot, another control rate.
         """
-        return self.batch_context(context)[0]
+        return self.grouped_context(context)[0]
 
-    def batch_context(self, context: Context) -> tuple[BatchContext, dict[Member, list[int]]]:
-        """`setting`, and which rows are of which robot."""
+    def grouped_context(self, context: Context) -> tuple[BatchContext, dict[Member, list[int]]]:
+        """`batch_context`, and which rows are of which robot."""
         if context.layout.digest != self.layout.digest:
             raise ValueError(
                 f"chunks are in layout {context.layout.name!r}; this tokenizer is for {self.layout.name!r}"
@@ -181,25 +181,25 @@ class Codec(KeepsPrecision, ABC):
         anchor_BD = context.mask_BD.new_zeros(context.mask_BD.shape, dtype=torch.float32)
         if context.anchor_BD is not None:
             anchor_BD = torch.where(context.mask_BD, context.anchor_BD, 0.0).float()
-        given = Conditions(
+        conditions = Conditions(
             anchor_BD.to(device), moving_BK, slot_R[robot_B].to(device), context.control_hz_B.float().to(device)
         )
-        return BatchContext(context.horizon, given, units, context.embodiment), groups
+        return BatchContext(context.horizon, conditions, units, context.embodiment), groups
 
-    def motion(self, chunks: ChunkBatch, setting: BatchContext) -> Float[Tensor, "B T K"]:
+    def motion(self, chunks: ChunkBatch, batch_context: BatchContext) -> Float[Tensor, "B T K"]:
         """Normalised tangent deltas of absolute chunks, float64."""
         anchor_BD = chunks.context.anchor_BD
         assert anchor_BD is not None, "absolute actions need an anchor"
         delta = to_delta(self.layout, chunks.target_BTD.double(), anchor_BD.double(), chunks.context.mask_BD)
-        return self.motion_of_delta(delta.to(self.device), setting)
+        return self.motion_of_delta(delta.to(self.device), batch_context)
 
-    def motion_of_delta(self, delta_BTD: Float[Tensor, "B T D"], setting: BatchContext) -> Float[Tensor, "B T K"]:
+    def motion_of_delta(self, delta_BTD: Float[Tensor, "B T D"], batch_context: BatchContext) -> Float[Tensor, "B T K"]:
         """Physical deltas to normalised tangent."""
-        return setting.units.to_motion(self.layout, delta_BTD)
+        return batch_context.units.to_motion(self.layout, delta_BTD)
 
-    def delta(self, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext) -> Float[Tensor, "B T D"]:
+    def delta(self, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext) -> Float[Tensor, "B T D"]:
         """Inverse of `motion_of_delta`, constant channels included. Masked rotations come back as the identity."""
-        return setting.units.to_delta(self.layout, motion_BTK)
+        return batch_context.units.to_delta(self.layout, motion_BTK)
 
     # -- networks and codebooks -----------------------------------------------------------------------------------
 
@@ -222,11 +222,11 @@ class Codec(KeepsPrecision, ABC):
         """Use of each level since the last call."""
 
     @abstractmethod
-    def first_codes(self, codes_BM: Int[Tensor, "B M"], setting: BatchContext) -> Float[Tensor, "B M C"]:
+    def first_codes(self, codes_BM: Int[Tensor, "B M"], batch_context: BatchContext) -> Float[Tensor, "B M C"]:
         """What first-level codes stand for."""
 
     @abstractmethod
-    def valid(self, setting: BatchContext) -> Bool[Tensor, "B M C"]:
+    def valid(self, batch_context: BatchContext) -> Bool[Tensor, "B M C"]:
         """True where a latent value means something for the robot."""
 
     # -- coding ---------------------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Codec(KeepsPrecision, ABC):
     def latents(
         self,
         motion_BTK: Float[Tensor, "B T K"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         hidden_BTK: Bool[Tensor, "B T K"] | None = None,
         networks: Networks | None = None,
     ) -> Float[Tensor, "B M C"]:
@@ -248,31 +248,31 @@ class Codec(KeepsPrecision, ABC):
     def forward(
         self,
         motion_BTK: Float[Tensor, "B T K"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         levels: int | None = None,
         hidden_BTK: Bool[Tensor, "B T K"] | None = None,
     ) -> CodecOutput:
         """Training pass: greedy codes, straight-through gradients; the decoder sees `levels` of them."""
 
     @abstractmethod
-    def first_level(self, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext) -> CodecOutput:
+    def first_level(self, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext) -> CodecOutput:
         """Training pass of the first level alone, without gradient to what it decodes to."""
 
     @abstractmethod
     def encode(
-        self, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext, networks: Networks | None = None
+        self, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext, networks: Networks | None = None
     ) -> Int[Tensor, "B M Q"]:
         """Codes, with beam search over the levels. Call in eval mode."""
 
     @abstractmethod
-    def encode_latents(self, h_BMC: Float[Tensor, "B M C"], setting: BatchContext) -> Int[Tensor, "B M q"]:
+    def encode_latents(self, h_BMC: Float[Tensor, "B M C"], batch_context: BatchContext) -> Int[Tensor, "B M q"]:
         """Codes of given latents: as many levels as can be told from them."""
 
     @abstractmethod
     def decode(
         self,
         codes_BMq: Int[Tensor, "B M q"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         present_BM: Bool[Tensor, "B M"] | None = None,
         networks: Networks | None = None,
     ) -> Float[Tensor, "B T K"]:

@@ -47,7 +47,7 @@ class BatchContext:
     """horizon: T. names: robot of each row."""
 
     horizon: int
-    given: Conditions
+    conditions: Conditions
     units: Units
     names: tuple[str, ...]
 

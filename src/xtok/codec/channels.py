@@ -25,11 +25,11 @@ from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.steady import exact
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch, Codes, Context, slots
+from xtok.atomic import atomic_write
 from xtok.codec import storage
 from xtok.codec.anchor import StateCode
 from xtok.codec.sequence import OnInvalid, check_sequences
 from xtok.codec.tokenizer import Tokenizer
-from xtok.whole import write_whole
 
 CHANNELS = f"{UNREGISTERED_PREFIX}channels"  # the name of the robot
 CHANNELS_MAX = 26  # METHOD 2: the width of the published layout
@@ -138,7 +138,9 @@ class ChannelCodec:
             raise ValueError("there are no chunks in the batch; expected one or more")
         state = self._state(D)
         first_BQ = state.encode(actions_BTD[:, 0])
-        chunks = batch_of(self.tokenizer.layout, held(actions_BTD, max(T, HORIZON_MIN)), state.decode(first_BQ))
+        chunks = batch_of(
+            self.tokenizer.layout, pad_last_frame(actions_BTD, max(T, HORIZON_MIN)), state.decode(first_BQ)
+        )
         grid = self.tokenizer.encode(chunks).grid_BMQ
         assert grid is not None
         return np.concatenate([first_BQ[:, None], grid.cpu().numpy()], axis=1)
@@ -169,7 +171,9 @@ class ChannelCodec:
         found = check_sequences(rows, self.slots(horizon), self.levels, self.codebook_size, on_invalid)
         codes, present_BM = found.codes_BMQ[..., :levels], found.present_BM[:, 1:]
         first_BD = state.decode(codes[:, 0].numpy())
-        out = held(first_BD[:, None], horizon)  # what a repaired row with no more than its first frame comes to
+        out = pad_last_frame(
+            first_BD[:, None], horizon
+        )  # what a repaired row with no more than its first frame comes to
         moving_B = present_BM.any(dim=1)
         if moving_B.any():
             grid, present_BM = codes[moving_B, 1:], present_BM[moving_B]
@@ -267,7 +271,7 @@ class ChannelCodec:
             "fitted": self.fitted,
             "state": None if self.state is None else self.state.to_dict(),
         }
-        write_whole(folder / CONFIG, json.dumps(content, indent=1) + "\n")
+        atomic_write(folder / CONFIG, json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, path_or_id: str | Path | None = None) -> ChannelCodec:
@@ -326,7 +330,7 @@ def ranges(layout: Layout, state: StateCode | None = None) -> Statistics:
     return Statistics(layout.name, layout.digest, CHANNELS, _HZ, HORIZON_MAX, 1, mask_D, -reach_D, reach_D)
 
 
-def held(actions_BTD: Float[np.ndarray, "B T D"], frames: int) -> Float[np.ndarray, "B F D"]:
+def pad_last_frame(actions_BTD: Float[np.ndarray, "B T D"], frames: int) -> Float[np.ndarray, "B F D"]:
     """The last frame repeated until there are so many."""
     missing = max(0, frames - actions_BTD.shape[1])
     return np.concatenate([actions_BTD, np.repeat(actions_BTD[:, -1:], missing, axis=1)], axis=1)

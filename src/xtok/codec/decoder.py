@@ -43,11 +43,11 @@ class Decoder(nn.Module):
         self.out = nn.Linear(hidden, channels)
 
     def forward(
-        self, z_BMX: Float[Tensor, "B M X"], given: Conditions, horizon: int, levels: int
+        self, z_BMX: Float[Tensor, "B M X"], conditions: Conditions, horizon: int, levels: int
     ) -> Float[Tensor, "B T K"]:
         B, M, _ = z_BMX.shape
         slot_tokens = self.slot(z_BMX) + self.level.weight[levels - 1]
-        context = torch.cat([self.conditions(given), slot_tokens], dim=1)
+        context = torch.cat([self.conditions(conditions), slot_tokens], dim=1)
         time_T = torch.arange(horizon, device=z_BMX.device, dtype=z_BMX.dtype)
         time_S = torch.cat([time_T.new_full((2,), -1.0), slot_times(M, z_BMX)])
         y = self.read(self.queries[:horizon].expand(B, -1, -1), time_T, context, time_S)

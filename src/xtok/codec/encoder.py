@@ -53,12 +53,12 @@ class ConditionTokens(nn.Module):
         self.rate_and_mask = nn.Linear(1 + mask_dim, hidden)
         nn.init.normal_(self.embodiment.weight, std=0.02)
 
-    def forward(self, given: Conditions) -> Float[Tensor, "B 2 H"]:
+    def forward(self, conditions: Conditions) -> Float[Tensor, "B 2 H"]:
         # Sign-log: states are metres or native units of +-100; the network should see either.
-        state = torch.sign(given.state_BD) * torch.log1p(given.state_BD.abs())
-        rate = torch.log(given.control_hz_B / 20.0)[:, None]
-        rate_mask = torch.cat([rate, given.mask_BK.to(rate.dtype)], dim=1)
-        robot = self.embodiment(given.slot_B) + self.rate_and_mask(rate_mask.to(state.dtype))
+        state = torch.sign(conditions.state_BD) * torch.log1p(conditions.state_BD.abs())
+        rate = torch.log(conditions.control_hz_B / 20.0)[:, None]
+        rate_mask = torch.cat([rate, conditions.mask_BK.to(rate.dtype)], dim=1)
+        robot = self.embodiment(conditions.slot_B) + self.rate_and_mask(rate_mask.to(state.dtype))
         return torch.stack([self.state(state), robot], dim=1)
 
 
@@ -95,20 +95,20 @@ class Encoder(nn.Module):
     def forward(
         self,
         x_BTK: Float[Tensor, "B T K"],
-        given: Conditions,
+        conditions: Conditions,
         hidden_BTK: Bool[Tensor, "B T K"] | None = None,
     ) -> Float[Tensor, "B M C"]:
         """x_BTK: normalised tangent deltas. hidden_BTK: True where masked modelling hides a value."""
         B, T, K = x_BTK.shape
         M = slots(T)
-        known = given.mask_BK[:, None].expand(B, T, K)
+        known = conditions.mask_BK[:, None].expand(B, T, K)
         if hidden_BTK is not None:
             known = known & ~hidden_BTK
         known = known.to(x_BTK.dtype)
         frames = self.frame(torch.cat([x_BTK * known, known], dim=-1))
         if hidden_BTK is not None:
             frames = frames + hidden_BTK.any(-1, keepdim=True).to(frames.dtype) * self.hidden_frame
-        context = torch.cat([self.conditions(given), frames], dim=1)
+        context = torch.cat([self.conditions(conditions), frames], dim=1)
         time_T = torch.arange(T, device=x_BTK.device, dtype=x_BTK.dtype)
         time_S = torch.cat([time_T.new_full((2,), _BEFORE), time_T])
         time_M = slot_times(M, x_BTK)

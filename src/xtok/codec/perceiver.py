@@ -46,60 +46,60 @@ class PerceiverCodec(Codec):
     def health(self) -> list[Health]:
         return self.quantizer.health()
 
-    def first_codes(self, codes_BM: Int[Tensor, "B M"], setting: BatchContext) -> Float[Tensor, "B M C"]:
+    def first_codes(self, codes_BM: Int[Tensor, "B M"], batch_context: BatchContext) -> Float[Tensor, "B M C"]:
         return self._lookup(codes_BM[..., None])
 
-    def valid(self, setting: BatchContext) -> Bool[Tensor, "B M C"]:
-        B, M = len(setting.given.slot_B), slots(setting.horizon)
-        return setting.given.mask_BK.new_ones(B, M, self.latent_dim)
+    def valid(self, batch_context: BatchContext) -> Bool[Tensor, "B M C"]:
+        B, M = len(batch_context.conditions.slot_B), slots(batch_context.horizon)
+        return batch_context.conditions.mask_BK.new_ones(B, M, self.latent_dim)
 
     def latents(
         self,
         motion_BTK: Float[Tensor, "B T K"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         hidden_BTK: Bool[Tensor, "B T K"] | None = None,
         networks: Networks | None = None,
     ) -> Float[Tensor, "B M C"]:
         encoder = (networks or self.networks)["encoder"]
         dtype = next(encoder.parameters()).dtype
-        found: Tensor = encoder(motion_BTK.to(dtype), setting.given.to(dtype), hidden_BTK)
+        found: Tensor = encoder(motion_BTK.to(dtype), batch_context.conditions.to(dtype), hidden_BTK)
         return found
 
     def forward(
         self,
         motion_BTK: Float[Tensor, "B T K"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         levels: int | None = None,
         hidden_BTK: Bool[Tensor, "B T K"] | None = None,
     ) -> CodecOutput:
         """Gradients of the reconstruction reach the encoder through all `levels` at once."""
         levels = levels or self.config.levels
-        h_BMC = self.latents(motion_BTK, setting, hidden_BTK)
+        h_BMC = self.latents(motion_BTK, batch_context, hidden_BTK)
         found = self.quantizer(h_BMC.float().flatten(0, 1))
         z_BMC = straight_through(h_BMC, found.partial_QNC[levels - 1])
         coarse_BMC = straight_through(h_BMC, found.partial_QNC[0])
-        motion = self.decoder(z_BMC, setting.given, setting.horizon, levels)
+        motion = self.decoder(z_BMC, batch_context.conditions, batch_context.horizon, levels)
         codes_BMQ = found.codes_NQ.view(*h_BMC.shape[:2], -1)
         return CodecOutput(motion, h_BMC, coarse_BMC, z_BMC, codes_BMQ, found.commitment)
 
-    def first_level(self, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext) -> CodecOutput:
-        return self.forward(motion_BTK, setting, levels=1)
+    def first_level(self, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext) -> CodecOutput:
+        return self.forward(motion_BTK, batch_context, levels=1)
 
     @torch.no_grad()
     def encode(
-        self, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext, networks: Networks | None = None
+        self, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext, networks: Networks | None = None
     ) -> Int[Tensor, "B M Q"]:
-        return self.encode_latents(self.latents(motion_BTK, setting, networks=networks), setting)
+        return self.encode_latents(self.latents(motion_BTK, batch_context, networks=networks), batch_context)
 
     @torch.no_grad()
-    def encode_latents(self, h_BMC: Float[Tensor, "B M C"], setting: BatchContext) -> Int[Tensor, "B M q"]:
+    def encode_latents(self, h_BMC: Float[Tensor, "B M C"], batch_context: BatchContext) -> Int[Tensor, "B M q"]:
         return self.quantizer.search(h_BMC.double().flatten(0, 1), self.config.beam).view(*h_BMC.shape[:2], -1)
 
     @torch.no_grad()
     def decode(
         self,
         codes_BMq: Int[Tensor, "B M q"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         present_BM: Bool[Tensor, "B M"] | None = None,
         networks: Networks | None = None,
     ) -> Float[Tensor, "B T K"]:
@@ -107,7 +107,7 @@ class PerceiverCodec(Codec):
         decoder = (networks or self.networks)["decoder"]
         dtype = next(decoder.parameters()).dtype
         z_BMC = self._lookup(codes_BMq).to(dtype)
-        found: Tensor = decoder(z_BMC, setting.given.to(dtype), setting.horizon, codes_BMq.shape[-1])
+        found: Tensor = decoder(z_BMC, batch_context.conditions.to(dtype), batch_context.horizon, codes_BMq.shape[-1])
         return found
 
     def _lookup(self, codes_BMq: Int[Tensor, "B M q"]) -> Float[Tensor, "B M C"]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from xtok.actions.layout import LAYOUTS
 from xtok.actions.statistics import Statistics
 from xtok.actions.steady import exact
+from xtok.atomic import atomic_file, atomic_write
 from xtok.codec import convert
 from xtok.codec.base import Codec, Formerly
 from xtok.codec.config import CodecConfig, GaussianConfig, PerceiverConfig
@@ -26,7 +27,6 @@ from xtok.codec.gaussian.model import GaussianCodec
 from xtok.codec.perceiver import PerceiverCodec
 from xtok.codec.precision import check_exact, fill
 from xtok.codec.quantizer import is_training_state
-from xtok.whole import file_whole, write_whole
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT = 2
@@ -99,9 +99,9 @@ def save(codec: Codec, folder: Path) -> None:
         config["measured"] = sorted(codec.measured)
     if codec.formerly != Formerly():
         config["formerly"] = codec.formerly.to_dict()
-    with file_whole(folder / WEIGHTS) as draft:
+    with atomic_file(folder / WEIGHTS) as draft:
         save_file({name: _half_if_exact(tensor) for name, tensor in tensors.items()}, draft)
-    write_whole(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+    atomic_write(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
 @exact

@@ -25,7 +25,7 @@ from xtok.codec import storage
 from xtok.codec.arrays import ArrayInterface
 from xtok.codec.base import Codec, Formerly, KnownBy
 from xtok.codec.checked import check_anchor, chunks_of
-from xtok.codec.coder import Coder
+from xtok.codec.exact_coder import ExactCoder
 from xtok.codec.gaussian.model import GaussianCodec
 from xtok.codec.gaussian.robot_statistics import RobotStatistics
 from xtok.codec.prefix import Prefix
@@ -56,7 +56,7 @@ class Tokenizer:
 
     def __init__(self, codec: Codec, name: str = "xtok") -> None:
         self.name = name
-        self._coder = Coder(codec)
+        self._coder = ExactCoder(codec)
 
     @property
     def codec(self) -> Codec:

@@ -20,7 +20,7 @@ from xtok.evaluate.batches import decode, encode, target_delta
 from xtok.evaluate.errors import motion
 from xtok.evaluate.labels import Labels, label_chunks
 from xtok.evaluate.probes import bag_of_tokens
-from xtok.evaluate.semantics import Held, novelty
+from xtok.evaluate.semantics import TokenizerOutputs, novelty
 from xtok.evaluate.strides import stride_within
 
 TRAIN_CHUNKS, TEST_CHUNKS = 4000, 6000
@@ -37,7 +37,7 @@ class Gathered:
     labels: Labels
     train_N: np.ndarray
     novelty_N: np.ndarray
-    held: dict[str, Held]
+    outputs: dict[str, TokenizerOutputs]
     true_NX: np.ndarray
 
     @property
@@ -94,16 +94,16 @@ def gather(
     labels = Labels(**{key: np.concatenate([getattr(each, key) for each in both]) for key in vars(both[0])})
     train_N = np.arange(len(labels)) < len(both[0])
     test = chunks[slice(len(both[0]), len(chunks))]
-    held = {}
+    outputs = {}
     for name, tokenizer in tokenizers.items():
         say(f"T {horizon}: codes of {len(chunks)} chunks through {name}")
-        held[name] = _hold(tokenizer, chunks, test, statistics, (latents or {}).get(name))
+        outputs[name] = _hold(tokenizer, chunks, test, statistics, (latents or {}).get(name))
     return Gathered(
         chunks,
         labels,
         train_N,
         novelty(labels, frozenset(unseen_arms), frozenset(unseen_tasks)),
-        held,
+        outputs,
         _normalised(test, target_delta(test), statistics),
     )
 
@@ -133,7 +133,7 @@ def _hold(
     test: ChunkBatch,
     statistics: Mapping[str, Statistics],
     latents: Latents | None,
-) -> Held:
+) -> TokenizerOutputs:
     codes = encode(tokenizer, chunks)
     decoded = decode(tokenizer, codes[slice(len(chunks) - len(test), len(chunks))], test.context)
     grid = codes.grid_BMQ
@@ -142,7 +142,7 @@ def _hold(
         offsets = np.arange(grid.shape[-1]) * codes.vocab_size
         tokens = tuple((each + offsets).ravel() for each in grid.numpy())
     vocab_size = codes.vocab_size * (1 if grid is None else grid.shape[-1])
-    return Held(
+    return TokenizerOutputs(
         codes_NMQ=None if grid is None else grid.numpy(),
         bag_NW=bag_of_tokens(tokens, vocab_size),
         latent_NMC=None if latents is None else latents(chunks),

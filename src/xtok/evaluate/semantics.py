@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Held:
+class TokenizerOutputs:
     """One tokenizer's arrays of all chunks: codes_NMQ of those with slots; bag_NW: bag of tokens of those without (and
     of those with, to compare). latent_NMC: h, where it can be had. decoded_NX: decoded motion of the test chunks in the
     units and order of `true_NX`."""
@@ -59,7 +59,7 @@ def novelty(labels: Labels, unseen_arms: frozenset[str], unseen_tasks: frozenset
 
 
 def probe_codes(
-    held: Mapping[str, Held],
+    outputs: Mapping[str, TokenizerOutputs],
     labels: Labels,
     train_N: np.ndarray,
     novelty_N: np.ndarray | None = None,
@@ -74,7 +74,7 @@ def probe_codes(
     episode_n, train_n = (np.repeat(values, M) for values in (labels.episode_N, train_N))
     group_n = None if novelty_N is None else np.repeat(novelty_N, M)
     out: ProbesJson = {"slot": {}, "chunk": {}}
-    for name, arrays in held.items():
+    for name, arrays in outputs.items():
         say(f"linear probes of {name}")
         features: dict[str, np.ndarray] = {}
         if arrays.codes_NMQ is not None:
@@ -107,7 +107,7 @@ def probe_dense(
 
 
 def neighbour_ranks(
-    held: Mapping[str, Held], true_NX: np.ndarray, arm_N: np.ndarray, test_N: np.ndarray, seed: int = 0
+    outputs: Mapping[str, TokenizerOutputs], true_NX: np.ndarray, arm_N: np.ndarray, test_N: np.ndarray, seed: int = 0
 ) -> dict[str, dict[str, float | None]]:
     """Tokenizer -> rank correlation of neighbours' distances: "latent" (h) and "codes" before decoding, "decoded" after
     it, "shuffled": decoded motion of other chunks. true_NX: normalised motion of test chunks; test_N: their rows."""
@@ -115,7 +115,7 @@ def neighbour_ranks(
     some = np.sort(rng.permutation(len(true_NX))[:CHUNKS_MAX])
     true, arm, rows = true_NX[some], arm_N[some], np.flatnonzero(test_N)[some]
     out: dict[str, dict[str, float | None]] = {}
-    for name, arrays in held.items():
+    for name, arrays in outputs.items():
         found: dict[str, np.ndarray] = {}
         if arrays.latent_NMC is not None:
             found["latent"] = distances(arrays.latent_NMC[rows].reshape(len(rows), -1))
@@ -130,7 +130,11 @@ def neighbour_ranks(
 
 
 def motion_errors(
-    held: Mapping[str, Held], true_NX: np.ndarray, mask_NX: np.ndarray, labels: Labels, novelty_N: np.ndarray
+    outputs: Mapping[str, TokenizerOutputs],
+    true_NX: np.ndarray,
+    mask_NX: np.ndarray,
+    labels: Labels,
+    novelty_N: np.ndarray,
 ) -> dict[str, dict[str, float]]:
     """Tokenizer -> row -> l1 of decoded motion in half ranges of the robot, over the channels that it has (mask_NX).
 
@@ -138,7 +142,7 @@ def motion_errors(
     """
     rows = _rows(labels, novelty_N)
     out: dict[str, dict[str, float]] = {}
-    for name, arrays in held.items():
+    for name, arrays in outputs.items():
         if arrays.decoded_NX is None:
             continue
         error_NX = np.abs(arrays.decoded_NX - true_NX) * mask_NX

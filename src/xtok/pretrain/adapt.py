@@ -13,7 +13,7 @@ from xtok.codec.gaussian import GaussianCodec
 from xtok.codec.gaussian.prior import fit_prior
 from xtok.data import Episode
 from xtok.pretrain.corpus import Corpus, draw_batches
-from xtok.pretrain.initialise import CALIBRATION, WINDOWS, calibrate, initialise, own_books, own_details_if_better
+from xtok.pretrain.initialise import CALIBRATION, WINDOWS, calibrate, fit_per_robot, initialise, own_details_if_better
 from xtok.pretrain.measurement import gaussian_copy
 from xtok.progress import is_shown, shown
 
@@ -49,7 +49,7 @@ def adapt(
                 codec.add_robot(fit_prior(codec.layout, statistics, windows, codec.config.prior_rank))
                 part = corpus.of(name)
                 if codec.config.per_robot:
-                    own_books(codec, part, generator, vectors, seed, iterations)
+                    fit_per_robot(codec, part, generator, vectors, seed, iterations)
                     continue
                 bar.set_postfix_str("calibration")
                 batches = list(draw_batches(part, min(vectors, CALIBRATION), generator, longest=True))
@@ -64,5 +64,5 @@ def fit_rvq(
 ) -> Tokenizer:
     """The baseline "rvq": our design placed by k-means on these episodes; no network, no masked modelling."""
     codec = GaussianCodec(small(layout.name))
-    initialise(codec, Corpus(layout, episodes), seed, vectors, iterations, is_shown(), strangers=False)
+    initialise(codec, Corpus(layout, episodes), seed, vectors, iterations, is_shown(), fit_shared=False)
     return Tokenizer(codec, "rvq")

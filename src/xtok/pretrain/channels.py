@@ -17,7 +17,7 @@ from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, ChunkB
 from xtok.codec import Tokenizer
 from xtok.codec.anchor import StateCode
 from xtok.codec.batch import BatchContext
-from xtok.codec.channels import CHANNELS, ChannelCodec, batch_of, held, ranges
+from xtok.codec.channels import CHANNELS, ChannelCodec, batch_of, pad_last_frame, ranges
 from xtok.codec.gaussian import GaussianCodec
 from xtok.codec.gaussian.prior import fit_prior
 from xtok.codec.gaussian.slot_predictor import PAST
@@ -72,7 +72,7 @@ def fit_channels(
         codec.forget_robot(name)
         codec.ranges.pop(name, None)
     statistics = replace(ranges(codec.layout, state), horizon_max=longest, count=frames)
-    windows = held(_draw(train, longest, WINDOWS, rng), HORIZON_MAX)
+    windows = pad_last_frame(_draw(train, longest, WINDOWS, rng), HORIZON_MAX)
     relative = windows - state.decode(state.encode(windows[:, 0]))[:, None]
     codec.add_robot(fit_prior(codec.layout, statistics, torch.from_numpy(relative), codec.config.prior_rank))
     batches = list(_batches(codec, state, train, longest, vectors, rng))
@@ -120,8 +120,10 @@ def _choose_details(
 def _error(codec: GaussianCodec, batches: Sequence[ChunkBatch]) -> float:
     total = 0.0
     for chunks in batches:
-        motion, setting = _motion(codec, chunks)
-        total += float((codec.decode(codec.encode(motion, setting), setting) - motion).abs().sum(dim=2).mean())
+        motion, batch_context = _motion(codec, chunks)
+        total += float(
+            (codec.decode(codec.encode(motion, batch_context), batch_context) - motion).abs().sum(dim=2).mean()
+        )
     return total
 
 
@@ -130,8 +132,8 @@ def _latents(codec: GaussianCodec, batches: Sequence[ChunkBatch]) -> Tensor:
 
 
 def _motion(codec: GaussianCodec, chunks: ChunkBatch) -> tuple[Tensor, BatchContext]:
-    setting = codec.setting(chunks.context)
-    return codec.motion(chunks, setting), setting
+    batch_context = codec.batch_context(chunks.context)
+    return codec.motion(chunks, batch_context), batch_context
 
 
 def _batches(
@@ -154,7 +156,7 @@ def _draw(sequences: Sequences, horizon: int, count: int, rng: np.random.Generat
     """Chunks that start anywhere, chances equal over all starts."""
     room = np.array([max(0, len(sequence) - horizon + 1) for sequence in sequences], dtype=np.float64)
     if room.sum() == 0:  # the validation part may have shorter ones only
-        return held(_draw(sequences, max(len(sequence) for sequence in sequences), count, rng), horizon)
+        return pad_last_frame(_draw(sequences, max(len(sequence) for sequence in sequences), count, rng), horizon)
     chosen = rng.choice(len(sequences), count, p=room / room.sum())
     starts = [int(rng.integers(int(room[i]))) for i in chosen]
     return np.stack([sequences[i][s : s + horizon] for i, s in zip(chosen, starts, strict=True)])

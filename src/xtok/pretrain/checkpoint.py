@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from xtok.whole import folder_whole, write_whole
+from xtok.atomic import atomic_folder, atomic_write
 
 Parts = Mapping[str, Mapping[str, Tensor]]
 
@@ -25,7 +25,7 @@ def save_checkpoint(folder: Path, step: int, parts: Parts) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{step:08d}"
     if not target.exists():
-        with folder_whole(target) as draft:
+        with atomic_folder(target) as draft:
             for name, tensors in parts.items():
                 whole = {key: t.detach().cpu().contiguous() for key, t in tensors.items()}
                 save_file(whole, draft / f"{name}.safetensors")
@@ -91,4 +91,4 @@ def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all."""
-    write_whole(path, json.dumps(content, indent=2) + "\n")
+    atomic_write(path, json.dumps(content, indent=2) + "\n")

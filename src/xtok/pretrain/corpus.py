@@ -29,9 +29,9 @@ from xtok.data.origins import EpisodeKey, Origins, joined, words_of
 from xtok.data.packed.episodes import stored_statistics
 from xtok.data.packed.sources import trainable
 from xtok.data.sampler import ChunkSampler, Drawn
+from xtok.pretrain.episode_group import EpisodeGroup, draw_cells, draw_starts, starts_of
 from xtok.pretrain.motion import motion_of
-from xtok.pretrain.shares import weigh_alike, weigh_by_share
-from xtok.pretrain.source import Source, draw_cells, draw_starts, starts_of
+from xtok.pretrain.sampling_weights import weigh_alike, weigh_by_share
 
 VALIDATION_EVERY = 5  # of the train episodes, every fifth is kept from gradients and books
 # Motions are also played faster, slower and backwards: joint and hand paths stay ones that the robot can follow.
@@ -61,14 +61,15 @@ class Corpus(ChunkSampler):
         self,
         layout: Layout,
         episodes: Sequence[Episode],
-        shares: Mapping[str, float] | None = None,
+        sampling_weights: Mapping[str, float] | None = None,
         validation: bool = True,
     ) -> None:
-        """shares: of the chunks, by robot, in place of that rule (any positive numbers; every robot needs one).
+        """sampling_weights: of the chunks, by robot, in place of that rule (any positive numbers; every robot needs
+        one).
         validation: False keeps no episode back, where nothing is chosen.
 
         Raises:
-            ValueError: no episodes, several rates for one robot, or shares of other robots.
+            ValueError: no episodes, several rates for one robot, or weights of other robots.
         """
         if not episodes:
             raise ValueError("the corpus has no episodes; check the folders and the split")
@@ -76,8 +77,8 @@ class Corpus(ChunkSampler):
         robots: dict[str, list[Episode]] = {}
         for episode in episodes:
             robots.setdefault(episode.embodiment, []).append(episode)
-        self.train: list[Source] = []
-        self.validation: list[Source] = []
+        self.train: list[EpisodeGroup] = []
+        self.validation: list[EpisodeGroup] = []
         digest = hashlib.sha256()
         for name, group in sorted(robots.items()):
             statistics = fit_statistics_of(layout, group)
@@ -85,7 +86,7 @@ class Corpus(ChunkSampler):
                 kept = [validation and i % VALIDATION_EVERY == VALIDATION_EVERY - 1 for i in range(len(group))]
                 chosen = [episode for episode, keep in zip(group, kept, strict=True) if keep is part]
                 sources += _sources(name, chosen, statistics)
-        self.train, self.validation = (_shared_out(part, shares) for part in (self.train, self.validation))
+        self.train, self.validation = (_shared_out(part, sampling_weights) for part in (self.train, self.validation))
         for source in (*self.train, *self.validation):
             for absolute_ND in source.motion:
                 digest.update(_held(absolute_ND).tobytes())
@@ -97,7 +98,7 @@ class Corpus(ChunkSampler):
         layout: Layout,
         paths: Sequence[Path],
         action_sources: Sequence[ActionSource] = ("achieved",),
-        shares: Mapping[str, float] | None = None,
+        sampling_weights: Mapping[str, float] | None = None,
         skip_bad: bool = False,
     ) -> Corpus:
         """Train episodes (index mod 5 != 4) of every data set, in one layout.
@@ -120,7 +121,7 @@ class Corpus(ChunkSampler):
                 goals = open_dataset(path, layout=layout.name, action_source="commanded", skip_bad=skip_bad)
                 episodes += select(goals, "train")
                 left_out += [each for each in goals.left_out if each not in left_out]
-        corpus = cls(layout, episodes, shares)
+        corpus = cls(layout, episodes, sampling_weights)
         corpus.left_out = tuple(left_out)
         return corpus
 
@@ -164,16 +165,17 @@ class Corpus(ChunkSampler):
         batch_size: int,
         generator: torch.Generator,
         augment: bool = True,
-        apart: Container[EpisodeKey] = (),
+        one_chunk_each: Container[EpisodeKey] = (),
         part: Literal["train", "validation"] = "train",
         backwards: float = REVERSED,
         cells: int | None = None,
     ) -> Drawn:
-        """The same with their origins. apart: of these episodes no two chunks are drawn while there are others left.
+        """The same with their origins. one_chunk_each: of these episodes no two chunks are drawn while there are
+        others left.
         backwards: share of chunks that are played so, if there is augmentation. cells: so many pairs of robot and task,
-        each with two episodes of `apart` or more, share the batch, in place of all (where there are such)."""
+        each with two episodes of `one_chunk_each` or more, share the batch, in place of all (where there are such)."""
         sources = self.train if part == "train" else (self.validation or self.train)
-        return _sample(self.layout, sources, horizon, batch_size, generator, augment, apart, backwards, cells)
+        return _sample(self.layout, sources, horizon, batch_size, generator, augment, one_chunk_each, backwards, cells)
 
     def validate(self, horizon: int, batch_size: int, seed: int = 0) -> ChunkBatch:
         """The same chunks of the validation part at every call."""
@@ -215,7 +217,7 @@ def fit_statistics_of(layout: Layout, episodes: Sequence[Episode]) -> Statistics
     return fit_statistics(layout, first.embodiment, first.control_hz, widest, frames)
 
 
-def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> list[Source]:
+def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> list[EpisodeGroup]:
     """One source for each channel mask among the episodes."""
     groups: dict[bytes, list[Episode]] = {}
     for episode in episodes:
@@ -228,20 +230,20 @@ def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> 
         keys = tuple((episode.dataset, episode.index) for episode in group)
         words = tuple(words_of(episode) for episode in group)
         tasks = tuple(episode.task or episode.instruction for episode in group)
-        out.append(Source(keys, tasks, words, statistics, motion_of(group), recorded_E, held_E, mask_D))
+        out.append(EpisodeGroup(keys, tasks, words, statistics, motion_of(group), recorded_E, held_E, mask_D))
     return out
 
 
-def _shared_out(sources: Sequence[Source], shares: Mapping[str, float] | None) -> list[Source]:
+def _shared_out(sources: Sequence[EpisodeGroup], sampling_weights: Mapping[str, float] | None) -> list[EpisodeGroup]:
     frames = [source.frames for source in sources]
-    if shares is None:
+    if sampling_weights is None:
         weights = weigh_alike(frames, [_hands(source) for source in sources])
     else:
-        weights = weigh_by_share(frames, [source.statistics.embodiment for source in sources], shares)
+        weights = weigh_by_share(frames, [source.statistics.embodiment for source in sources], sampling_weights)
     return [replace(source, weight=weight) for source, weight in zip(sources, weights, strict=True)]
 
 
-def _hands(source: Source) -> tuple[bool, ...]:
+def _hands(source: EpisodeGroup) -> tuple[bool, ...]:
     """Which position channels are there."""
     kinds = get_layout(source.statistics.layout).channel_kinds
     return tuple(bool(m) for m, kind in zip(source.mask_D, kinds, strict=True) if kind == "position")
@@ -257,18 +259,18 @@ def _held(absolute_ND: np.ndarray) -> np.ndarray:
     return np.concatenate([absolute_ND, np.repeat(absolute_ND[-1:], _HELD, axis=0)])
 
 
-def _full(source: Source) -> Tensor:
+def _full(source: EpisodeGroup) -> Tensor:
     return torch.from_numpy(source.statistics.mask_D.copy())
 
 
 def _sample(
     layout: Layout,
-    sources: Sequence[Source],
+    sources: Sequence[EpisodeGroup],
     horizon: int,
     count: int,
     generator: torch.Generator,
     augment: bool,
-    apart: Container[EpisodeKey] = (),
+    one_chunk_each: Container[EpisodeKey] = (),
     backwards_share: float = REVERSED,
     cells: int | None = None,
 ) -> Drawn:
@@ -281,13 +283,13 @@ def _sample(
     weight = torch.tensor([len(s) * source.weight for s, source in zip(starts, sources, strict=True)]).double()
     if weight.sum() == 0:
         raise ValueError(f"no episode of the corpus is longer than {horizon} frames")
-    groups = [] if cells is None else draw_cells(sources, starts, count, generator, apart, cells)
+    groups = [] if cells is None else draw_cells(sources, starts, count, generator, one_chunk_each, cells)
     if not groups:
         choice = torch.multinomial(weight, count, replacement=True, generator=generator)
         groups = [(sources[i], starts[i], int((choice == i).sum())) for i in choice.unique().tolist()]
     targets, anchors, masks, rates, names, origins = [], [], [], [], [], []
     for source, allowed, n in groups:
-        drawn = draw_starts(source, allowed, n, generator, apart)
+        drawn = draw_starts(source, allowed, n, generator, one_chunk_each)
         episode = allowed.episode(drawn)
         anchor = drawn - allowed.before(episode)
         rate = torch.ones(n)
@@ -316,7 +318,7 @@ def _sample(
     return Drawn(ChunkBatch(torch.cat(targets), context), joined(origins))
 
 
-def _origins(source: Source, episode: Tensor, anchor: Tensor, rate: Tensor, backwards: Tensor) -> Origins:
+def _origins(source: EpisodeGroup, episode: Tensor, anchor: Tensor, rate: Tensor, backwards: Tensor) -> Origins:
     numbers = episode.tolist()
     return Origins(
         tuple(source.episode_E[e] for e in numbers),

@@ -35,7 +35,7 @@ def initialise(
     iterations: int = 15,
     progress: Shown = True,
     own: Sequence[str] = (),
-    strangers: bool = True,
+    fit_shared: bool = True,
 ) -> None:
     """Fit what is known of each robot, then the codebooks, by k-means. In place; the networks stay as they are.
 
@@ -50,17 +50,17 @@ def initialise(
     """
     with shown(progress):
         if isinstance(codec, GaussianCodec):
-            _initialise(codec, corpus, seed, vectors, iterations, own, strangers)
+            _initialise(codec, corpus, seed, vectors, iterations, own, fit_shared)
             return
         codec.eval()
         for statistics in corpus.statistics.values():
             codec.add_statistics(statistics)
         codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
-        _refit_codebooks(codec, corpus, seed, vectors, iterations, own, strangers)
+        _refit_codebooks(codec, corpus, seed, vectors, iterations, own, fit_shared)
 
 
 def _initialise(
-    codec: GaussianCodec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
+    codec: GaussianCodec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], fit_shared: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     codec.eval()
@@ -77,7 +77,7 @@ def _initialise(
         if name not in codec.robots:
             codec.add_statistics(statistics)
     codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
-    _refit_codebooks(codec, corpus, seed, vectors, iterations, own, strangers)
+    _refit_codebooks(codec, corpus, seed, vectors, iterations, own, fit_shared)
 
 
 def refit_codebooks(
@@ -88,15 +88,15 @@ def refit_codebooks(
     iterations: int = 15,
     progress: Shown = True,
     own: Sequence[str] = (),
-    strangers: bool = True,
+    fit_shared: bool = True,
 ) -> None:
     """Place all books anew under the encoder as it is (needed after its weights were averaged)."""
     with shown(progress):
-        _refit_codebooks(codec, corpus, seed, vectors, iterations, own, strangers)
+        _refit_codebooks(codec, corpus, seed, vectors, iterations, own, fit_shared)
 
 
 def _refit_codebooks(
-    codec: Codec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], strangers: bool
+    codec: Codec, corpus: Corpus, seed: int, vectors: int, iterations: int, own: Sequence[str], fit_shared: bool
 ) -> None:
     generator = torch.Generator().manual_seed(seed + 1)
     codec.eval()
@@ -107,8 +107,8 @@ def _refit_codebooks(
         return
     if codec.config.per_robot:
         for name in track(sorted(codec.robots), "books of each robot", "robot", leave=True):
-            own_books(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
-        if not strangers and corpus.statistics.keys() <= set(codec.robots):
+            fit_per_robot(codec, corpus.of(name), generator, vectors // 2, seed, iterations)
+        if not fit_shared and corpus.statistics.keys() <= set(codec.robots):
             return
         slotwise = place_shared(codec, corpus, generator, vectors, seed, iterations)
         codec.generic = replace(fit_generic(codec.layout, list(codec.robots.values())), slotwise=slotwise)
@@ -125,7 +125,7 @@ def _refit_codebooks(
     for name in track(own, "books of single robots", "robot", leave=True):
         part = corpus.of(name)
         batches = list(draw_batches(part, OWN_VECTORS, generator, longest=True))
-        own_details(codec, part, batches, generator, OWN_VECTORS, seed, iterations)
+        fit_per_robot_residual(codec, part, batches, generator, OWN_VECTORS, seed, iterations)
 
 
 def _place_coarse(
@@ -136,7 +136,7 @@ def _place_coarse(
 
 
 @torch.no_grad()
-def own_books(
+def fit_per_robot(
     codec: GaussianCodec, part: Corpus, generator: torch.Generator, vectors: int, seed: int, iterations: int
 ) -> None:
     """Books of the one robot of `part` by k-means on about so many slots of its chunks.
@@ -151,11 +151,11 @@ def own_books(
     codec.coarse.of(name).initialise(h, iterations=iterations, seed=seed)
     calibrate(codec, name, batches)
     batches += draw_batches(part, vectors, generator)
-    own_details(codec, part, batches, generator, vectors, seed, iterations)
+    fit_per_robot_residual(codec, part, batches, generator, vectors, seed, iterations)
 
 
 @torch.no_grad()
-def own_details(
+def fit_per_robot_residual(
     codec: GaussianCodec,
     part: Corpus,
     batches: Sequence[ChunkBatch],
@@ -196,12 +196,13 @@ def own_details_if_better(
     seed: int,
     iterations: int,
 ) -> None:
-    """`own_details` where they lower l1 on the robot's validation episodes enough; else the shared ones stay."""
+    """`fit_per_robot_residual` where they lower l1 on the robot's validation episodes enough; else the shared ones
+    stay."""
     (name,) = part.statistics
     if not part.validates(min(VALIDATION_HORIZONS)):
         return
     shared, prior = sum(validation_l1(codec, part)), codec.robots[name]
-    if own_details(codec, part, batches, generator, vectors, seed, iterations) > OWN_GAIN * shared:
+    if fit_per_robot_residual(codec, part, batches, generator, vectors, seed, iterations) > OWN_GAIN * shared:
         del codec.residual.per_robot[name]
         codec.add_robot(prior)
 
@@ -214,9 +215,9 @@ def validation_l1(codec: GaussianCodec, part: Corpus) -> list[float]:
         if not part.validates(horizon):
             continue
         chunks = part.validate(horizon, 128)
-        motion, setting = _motion(codec, chunks)
-        decoded = codec.decode(codec.encode(motion, setting), setting)
-        out.append(float((decoded - motion)[..., codec.setting(chunks.context).robots[0].channels].abs().mean()))
+        motion, batch_context = _motion(codec, chunks)
+        decoded = codec.decode(codec.encode(motion, batch_context), batch_context)
+        out.append(float((decoded - motion)[..., codec.batch_context(chunks.context).robots[0].channels].abs().mean()))
     return out
 
 
@@ -294,11 +295,11 @@ def _latents(
     codec: Codec, corpus: Corpus, vectors: int, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor, tuple[str, ...]]]:
     for chunks in track(draw_batches(corpus, vectors, generator), "chunks as q0's space has them"):
-        motion, setting = _motion(codec, chunks)
-        h = codec.latents(motion, setting)
-        yield h.flatten(0, 1).float(), codec.valid(setting).flatten(0, 1), setting.names
+        motion, batch_context = _motion(codec, chunks)
+        h = codec.latents(motion, batch_context)
+        yield h.flatten(0, 1).float(), codec.valid(batch_context).flatten(0, 1), batch_context.names
 
 
 def _motion(codec: Codec, chunks: ChunkBatch) -> tuple[Tensor, BatchContext]:
-    setting = codec.setting(chunks.context)
-    return codec.motion(chunks, setting), setting
+    batch_context = codec.batch_context(chunks.context)
+    return codec.motion(chunks, batch_context), batch_context

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from xtok import provenance
 from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
+from xtok.atomic import atomic_file
 from xtok.codec import Tokenizer
 from xtok.codec.base import Codec
 from xtok.codec.batch import BatchContext
@@ -28,7 +29,9 @@ from xtok.codec.storage import make_codec
 from xtok.data.digests import differences
 from xtok.pretrain import checkpoint
 from xtok.pretrain.average import WeightAverage
+from xtok.pretrain.condition_dropout import draw_levels, drop_conditions
 from xtok.pretrain.corpus import REVERSED, Corpus
+from xtok.pretrain.graceful_stop import stop_request
 from xtok.pretrain.identity import RunJson, identity
 from xtok.pretrain.initialise import initialise, refit_codebooks
 from xtok.pretrain.losses import motion_l1, reconstruction_losses, weighted_sum
@@ -42,10 +45,8 @@ from xtok.pretrain.semantic import (
     semantic_heads,
     semantic_losses,
 )
-from xtok.pretrain.stop import stop_request
-from xtok.pretrain.withheld import draw_levels, drop_conditions
 from xtok.semantics.align import Alignment
-from xtok.semantics.cotemporal import FrameFeatures, look_up
+from xtok.semantics.cotemporal import FrameFeatures, gather_features
 from xtok.semantics.masked import (
     CodeMasking,
     code_masking_loss,
@@ -53,7 +54,6 @@ from xtok.semantics.masked import (
     draw_masking,
     reconstruct_hidden,
 )
-from xtok.whole import file_whole
 
 _VALIDATION_CHUNKS = 128  # a horizon
 
@@ -70,7 +70,8 @@ def train(
     """Train by `recipe` on the train episodes of the data sets; returns `out`, which then opens as a tokenizer.
 
     features: of a teacher, for a recipe that aligns or predicts. Data sets that it lacks just do not take part in that.
-    tokenizer: for a recipe with learns="heads", the one that stays as it is; `out` then holds a copy beside the heads,
+    tokenizer: for a recipe with trainable="heads", the one that stays as it is; `out` then holds a copy beside the
+    heads,
         with the robots that it lacked, measured.
     skip_bad: leave out episodes that cannot be read; run.json lists them.
 
@@ -83,7 +84,7 @@ def train(
     """
     recipe = _of_tokenizer(recipe, tokenizer)
     corpus = Corpus.open(
-        get_layout(recipe.codec.layout), data_paths, recipe.data.action_sources, recipe.data.shares, skip_bad
+        get_layout(recipe.codec.layout), data_paths, recipe.data.action_sources, recipe.data.sampling_weights, skip_bad
     )
     trainer = (
         resume_run(recipe, corpus, out, features, tokenizer)
@@ -160,7 +161,7 @@ def resume_run(
 
 def _of_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> Recipe:
     """A recipe for heads is for whatever codec it is given."""
-    if (recipe.learns == "heads") is (tokenizer is None):
+    if (recipe.trainable == "heads") is (tokenizer is None):
         wants = "needs --tokenizer, the one that stays as it is" if tokenizer is None else "places a tokenizer itself"
         raise ValueError(f"recipe {recipe.name!r} {wants}; --tokenizer goes with a recipe of heads alone (`heads`)")
     return recipe if tokenizer is None else replace(recipe, codec=tokenizer.codec.config)
@@ -183,7 +184,7 @@ class Trainer:
         self.known = known_episodes(corpus, features)
         heads = {**code_head(recipe, codec), **semantic_heads(recipe, self.codec, corpus, features)}
         self.heads = nn.ModuleDict(heads).to(self.device)
-        self.codec.requires_grad_(recipe.learns != "heads")
+        self.codec.requires_grad_(recipe.trainable != "heads")
         self.parameters = [p for p in (*self.codec.parameters(), *self.heads.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=recipe.optimiser.learning_rate, weight_decay=recipe.optimiser.weight_decay
@@ -202,7 +203,7 @@ class Trainer:
     def run(self, until: int | None = None) -> None:
         """Train up to step `until` (default: the recipe's last), with a checkpoint there."""
         last = self.recipe.steps if until is None else until
-        self.codec.train(self.recipe.learns != "heads")  # in training its books would move
+        self.codec.train(self.recipe.trainable != "heads")  # in training its books would move
         self.heads.train()
         seen: dict[str, list[float]] = defaultdict(list)
         shown: dict[str, str] = {}
@@ -238,23 +239,25 @@ class Trainer:
             horizon,
             recipe.data.batch_size,
             self.generator,
-            apart=self.known,
+            one_chunk_each=self.known,
             backwards=backwards,
-            cells=recipe.alignment.cells if self.step % 2 else None,
+            cells=recipe.alignment.hard_negative_groups if self.step % 2 else None,
         )
-        setting = self.codec.setting(drawn.chunks.context)
-        motion_BTK = self.codec.motion(drawn.chunks, setting)
-        setting = replace(setting, given=drop_conditions(setting.given, recipe, self.generator))
+        batch_context = self.codec.batch_context(drawn.chunks.context)
+        motion_BTK = self.codec.motion(drawn.chunks, batch_context)
+        batch_context = replace(
+            batch_context, conditions=drop_conditions(batch_context.conditions, recipe, self.generator)
+        )
         losses: dict[str, Tensor] = {}
         if not recipe.reconstructs:
-            output = self.codec.first_level(motion_BTK, setting)
+            output = self.codec.first_level(motion_BTK, batch_context)
         else:
-            output = self.codec(motion_BTK, setting, draw_levels(recipe, self.generator))
-            losses |= reconstruction_losses(self.codec, output, motion_BTK, setting)
-        losses |= self._masked_losses(output, motion_BTK, setting)
+            output = self.codec(motion_BTK, batch_context, draw_levels(recipe, self.generator))
+            losses |= reconstruction_losses(self.codec, output, motion_BTK, batch_context)
+        losses |= self._masked_losses(output, motion_BTK, batch_context)
         if recipe.alignment.keys:
             assert self.features is not None
-            seen = look_up(self.features, drawn.origins, horizon).to(self.device)
+            seen = gather_features(self.features, drawn.origins, horizon).to(self.device)
             losses |= semantic_losses(recipe, self.codec, self.heads, output, drawn.origins, seen)
         total = weighted_sum(losses, recipe.weights(self.step))
 
@@ -274,7 +277,7 @@ class Trainer:
         self.average.copy_to_module()
         self.heads_average.copy_to_module()
         recipe = self.recipe
-        if recipe.learns in ("all", "extra") and recipe.steps:
+        if recipe.trainable in ("all", "extra") and recipe.steps:
             vectors, iterations = recipe.codebooks.vectors, recipe.codebooks.iterations
             refit_codebooks(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.codebooks.own)
         if recipe.codebooks.half:
@@ -288,7 +291,7 @@ class Trainer:
             told = fit_substitute(align, self.codec, self.corpus, self.features, recipe.seed)
             self._log({"substitute_variance": told})
         Tokenizer(self.codec.cpu()).save_pretrained(self.out)
-        with file_whole(self.out / "heads.safetensors") as draft:
+        with atomic_file(self.out / "heads.safetensors") as draft:
             save_file(self.heads.cpu().state_dict(), draft)
         return self.out
 
@@ -297,9 +300,9 @@ class Trainer:
         """Mean absolute error of the greedy reconstruction, normalised tangent units."""
         training = self.codec.training
         self.codec.eval()
-        setting = self.codec.setting(chunks.context)
-        motion_BTK = self.codec.motion(chunks, setting)
-        l1 = motion_l1(self.codec(motion_BTK, setting).motion_BTK, motion_BTK, setting.given.mask_BK)
+        batch_context = self.codec.batch_context(chunks.context)
+        motion_BTK = self.codec.motion(chunks, batch_context)
+        l1 = motion_l1(self.codec(motion_BTK, batch_context).motion_BTK, motion_BTK, batch_context.conditions.mask_BK)
         self.codec.train(training)
         return float(l1)
 
@@ -324,7 +327,7 @@ class Trainer:
         checkpoint.unpack_random(self.generator, checkpoint.under("random", training))
         self._forget_metrics_after(self.step)
 
-    def _masked_losses(self, output: CodecOutput, motion_BTK: Tensor, setting: BatchContext) -> dict[str, Tensor]:
+    def _masked_losses(self, output: CodecOutput, motion_BTK: Tensor, batch_context: BatchContext) -> dict[str, Tensor]:
         forms = self.recipe.mam_forms(self.step)
         # A generator of its own: with and without masking a run sees the same chunks.
         generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
@@ -334,11 +337,11 @@ class Trainer:
             masking = draw_masking((B, M), self.recipe.codec.codebook_size, generator)
             head = self.heads["codes"]
             assert isinstance(head, CodeMasking)
-            losses["mam_codes"] = code_masking_loss(head, self.codec, output, setting, masking)
+            losses["mam_codes"] = code_masking_loss(head, self.codec, output, batch_context, masking)
         if "mam_actions" in forms:
-            hidden_BTK = draw_hidden(setting, self.codec.layout, generator)
-            found = reconstruct_hidden(self.codec, motion_BTK, setting, hidden_BTK)
-            losses["mam_actions"] = motion_l1(found.motion_BTK, motion_BTK, setting.given.mask_BK)
+            hidden_BTK = draw_hidden(batch_context, self.codec.layout, generator)
+            found = reconstruct_hidden(self.codec, motion_BTK, batch_context, hidden_BTK)
+            losses["mam_actions"] = motion_l1(found.motion_BTK, motion_BTK, batch_context.conditions.mask_BK)
         return losses
 
     def _log_losses(self, seen: dict[str, list[float]]) -> dict[str, str]:

@@ -52,18 +52,18 @@ def motion_l1(
 
 
 def reconstruction_losses(
-    codec: Codec, output: CodecOutput, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext
+    codec: Codec, output: CodecOutput, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext
 ) -> dict[str, Tensor]:
     """L_rec: always the same five keys. All normalised but `rotation`, which is rad; a layout without any has 0."""
-    mask_BK = setting.given.mask_BK
+    mask_BK = batch_context.conditions.mask_BK
     straight_K = torch.tensor([kind != "rotation6d" for kind in tangent_kinds(codec.layout)], device=mask_BK.device)
     error = (output.motion_BTK - motion_BTK).float()  # taken in the codec's float64, then float32 for the loss
     step = error[:, 1:] - error[:, :-1]
     return {
         "position": masked_mean(error.abs(), (mask_BK & straight_K)[:, None]),
-        "rotation": _rotation(codec, output.motion_BTK, motion_BTK, setting),
+        "rotation": _rotation(codec, output.motion_BTK, motion_BTK, batch_context),
         "commitment": output.commitment.float(),
-        "dct": masked_mean((dct_matrix(setting.horizon).to(error) @ error).abs(), mask_BK[:, None]),
+        "dct": masked_mean((dct_matrix(batch_context.horizon).to(error) @ error).abs(), mask_BK[:, None]),
         "velocity": masked_mean(step.abs(), mask_BK[:, None]),
     }
 
@@ -91,14 +91,14 @@ def dct_matrix(n: int) -> Float[Tensor, "n n"]:
     return matrix
 
 
-def _rotation(codec: Codec, decoded_BTK: Tensor, motion_BTK: Tensor, setting: BatchContext) -> Float[Tensor, ""]:
+def _rotation(codec: Codec, decoded_BTK: Tensor, motion_BTK: Tensor, batch_context: BatchContext) -> Float[Tensor, ""]:
     """Mean angle in rad between decoded and true delta rotations, in physical space."""
     R = len(codec.layout.of_kind("rotation6d"))
     six_D = torch.tensor([kind == "rotation6d" for kind in codec.layout.channel_kinds])
     three_K = torch.tensor([kind == "rotation6d" for kind in tangent_kinds(codec.layout)])
-    valid_BR = setting.given.mask_BK[:, three_K].unflatten(-1, (R, 3))[..., 0]
+    valid_BR = batch_context.conditions.mask_BK[:, three_K].unflatten(-1, (R, 3))[..., 0]
     decoded, true = (
-        matrix_from_rotation6d(codec.delta(value.float(), setting)[..., six_D].unflatten(-1, (R, 6)))
+        matrix_from_rotation6d(codec.delta(value.float(), batch_context)[..., six_D].unflatten(-1, (R, 6)))
         for value in (decoded_BTK, motion_BTK)
     )
     return masked_mean(geodesic_rad(decoded, true), valid_BR[:, None])

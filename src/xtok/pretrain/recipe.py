@@ -16,15 +16,15 @@ from xtok.data.episode import ActionSource
 from xtok.pretrain.losses import WEIGHTS
 from xtok.semantics.align import SameText
 
-Learns = Literal["all", "extra", "heads"]
+Trainable = Literal["all", "extra", "heads"]
 MaskedForms = Literal["none", "codes", "actions", "both"]
-Reach = Literal["extra", "latents", "nothing"]
+GradScope = Literal["extra", "latents", "nothing"]
 _OF_MOTION = ("actions", "both")  # forms that reconstruct motion
 _SEMANTIC = {
     "align": ("align_global", "align_local"),
     "predict": ("predict",),
-    "words": ("words_global", "words_local"),
-    "quiet": ("quiet",),
+    "text_alignment": ("words_global", "words_local"),
+    "unlabelled_l2": ("quiet",),
     "cosine": ("align_cosine",),
 }
 _SEMANTIC_KEYS = frozenset(key for keys in _SEMANTIC.values() for key in keys)
@@ -41,13 +41,14 @@ class Data:
     """Which chunks a run sees.
 
     action_sources: what the robot reached, what it was told, or both, where a set has both. horizons: drawn uniformly,
-    both ends included. shares: of the chunks, by robot; None: by frames, one arm and two arms alike (see Corpus).
+    both ends included. sampling_weights: of the chunks, by robot; None: by frames, one arm and two arms alike (see
+    Corpus).
     """
 
     batch_size: int = 256
     action_sources: tuple[ActionSource, ...] = ("achieved",)
     horizons: tuple[int, int] = (HORIZON_MIN, HORIZON_MAX)
-    shares: Mapping[str, float] | None = None
+    sampling_weights: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,35 +93,36 @@ class Alignment:
     """What a teacher's features (--features) teach. docs/method.md#losses
 
     align, predict: the paper's heads. ramp: share of the steps over which their weights grow.
-    words: one more alignment, of q0's semantic dimensions alone with the words alone (not the paper's).
+    text_alignment: one more alignment, of q0's semantic dimensions alone with the words alone (not the paper's).
     cosine: the alignment also draws pairs together by themselves: contrast alone ranks well at a low temperature, with
     cosines that say little (not the paper's).
-    quiet: the semantic dimensions are drawn to zero in chunks that no teacher has seen: else what the encoder happens
-    to say of them would cost codes and tell nothing.
-    cells: every second batch comes from so many pairs of robot and task, so that negatives are of the same task and
+    unlabelled_l2: the semantic dimensions are drawn to zero in chunks that no teacher has seen: else what the encoder
+    happens to say of them would cost codes and tell nothing.
+    hard_negative_groups: every second batch comes from so many pairs of robot and task, so that negatives are of the
+    same task and
     arm: else naming the robot is enough to tell most of them apart. None: never.
-    reach: how far the gradient of align and predict goes: q0's semantic dimensions ("extra"), all of h ("latents": the
-    paper), or "nothing" (the heads alone learn). head_sees: what of h the head of align looks at.
+    grad_scope: how far the gradient of align and predict goes: q0's semantic dimensions ("extra"), all of h
+    ("latents": the paper), or "nothing" (the heads alone learn). input_dims: what of h the head of align looks at.
     same_text: see `alignment_losses`. text_weight: .5 the paper; 0 image-only, 1 text-only teacher.
     """
 
     align: bool = False
     predict: bool = False
-    words: bool = False
+    text_alignment: bool = False
     cosine: bool = False
-    quiet: bool = False
-    cells: int | None = None
+    unlabelled_l2: bool = False
+    hard_negative_groups: int | None = None
     ramp: float = 0.1
-    reach: Reach = "extra"
-    head_sees: Literal["extra", "latents"] = "extra"
+    grad_scope: GradScope = "extra"
+    input_dims: Literal["extra", "latents"] = "extra"
     head_dim: int = 64
     head_hidden: int = 256
     same_text: SameText = "mask"
     text_weight: float = 0.5
 
     def __post_init__(self) -> None:
-        _check(self, "alignment.reach", ("extra", "latents", "nothing"))
-        _check(self, "alignment.head_sees", ("extra", "latents"))
+        _check(self, "alignment.grad_scope", ("extra", "latents", "nothing"))
+        _check(self, "alignment.input_dims", ("extra", "latents"))
         _check(self, "alignment.same_text", ("mask", "keep", "soft"))
         if self.cosine and not self.align:
             raise ValueError("cosine is a part of the alignment: it needs align=True")
@@ -128,7 +130,7 @@ class Alignment:
     @property
     def wanted(self) -> bool:
         """Whether features are looked at."""
-        return self.align or self.predict or self.words
+        return self.align or self.predict or self.text_alignment
 
     @property
     def keys(self) -> frozenset[str]:
@@ -153,7 +155,7 @@ class Recipe:
     """Everything that decides a run, besides its data.
 
     steps, *_every: optimiser steps. steps 0: closed forms and codebooks alone.
-    learns: "all" of a perceiver; "extra": the encoder of a Gaussian codec's semantic dimensions;
+    trainable: "all" of a perceiver; "extra": the encoder of a Gaussian codec's semantic dimensions;
     "heads" leaves a whole frozen tokenizer, which `train` is given, as it is: its codes and its digest stay.
 
     Raises:
@@ -163,7 +165,7 @@ class Recipe:
     name: str
     codec: CodecConfig
     steps: int
-    learns: Learns = "all"
+    trainable: Trainable = "all"
     data: Data = Data()
     optimiser: Optimiser = Optimiser()
     masking: Masking = Masking()
@@ -176,43 +178,56 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.learns not in ("all", "extra", "heads"):
-            raise ValueError(f"learns is {self.learns!r}; expected 'all', 'extra' or 'heads'")
+        if self.trainable not in ("all", "extra", "heads"):
+            raise ValueError(f"trainable is {self.trainable!r}; expected 'all', 'extra' or 'heads'")
         if self.steps < 0:
             raise ValueError(f"steps is {self.steps}; expected 0 (closed forms and books alone) or more")
         masked, taught = self.masking.forms, self.alignment
-        if self.learns == "all" and self.steps and not isinstance(self.codec, PerceiverConfig):
+        if self.trainable == "all" and self.steps and not isinstance(self.codec, PerceiverConfig):
             raise ValueError(
-                "a Gaussian codec is placed in closed form: steps=0, or learns='extra' for its semantic dimensions; "
-                "learns='all' is for the perceiver"
+                "a Gaussian codec is placed in closed form: steps=0, or trainable='extra' for its semantic dimensions; "
+                "trainable='all' is for the perceiver"
             )
-        if self.learns == "extra":
+        if self.trainable == "extra":
             if not isinstance(self.codec, GaussianConfig):
                 raise ValueError(
-                    "learns='extra' is for the Gaussian codec's semantic dimensions; the perceiver learns 'all'"
+                    "trainable='extra' is for the Gaussian codec's semantic dimensions; the perceiver learns 'all'"
                 )
             if masked in _OF_MOTION:
                 raise ValueError(
-                    f"masking of {masked!r} shapes more of the encoder than learns={self.learns!r} lets it"
+                    f"masking of {masked!r} shapes more of the encoder than trainable={self.trainable!r} lets it"
                 )
             reached = (
-                taught.words or masked == "codes" or (taught.reach == "extra" and (taught.align or taught.predict))
+                taught.text_alignment
+                or masked == "codes"
+                or (taught.grad_scope == "extra" and (taught.align or taught.predict))
             )
             late = self.masking.start and masked == "codes" and not taught.wanted
-            if taught.reach == "latents" or late or not reached:
+            if taught.grad_scope == "latents" or late or not reached:
                 raise ValueError(
-                    "learns='extra' needs words, align or predict (reach='extra') or masked codes, from the first step"
+                    "trainable='extra' needs text_alignment, align or predict (grad_scope='extra') or masked codes, "
+                    "from the first step"
                 )
-        if self.learns == "heads" and (
-            taught.reach != "nothing" or masked != "none" or taught.words or taught.quiet or not taught.wanted
+        if self.trainable == "heads" and (
+            taught.grad_scope != "nothing"
+            or masked != "none"
+            or taught.text_alignment
+            or taught.unlabelled_l2
+            or not taught.wanted
         ):
-            raise ValueError("learns='heads' needs align or predict, reach='nothing', no masking, no words, no quiet")
-        semantic_dims = getattr(self.codec, "semantic_dims", 0)
-        if (taught.words or taught.quiet) and not semantic_dims:
-            raise ValueError("words and quiet are about q0's semantic dimensions: codec.semantic_dims is 0")
-        if (taught.align or taught.predict) and not semantic_dims and "extra" in (taught.reach, taught.head_sees):
             raise ValueError(
-                "reach or head_sees is 'extra' and codec.semantic_dims is 0; give dimensions, or both as 'latents'"
+                "trainable='heads' needs align or predict, grad_scope='nothing', no masking, no text_alignment, no "
+                "unlabelled_l2"
+            )
+        semantic_dims = getattr(self.codec, "semantic_dims", 0)
+        if (taught.text_alignment or taught.unlabelled_l2) and not semantic_dims:
+            raise ValueError(
+                "text_alignment and unlabelled_l2 are about q0's semantic dimensions: codec.semantic_dims is 0"
+            )
+        if (taught.align or taught.predict) and not semantic_dims and "extra" in (taught.grad_scope, taught.input_dims):
+            raise ValueError(
+                "grad_scope or input_dims is 'extra' and codec.semantic_dims is 0; give dimensions, or both as "
+                "'latents'"
             )
         if self.codebooks.own and (not isinstance(self.codec, GaussianConfig) or self.codec.per_robot):
             raise ValueError("codebooks.own are for a Gaussian codec with shared books; others share all books or none")
@@ -250,7 +265,7 @@ class Recipe:
     @property
     def reconstructs(self) -> bool:
         """Whether steps decode motion; else they stop at q0."""
-        return self.learns == "all"
+        return self.trainable == "all"
 
     def to_dict(self) -> dict[str, object]:
         """JSON types only."""

@@ -16,9 +16,9 @@ from xtok.codec.base import Codec
 from xtok.codec.output import CodecOutput
 from xtok.data.origins import EpisodeKey, Origins, word_key
 from xtok.pretrain.corpus import HORIZONS, Corpus
-from xtok.pretrain.recipe import Reach, Recipe
+from xtok.pretrain.recipe import GradScope, Recipe
 from xtok.semantics.align import Alignment, alignment_losses
-from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, look_up, present
+from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, gather_features, present
 from xtok.semantics.masked import CodeMasking
 from xtok.semantics.predict import NextFrame, next_frame_loss
 
@@ -62,16 +62,16 @@ def semantic_heads(
         )
     generator = torch.Generator().manual_seed(recipe.seed)
     with torch.no_grad():
-        drawn = corpus.draw(SCALE_HORIZON, SCALE_CHUNKS, generator, augment=False, apart=known)
-        seen = look_up(features, drawn.origins, SCALE_HORIZON).slots
+        drawn = corpus.draw(SCALE_HORIZON, SCALE_CHUNKS, generator, augment=False, one_chunk_each=known)
+        seen = gather_features(features, drawn.origins, SCALE_HORIZON).slots
     heads: dict[str, nn.Module] = {}
     V, W = len(features.views), features.width
     if taught.align:
         align = Alignment(codec.latent_dim, W, taught.head_dim, V, taught.head_hidden, taught.text_weight)
         align.fusion.fit(seen)
-        align.gain_C.copy_(_gain(taught.head_sees, codec, corpus, generator))
+        align.gain_C.copy_(_gain(taught.input_dims, codec, corpus, generator))
         heads["align"] = align
-    if taught.words:
+    if taught.text_alignment:
         heads["words"] = words = Alignment(codec.latent_dim, W, taught.head_dim, V, taught.head_hidden, text_weight=1.0)
         words.fusion.fit(seen)
         words.gain_C.copy_(_gain("extra", codec, corpus, generator))
@@ -92,7 +92,7 @@ def semantic_losses(
     extra = codec.semantic_dims
     horizon = output.motion_BTK.shape[1]
     episode_B = episode_numbers(origins, output.h_BMC.device)
-    for name, reach in (("align", taught.reach), ("words", "extra")):
+    for name, reach in (("align", taught.grad_scope), ("words", "extra")):
         if name in heads:
             head = heads[name]
             assert isinstance(head, Alignment)
@@ -100,12 +100,14 @@ def semantic_losses(
             cosine = taught.cosine and name == "align"
             found = alignment_losses(head, h_BMC, seen.slots, episode_B, taught.same_text, cosine)
             losses |= {key.replace("align", name): loss for key, loss in found.items()}
-    if taught.quiet:
+    if taught.unlabelled_l2:
         losses["quiet"] = quiet_loss(output.h_BMC, extra, codec.semantic_scale, seen.slots.valid_BM)
     if "predict" in heads:
         predictor = heads["predict"]
         assert isinstance(predictor, NextFrame)
-        losses["predict"] = next_frame_loss(predictor, reached(output.z_BMX, taught.reach, extra), horizon, seen.after)
+        losses["predict"] = next_frame_loss(
+            predictor, reached(output.z_BMX, taught.grad_scope, extra), horizon, seen.after
+        )
     return losses
 
 
@@ -118,7 +120,7 @@ def quiet_loss(
     return torch.where(unseen_B, size_B, 0.0).sum() / unseen_B.sum().clamp_min(1)
 
 
-def reached(latent_BMC: Float[Tensor, "B M C"], reach: Reach, extra: int) -> Float[Tensor, "B M C"]:
+def reached(latent_BMC: Float[Tensor, "B M C"], reach: GradScope, extra: int) -> Float[Tensor, "B M C"]:
     """The same values; the gradient goes no further than `reach` lets it. The extra dimensions come last."""
     if reach == "latents":
         return latent_BMC
@@ -148,10 +150,10 @@ def fit_substitute(
     u, h, valid = [], [], []
     for i in range(SUBSTITUTE_BATCHES):
         horizon = HORIZONS[i % len(HORIZONS)]
-        drawn = corpus.draw(horizon, 64, generator, augment=False, apart=known)
-        setting = codec.setting(drawn.chunks.context)
-        seen = look_up(features, drawn.origins, horizon).slots.to(codec.device)
-        h.append(codec.latents(codec.motion(drawn.chunks, setting), setting))
+        drawn = corpus.draw(horizon, 64, generator, augment=False, one_chunk_each=known)
+        batch_context = codec.batch_context(drawn.chunks.context)
+        seen = gather_features(features, drawn.origins, horizon).slots.to(codec.device)
+        h.append(codec.latents(codec.motion(drawn.chunks, batch_context), batch_context))
         u.append(align.fusion(seen))
         valid.append(align.fusion.valid(seen))
     return align.substitute.fit(u, h, valid, held=max(1, SUBSTITUTE_BATCHES // 5))
@@ -165,8 +167,8 @@ def _gain(
     gain_C = torch.zeros(codec.latent_dim)
     if sees == "latents":
         chunks = corpus.sample(SCALE_HORIZON, SCALE_CHUNKS, generator, augment=False)
-        setting = codec.setting(chunks.context)
-        h_BMC = codec.latents(codec.motion(chunks, setting), setting).cpu()
+        batch_context = codec.batch_context(chunks.context)
+        h_BMC = codec.latents(codec.motion(chunks, batch_context), batch_context).cpu()
         assert h_BMC.shape[1] == slots(SCALE_HORIZON)
         size_C = h_BMC.flatten(0, 1).square().mean(dim=0).sqrt()
         gain_C = torch.where(size_C > 1e-3, 1 / size_C.clamp_min(1e-3), 0.0).float()

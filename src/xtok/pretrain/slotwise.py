@@ -67,15 +67,15 @@ def samples_of(
     """Chunks of one robot as q0 sees them. book: in place of the one that codes this robot."""
     out = []
     for chunks in track(batches, "chunks as q0 sees them"):
-        setting = codec.setting(chunks.context)
-        (robot,) = setting.robots
-        motion = codec.motion(chunks, setting)
-        h = codec.latents(motion, setting)
+        batch_context = codec.batch_context(chunks.context)
+        (robot,) = batch_context.robots
+        motion = codec.motion(chunks, batch_context)
+        h = codec.latents(motion, batch_context)
         if book is None:
-            found = codec.quantize_coarse(h, setting).latents_NC.view_as(h)
+            found = codec.quantize_coarse(h, batch_context).latents_NC.view_as(h)
         else:
             found = book.lookup(book.search(h.flatten(0, 1), 1)).double().view(h.shape)
-        seen = codec.coarse_motion(found, robot).unflatten(1, (slots(setting.horizon), -1))
+        seen = codec.coarse_motion(found, robot).unflatten(1, (slots(batch_context.horizon), -1))
         out.append(Sample(motion[..., robot.channels], seen, chunks.context.mask_BD[0].numpy()))
     return out
 
@@ -291,8 +291,8 @@ def narrowed(chunks: ChunkBatch, mask_D: Bool[np.ndarray, " D"]) -> ChunkBatch:
 
 
 def _latents(codec: GaussianCodec, chunks: ChunkBatch) -> Float[Tensor, "N C"]:
-    setting = codec.setting(chunks.context)
-    return codec.latents(codec.motion(chunks, setting), setting).flatten(0, 1).float()
+    batch_context = codec.batch_context(chunks.context)
+    return codec.latents(codec.motion(chunks, batch_context), batch_context).flatten(0, 1).float()
 
 
 def rms(x_NC: Tensor) -> Float[Tensor, " C"]:

@@ -55,7 +55,7 @@ def small_arms26_semantic() -> Recipe:
 
     `xtok train small_arms26_semantic --data DATA... --features STORE -o RUN_DIR` on corpus-s and the real sets.
     """
-    shares = {
+    sampling_weights = {
         "g1_inspire": 0.32,
         "baxter": 0.04,
         "panda": 0.07,
@@ -65,11 +65,11 @@ def small_arms26_semantic() -> Recipe:
     return small_arms26().varied(
         name="small_arms26_semantic",
         codec=replace(small("arms26"), semantic_dims=8, semantic_scale=0.6),
-        learns="extra",
+        trainable="extra",
         steps=1000,
-        data={"shares": shares},
+        data={"sampling_weights": sampling_weights},
         optimiser=Optimiser(learning_rate=2e-3, warmup_steps=50, average_decay=0.98),
-        alignment=Alignment(align=True, predict=True, words=True, quiet=True),
+        alignment=Alignment(align=True, predict=True, text_alignment=True, unlabelled_l2=True),
         codebooks=Codebooks(vectors=400_000, iterations=6, own=_SIMULATED, half=True),
         validate_every=100,
         checkpoint_every=100,
@@ -85,7 +85,7 @@ def heads() -> Recipe:
     """
     return small_arms26().varied(
         name="heads",
-        learns="heads",
+        trainable="heads",
         steps=600,
         data={"action_sources": ("achieved",)},
         optimiser=Optimiser(learning_rate=2e-3, warmup_steps=50, average_decay=0.98),
@@ -94,10 +94,10 @@ def heads() -> Recipe:
             align=True,
             predict=True,
             cosine=True,
-            cells=8,
+            hard_negative_groups=8,
             ramp=0.0,
-            reach="nothing",
-            head_sees="latents",
+            grad_scope="nothing",
+            input_dims="latents",
             same_text="keep",
         ),
         validate_every=600,
@@ -115,10 +115,10 @@ def small_arms26_grid() -> Recipe:
     return small_arms26_semantic().varied(
         name="small_arms26_grid",
         steps=400,
-        data={"batch_size": 96, "shares": None},
+        data={"batch_size": 96, "sampling_weights": None},
         optimiser={"warmup_steps": 20, "average_decay": 0.95},
         masking=Masking(forms="codes", start=0.0),
-        alignment={"words": False, "quiet": False},
+        alignment={"text_alignment": False, "unlabelled_l2": False},
         codebooks=Codebooks(vectors=40_000, iterations=6),
     )
 
@@ -151,7 +151,7 @@ def paper_arms26() -> Recipe:
         steps=500_000,
         optimiser=Optimiser(warmup_steps=2000, average_decay=0.9999),
         masking=Masking(forms="codes"),
-        alignment=Alignment(align=True, predict=True, reach="latents", head_sees="latents", same_text="keep"),
+        alignment=Alignment(align=True, predict=True, grad_scope="latents", input_dims="latents", same_text="keep"),
     )
 
 
@@ -210,7 +210,7 @@ def described(names: Iterable[str] = RECIPES) -> list[str]:
     names = list(names)
     width = max(map(len, names), default=0)
     recipes = {name: RECIPES[name]() for name in names}
-    layouts = {name: "any" if each.learns == "heads" else each.codec.layout for name, each in recipes.items()}
+    layouts = {name: "any" if each.trainable == "heads" else each.codec.layout for name, each in recipes.items()}
     return [f"  {name:<{width}}  {layouts[name]:<6}  {_first_line(name)}" for name in names]
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from xtok.actions.types import HORIZON_MAX, slots
-from xtok.semantics.cotemporal import Seen, SlotFrames, slot_frames
+from xtok.semantics.cotemporal import SlotFrames, TeacherFeatures, slot_frames
 from xtok.semantics.gather import gathered
 from xtok.semantics.substitute import Substitute
 
@@ -51,7 +51,7 @@ class Fusion(nn.Module):
         self.register_buffer("scale_PW", torch.ones(2, width))
 
     @torch.no_grad()
-    def fit(self, seen: Seen) -> None:
+    def fit(self, seen: TeacherFeatures) -> None:
         """Mean and spread of each dimension over what is there."""
         for part, rows in enumerate((seen.views_BMVW[seen.view_mask_BMV], seen.text_BMW[seen.valid_BM])):
             if len(rows) > 1:
@@ -59,11 +59,11 @@ class Fusion(nn.Module):
                 # A dimension that never changes stays near 0 instead of being blown up.
                 self.scale_PW[part] = rows.std(dim=0).clamp_min(1e-3 * float(rows.std()) + 1e-9)
 
-    def valid(self, seen: Seen) -> Bool[Tensor, "B M"]:
+    def valid(self, seen: TeacherFeatures) -> Bool[Tensor, "B M"]:
         """True where there is something to compare with: without a view the picture's half is missing."""
         return seen.valid_BM & (seen.view_mask_BMV.any(dim=-1) | (self.text_weight == 1))
 
-    def forward(self, seen: Seen) -> Float[Tensor, "B M W"]:
+    def forward(self, seen: TeacherFeatures) -> Float[Tensor, "B M W"]:
         """In units of each dimension's spread; 0 where nothing was seen."""
         views = (seen.views_BMVW - self.mean_PW[0]) / self.scale_PW[0]
         text = (seen.text_BMW - self.mean_PW[1]) / self.scale_PW[1]
@@ -114,7 +114,7 @@ class Alignment(nn.Module):
         """Unit length."""
         return self.of(everything(views, view_mask, text))
 
-    def of(self, seen: Seen) -> Float[Tensor, "B M E"]:
+    def of(self, seen: TeacherFeatures) -> Float[Tensor, "B M E"]:
         return F.normalize(self.teacher_head(self.fusion(seen)), dim=-1)
 
     @torch.no_grad()
@@ -125,10 +125,10 @@ class Alignment(nn.Module):
         return self.substitute(self.fusion(everything(views, view_mask, text)))
 
 
-def everything(views: Tensor, view_mask: Tensor, text: Tensor) -> Seen:
+def everything(views: Tensor, view_mask: Tensor, text: Tensor) -> TeacherFeatures:
     """Plain tensors, all of them there."""
     valid = torch.ones(text.shape[:-1], dtype=torch.bool, device=text.device)
-    return Seen(views, view_mask, text, valid, valid.long())
+    return TeacherFeatures(views, view_mask, text, valid, valid.long())
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Pairs:
 def alignment_losses(
     heads: Alignment,
     h_BMC: Float[Tensor, "B M C"],
-    seen: Seen,
+    seen: TeacherFeatures,
     episode_B: Tensor,
     same_text: SameText = "mask",
     cosine: bool = False,
@@ -243,7 +243,7 @@ def info_nce(
 
 
 def _together(
-    action: Tensor, teacher: Tensor, seen: Seen, valid_BM: Tensor, episode_B: Tensor
+    action: Tensor, teacher: Tensor, seen: TeacherFeatures, valid_BM: Tensor, episode_B: Tensor
 ) -> tuple[Tensor, Tensor, Pairs]:
     """Of all ranks. Ranks draw their own chunk lengths, so shorter chunks get slots that are not valid."""
     M = valid_BM.shape[1]

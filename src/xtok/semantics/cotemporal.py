@@ -69,7 +69,7 @@ def slot_frames(origins: Origins, horizon: int) -> SlotFrames:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TeacherFeatures:
     """Teacher features of a batch. valid: the features are there. words: equal numbers, equal words (sub-tasks)."""
 
     views_BMVW: Float[Tensor, "B M V W"]
@@ -78,22 +78,22 @@ class Seen:
     valid_BM: Bool[Tensor, "B M"]
     words_BM: Int[Tensor, "B M"]
 
-    def to(self, device: torch.device) -> Seen:
-        return Seen(*(tensor.to(device) for tensor in vars(self).values()))
+    def to(self, device: torch.device) -> TeacherFeatures:
+        return TeacherFeatures(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True)
 class CoTemporal:
     """slots: what was seen beside each slot. after: right after the chunk, M = 1."""
 
-    slots: Seen
-    after: Seen
+    slots: TeacherFeatures
+    after: TeacherFeatures
 
     def to(self, device: torch.device) -> CoTemporal:
         return CoTemporal(self.slots.to(device), self.after.to(device))
 
 
-def look_up(store: FrameFeatures, origins: Origins, horizon: int) -> CoTemporal:
+def gather_features(store: FrameFeatures, origins: Origins, horizon: int) -> CoTemporal:
     """Features beside every slot and after every chunk; zeros, and not valid, where the store has none."""
     frames = slot_frames(origins, horizon)
     beside = _gather(store, origins, frames.at_BM, frames.valid_BM, "nearest")
@@ -106,7 +106,7 @@ def present(store: FrameFeatures, keys: Iterable[EpisodeKey]) -> frozenset[Episo
     return frozenset(key for key in keys if key in store)
 
 
-def _gather(store: FrameFeatures, origins: Origins, frames_BM: Tensor, valid_BM: Tensor, side: str) -> Seen:
+def _gather(store: FrameFeatures, origins: Origins, frames_BM: Tensor, valid_BM: Tensor, side: str) -> TeacherFeatures:
     B, M = frames_BM.shape
     V, W = len(store.views), store.width
     views, mask, text = np.zeros((B, M, V, W), np.float32), np.zeros((B, M, V), bool), np.zeros((B, M, W), np.float32)
@@ -118,7 +118,7 @@ def _gather(store: FrameFeatures, origins: Origins, frames_BM: Tensor, valid_BM:
             views[row], mask[row], text[row] = found.views, found.view_mask, found.text
     shown = valid_BM.numpy()
     views, mask, text = views * shown[..., None, None], mask & shown[..., None], text * shown[..., None]
-    return Seen(
+    return TeacherFeatures(
         torch.from_numpy(views),
         torch.from_numpy(mask),
         torch.from_numpy(text),

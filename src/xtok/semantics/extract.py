@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from xtok.atomic import atomic_folder, atomic_write
 from xtok.data import Episode, EpisodeDataset, Pictures, open_dataset
 from xtok.data.digests import differences, digest_of, folder_digest
 from xtok.data.fingerprint import mapping_rules
@@ -38,7 +39,6 @@ from xtok.semantics.store import (
     sample_frames,
 )
 from xtok.semantics.teacher import VIEWS_MAX, Teacher, check_template, check_views, prompt, read_all
-from xtok.whole import folder_whole, write_whole
 
 EPISODES_PER_SHARD = 16
 CAMERA = "observation.images."  # LeRobot's prefix of every camera
@@ -169,7 +169,7 @@ def write_shard(
         n, v = np.array(places).T
         views_nVW[n, v], mask_nV[n, v] = _half(np.concatenate(seen), teacher), True
     text_kW = _half(read_all(teacher, list(texts), work.batch_size), teacher)
-    with folder_whole(_folder(work, shard)) as folder:
+    with atomic_folder(_folder(work, shard)) as folder:
         for name, array in (("views", views_nVW), ("mask", mask_nV), ("text", text_kW)):
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
         about: ShardJson = {"episodes": [each.to_dict() for each in index], "pictures": len(places)}
@@ -198,7 +198,7 @@ def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> Feature
         "pictures_per_second": round(pictures / seconds, 2) if seconds else None,
         "bytes": sum(sum(each.values()) for each in sizes),
     }
-    write_whole(work.out / MANIFEST, json.dumps(manifest))
+    atomic_write(work.out / MANIFEST, json.dumps(manifest))
     return FeatureStore.open(work.out)
 
 
@@ -270,4 +270,4 @@ def _claim(out: Path, settings: StoreSettings) -> None:
     if inside := entries(out):
         raise ValueError(f"{out} holds something else ({inside[0].name}, ...); choose a new folder")
     (out / SHARDS).mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(settings, indent=1) + "\n")
+    atomic_write(path, json.dumps(settings, indent=1) + "\n")

@@ -24,8 +24,8 @@ def latents(tokenizer: Tokenizer, chunks: ChunkBatch) -> np.ndarray:
     parts = []
     for i in range(0, len(chunks), BATCH_SIZE):
         batch = chunks[slice(i, i + BATCH_SIZE)]
-        setting = codec.setting(batch.context)
-        parts.append(codec.latents(codec.motion(batch, setting), setting).float())
+        batch_context = codec.batch_context(batch.context)
+        parts.append(codec.latents(codec.motion(batch, batch_context), batch_context).float())
     return torch.cat(parts).numpy()
 
 
@@ -39,15 +39,15 @@ def decode_latents(tokenizer: Tokenizer, h_NMC: np.ndarray, context: Context) ->
     codec, parts = tokenizer.codec, []
     for i in range(0, len(context), BATCH_SIZE):
         part = context[slice(i, i + BATCH_SIZE)]
-        setting = codec.setting(part)
+        batch_context = codec.batch_context(part)
         h = torch.from_numpy(h_NMC[i : i + BATCH_SIZE]).float()
-        delta = codec.delta(codec.decode(codec.encode_latents(h, setting), setting), setting)
+        delta = codec.delta(codec.decode(codec.encode_latents(h, batch_context), batch_context), batch_context)
         parts.append(torch.where(part.mask_BD[:, None], delta, 0.0).float())
     return torch.cat(parts).numpy()
 
 
 def origins_of(episode_N: Sequence[tuple[str, int]], start_N: np.ndarray, last_N: np.ndarray) -> Origins:
-    """Where chunks cut at the recorded rate come from, for `look_up`. start_N: first target frame; last_N: the
+    """Where chunks cut at the recorded rate come from, for `gather_features`. start_N: first target frame; last_N: the
     episode's last one. What was said is not in it: equal words are for training."""
     N, silent = len(start_N), Words(torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long))
     return Origins(

@@ -82,37 +82,37 @@ class CodeMasking(nn.Module):
 
 
 def code_masking_loss(
-    head: CodeMasking, codec: Codec, output: CodecOutput, setting: BatchContext, masking: Masking
+    head: CodeMasking, codec: Codec, output: CodecOutput, batch_context: BatchContext, masking: Masking
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the hidden q0 codes, mean over the predicted positions (0 if there is none)."""
     masking = masking.to(output.codes_BMQ.device)
-    random_BMC = codec.first_codes(masking.codes_BM, setting)
+    random_BMC = codec.first_codes(masking.codes_BM, batch_context)
     logits = head(output.coarse_BMC.float(), random_BMC, masking).float()
     loss_BM = F.cross_entropy(logits.flatten(0, 1), output.codes_BMQ[..., 0].flatten(), reduction="none")
     predicted = masking.predicted_BM.flatten()
     return torch.where(predicted, loss_BM, 0.0).sum() / predicted.sum().clamp_min(1)
 
 
-def draw_hidden(setting: BatchContext, layout: Layout, generator: torch.Generator) -> Bool[Tensor, "B T K"]:
+def draw_hidden(batch_context: BatchContext, layout: Layout, generator: torch.Generator) -> Bool[Tensor, "B T K"]:
     """True at what the encoder may not see: whole slots and, through all frames, whole parts of the robot."""
-    B, K = setting.given.mask_BK.shape
-    T = setting.horizon
+    B, K = batch_context.conditions.mask_BK.shape
+    T = batch_context.horizon
     slot_BM = torch.rand(B, slots(T), generator=generator) < HIDDEN_SLOTS
     slot_BT = slot_BM.repeat_interleave(FRAMES_PER_SLOT, dim=1)[:, :T]
     part_K = _parts(layout)
     part_BK = (torch.rand(B, int(part_K[-1]) + 1, generator=generator) < HIDDEN_PARTS)[:, part_K]
-    return (slot_BT[..., None] | part_BK[:, None]).expand(B, T, K).to(setting.given.mask_BK.device)
+    return (slot_BT[..., None] | part_BK[:, None]).expand(B, T, K).to(batch_context.conditions.mask_BK.device)
 
 
 def reconstruct_hidden(
-    codec: Codec, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext, hidden_BTK: Bool[Tensor, "B T K"]
+    codec: Codec, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext, hidden_BTK: Bool[Tensor, "B T K"]
 ) -> CodecOutput:
     """The chunk from q0 of what is visible. Books stay as they are.
 
     One level only: the detail levels code what q0 left of the *true* motion, so they would tell what is hidden.
     """
     with still_books(codec):
-        return codec(motion_BTK, setting, levels=1, hidden_BTK=hidden_BTK)
+        return codec(motion_BTK, batch_context, levels=1, hidden_BTK=hidden_BTK)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from xtok.codec.encoder import slot_times
 from xtok.codec.layers import Block
 from xtok.semantics.align import Fusion
-from xtok.semantics.cotemporal import Seen
+from xtok.semantics.cotemporal import TeacherFeatures
 
 
 class NextFrame(nn.Module):
@@ -41,7 +41,7 @@ class NextFrame(nn.Module):
 
 
 def next_frame_loss(
-    predictor: NextFrame, z_BMX: Float[Tensor, "B M X"], horizon: int, after: Seen
+    predictor: NextFrame, z_BMX: Float[Tensor, "B M X"], horizon: int, after: TeacherFeatures
 ) -> Float[Tensor, ""]:
     """l1 to the feature of the frame after each chunk that has one, mean over chunks and dimensions; 0 if none has."""
     target_BW = predictor.fusion(after)[:, 0].detach()

@@ -12,12 +12,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from xtok.atomic import atomic_write
 from xtok.sim.arms import HELD_OUT_ARMS, get_arm
 from xtok.sim.manifest import Manifest, SourceJson
 from xtok.sim.recorder import MANIFEST, Request, record
 from xtok.sim.suite import Cell, cells
 from xtok.sim.tasks.names import CORPUS_SINGLE_TASKS, HELD_OUT_TASKS
-from xtok.whole import write_whole
 
 CARD = "README.md"
 CRF, GOP_FRAMES = 28, 120  # a little smaller than a recording's own: one key frame in most episodes
@@ -103,8 +103,8 @@ def make_corpus(
             "sources": _sources(request),
             **manifest,
         }
-        write_whole(out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-    write_whole(out / CARD, card(manifest))
+        atomic_write(out / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    atomic_write(out / CARD, card(manifest))
     if manifest["bytes"] > corpus.megabytes * 1_000_000 and remark is not None:
         remark(f"the corpus weighs {manifest['bytes'] / 1e6:.0f} MB; it should stay below {corpus.megabytes} MB")
     return manifest

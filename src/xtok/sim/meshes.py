@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from xtok.whole import file_whole
+from xtok.atomic import atomic_file
 
 FACES = 300  # a visual mesh keeps about this many triangles
 VISUAL_GROUP = "1"
@@ -84,7 +84,7 @@ def _simplified(file: Path, faces: int) -> Path:
 
     mesh = trimesh.load_mesh(file)
     vertices, triangles = simplify(np.asarray(mesh.vertices), np.asarray(mesh.faces), faces)
-    with file_whole(path) as draft:  # several workers may start at once
+    with atomic_file(path) as draft:  # several workers may start at once
         trimesh.Trimesh(vertices, triangles, process=False).export(draft, file_type="stl")
     return path
 

@@ -22,6 +22,7 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
+from xtok.atomic import atomic_folder, atomic_write
 from xtok.sim.arms import PairSpec, get_arm
 from xtok.sim.ask import BOTH, Question, ask
 from xtok.sim.blind import Asked, ControlsJson, balanced, controls
@@ -30,7 +31,6 @@ from xtok.sim.props import COLOURS
 from xtok.sim.recorder import MANIFEST, digest, seeds, tools
 from xtok.sim.staging import STAGING, open_staging
 from xtok.sim.workers import EpisodeSpec, environment, run_jobs
-from xtok.whole import folder_whole, write_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split
@@ -144,7 +144,7 @@ def make_questions(
             f"{len(specs)} scenes gave {len(kept)} balanced questions, {request.count} are wanted; add tasks"
         )
     manifest = _write(request, specs, kept, staging, out)
-    write_whole(done, json.dumps(manifest, indent=1) + "\n")
+    atomic_write(done, json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(staging)
     return manifest
 
@@ -180,7 +180,7 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
     view = VIEWS[int(rng.integers(len(VIEWS)))]
     picture, facts, masks = env.render_views()[view], env.facts(), env.masks(view)
     asked = ask(facts, masks, tuple(COLOURS), rng, cluttered=spec.level == "hard")
-    with folder_whole(staging / spec.name) as folder:
+    with atomic_folder(staging / spec.name) as folder:
         Image.fromarray(picture).save(folder / "picture.png", optimize=True)
         about: SceneJson = {
             "view": view,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xtok.actions.layout import ARMS26
+from xtok.atomic import atomic_folder, atomic_write
 from xtok.data.episode import Segment
 from xtok.data.features import ACTION, STATE
 from xtok.data.media.video_write import CRF, GOP_FRAMES, film_writer
@@ -34,7 +35,6 @@ from xtok.sim.staging import STAGING, open_staging
 from xtok.sim.suite import get_cell
 from xtok.sim.tasks.names import HELD_OUT_TASKS
 from xtok.sim.workers import EVAL_SEED, EpisodeSpec, environment, run_jobs
-from xtok.whole import folder_whole, write_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split
@@ -115,7 +115,7 @@ def record_episode(job: Job, staging: Path) -> bool:
     observation, _ = env.reset(seed=spec.seed, options={"split": spec.split})
     expert, track, mask_D = env.expert(), Track(), env.mask_D
     size = (job.image_size, job.image_size)
-    with folder_whole(staging / spec.name) as folder:
+    with atomic_folder(staging / spec.name) as folder:
         with ExitStack() as stack:
             views = env.views if job.video else ()
             films = {
@@ -180,7 +180,7 @@ def record(request: Request, out: Path, workers: int = 1, progress: Any = None, 
             remark(f"joining the episodes of {arm}")
             _join(request, arm, [spec for spec in taken if spec.arm == arm], staging, out / folder_name(arm))
     manifest = _manifest(request, taken, failed, out)
-    write_whole(done, json.dumps(manifest, indent=1) + "\n")
+    atomic_write(done, json.dumps(manifest, indent=1) + "\n")
     shutil.rmtree(staging)
     return manifest
 
@@ -234,7 +234,7 @@ def _join(request: Request, arm: str, episodes: Sequence[EpisodeSpec], staging: 
     first = json.loads((staging / episodes[0].name / "about.json").read_text(encoding="utf-8"))
     tasks = {task for task, _ in request.cells}
     names = dict.fromkeys((STATE, ACTION), first["channels"])
-    with folder_whole(target, beside=staging) as folder:
+    with atomic_folder(target, beside=staging) as folder:
         folder.rmdir()  # write_folder makes it
         write_folder(
             folder,

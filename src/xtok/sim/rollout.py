@@ -20,13 +20,13 @@ import numpy as np
 
 from xtok.actions.layout import ARMS26
 from xtok.actions.types import ActionTokenizer
+from xtok.atomic import atomic_write
 from xtok.data.digests import differences
 from xtok.policy import Policy
 from xtok.sim.policies import Coded, Demonstration, ReplayPolicy, factory, through
 from xtok.sim.recorder import seeds
 from xtok.sim.suite import get_cell
 from xtok.sim.workers import EpisodeSpec, environment, run_jobs
-from xtok.whole import write_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split
@@ -188,7 +188,7 @@ class Ledger:
                 )
             for line in lines[1:]:
                 self._keep(Result(**json.loads(line)))
-        write_whole(path, "".join(lines) or head + "\n")
+        atomic_write(path, "".join(lines) or head + "\n")
         self._file = path.open("a", encoding="utf-8")
 
     def add(self, result: Result) -> None:

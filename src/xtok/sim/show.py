@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from xtok.atomic import atomic_file
 from xtok.data.media.video_write import film_writer
 from xtok.sim.workers import EpisodeSpec, environment
-from xtok.whole import file_whole
 
 if TYPE_CHECKING:
     from xtok.sim.variation import Level, Split
@@ -46,7 +46,7 @@ def show(
     """
     paths = [out / "film.mp4"]
     rows: list[np.ndarray] = []
-    with file_whole(paths[0]) as draft, film_writer(draft, 20, (image_size, VIEWS * image_size)) as film:
+    with atomic_file(paths[0]) as draft, film_writer(draft, 20, (image_size, VIEWS * image_size)) as film:
         for spec in (EpisodeSpec(task, arm, level, split, seed) for task, arm in cells for level in levels):
             pictures, title = _episode(spec, image_size)
             for picture in pictures[::FILM_STEP]:

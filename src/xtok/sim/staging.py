@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from xtok.atomic import atomic_write
 from xtok.data.digests import differences
 from xtok.lock import entries
-from xtok.whole import write_whole
 
 STAGING, SETTINGS = ".staging", "request.json"
 DECIDES = ("xtok", "robosuite", "robosuite_models", "mujoco", "numpy", "av")  # packages that change what comes out
@@ -36,7 +36,7 @@ def bind(record: Path, settings: Mapping[str, object], holds: str) -> None:
     """
     now = {**settings, "versions": packages()}
     if not record.exists():
-        write_whole(record, json.dumps(now, indent=1))
+        atomic_write(record, json.dumps(now, indent=1))
         return
     try:
         before = json.loads(record.read_text(encoding="utf-8"))

@@ -25,7 +25,7 @@ class ChunkBasis:
     smooth_RP: Float[Tensor, "R P"]
     predict_RE: Float[Tensor, "R E"]
     basis_PX: Float[Tensor, "P X"]  # X directions in use, by falling variance
-    place_MC: Int[Tensor, "M C"]  # direction of each slot's detail dimension, -1 where there is none
+    direction_MC: Int[Tensor, "M C"]  # direction of each slot's detail dimension, -1 where there is none
     gain: float  # root mean square of a detail dimension that the Gaussian expects
     spread: float  # root mean square of the motion's steps from slot to slot
     emphasis_P: Float[Tensor, " P"]  # how much an error of each value counts when details are coded
@@ -38,7 +38,7 @@ class ChunkBasis:
             smooth_RP=self.smooth_RP.to(device),
             predict_RE=self.predict_RE.to(device),
             basis_PX=self.basis_PX.to(device),
-            place_MC=self.place_MC.to(device),
+            direction_MC=self.direction_MC.to(device),
             emphasis_P=self.emphasis_P.to(device),
         )
 
@@ -61,13 +61,13 @@ class ChunkBasis:
         """A chunk's residual as slot details, in units of `gain`."""
         used = (residual_BP * self.emphasis_P) @ self.basis_PX / self.gain
         padded = torch.cat([used, used.new_zeros(len(used), 1)], dim=1)  # -1 points at the zero
-        return padded[:, self.place_MC]
+        return padded[:, self.direction_MC]
 
     def synthesise(self, detail_BMC: Float[Tensor, "B M C"]) -> Float[Tensor, "B P"]:
         """Inverse of `analyse` on the directions in use."""
         used = detail_BMC.new_zeros(len(detail_BMC), self.basis_PX.shape[1])
-        real = self.place_MC >= 0
-        used[:, self.place_MC[real]] = detail_BMC[:, real]
+        real = self.direction_MC >= 0
+        used[:, self.direction_MC[real]] = detail_BMC[:, real]
         return used @ self.basis_PX.T * self.gain / self.emphasis_P
 
 
@@ -92,7 +92,7 @@ def posterior(factor_PR: Tensor, noise_P: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cholesky_solve(weighted.T, chol), torch.cholesky_inverse(chol)
 
 
-def deal(count: int, M: int, detail_dim: int) -> Tensor:
+def assign_directions(count: int, M: int, detail_dim: int) -> Tensor:
     """Directions by falling variance to slots, back and forth, so that every slot's k-th dimension is alike."""
     place = torch.full((M, detail_dim), -1, dtype=torch.long)
     for direction in range(count):

@@ -171,13 +171,13 @@ class GaussianCodec(Codec):
         return self._bases[key]
 
     @pinned
-    def setting(self, context: Context) -> GaussianContext:
+    def batch_context(self, context: Context) -> GaussianContext:
         """Look up the robots of a batch, with their priors.
 
         Raises:
-            ValueError: as `Codec.setting`.
+            ValueError: as `Codec.batch_context`.
         """
-        batch, groups = self.batch_context(context)
+        batch, groups = self.grouped_context(context)
         robots = []
         for (name, mask), rows in groups.items():
             prior, basis = self.basis(name, np.frombuffer(mask, dtype=bool), context.horizon)
@@ -190,16 +190,16 @@ class GaussianCodec(Codec):
     def latents(
         self,
         motion_BTK: Float[Tensor, "B T K"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         hidden_BTK: Bool[Tensor, "B T K"] | None = None,
         networks: Networks | None = None,
     ) -> Float[Tensor, "B M C"]:
         """The smoothed motion of each slot in units of the coarse space, then the semantic dimensions."""
-        setting = gaussian(setting)
-        B, M = len(motion_BTK), slots(setting.horizon)
+        batch_context = gaussian(batch_context)
+        B, M = len(motion_BTK), slots(batch_context.horizon)
         seen = motion_BTK if hidden_BTK is None else torch.where(hidden_BTK, 0.0, motion_BTK)
         parts = [motion_BTK.new_zeros(B, M, self.motion_dim)]
-        for robot in setting.robots:
+        for robot in batch_context.robots:
             smooth = robot.basis.smooth(seen[robot.rows][..., robot.channels].flatten(1))
             slots_bMx = smooth.unflatten(1, (M, -1))
             parts[0][robot.rows] = robot.prior.to_coarse(slots_bMx, self.config.coarse_space, self.motion_dim)
@@ -209,40 +209,40 @@ class GaussianCodec(Codec):
             dtype = next(network.parameters()).dtype
             said = motion_BTK.new_zeros(B, M, self.semantic_dims, dtype=dtype)
             if not idle(network.out):
-                said = network(motion_BTK.to(dtype), setting.given.to(dtype), hidden_BTK)
+                said = network(motion_BTK.to(dtype), batch_context.conditions.to(dtype), hidden_BTK)
             parts.append(bounded(said, self.semantic_scale).to(motion_BTK.dtype))
-        return torch.cat(parts, dim=-1) * self.valid(setting)
+        return torch.cat(parts, dim=-1) * self.valid(batch_context)
 
-    def valid(self, setting: BatchContext) -> Bool[Tensor, "B M C"]:
+    def valid(self, batch_context: BatchContext) -> Bool[Tensor, "B M C"]:
         """In the physical space, the channels that the robot has."""
-        B, M = len(setting.given.slot_B), slots(setting.horizon)
+        B, M = len(batch_context.conditions.slot_B), slots(batch_context.horizon)
         if self.config.coarse_space == "principal":
-            return setting.given.mask_BK.new_ones(B, M, self.latent_dim)
-        known_BX = setting.given.mask_BK.repeat(1, FRAMES_PER_SLOT)
+            return batch_context.conditions.mask_BK.new_ones(B, M, self.latent_dim)
+        known_BX = batch_context.conditions.mask_BK.repeat(1, FRAMES_PER_SLOT)
         known_BC = torch.nn.functional.pad(known_BX, (0, self.semantic_dims), value=True)
         return known_BC[:, None].expand(B, M, -1)
 
-    def quantize_coarse(self, h_BMC: Float[Tensor, "B M C"], setting: BatchContext) -> Quantized:
+    def quantize_coarse(self, h_BMC: Float[Tensor, "B M C"], batch_context: BatchContext) -> Quantized:
         """First-level codes of latents; rows in the order B, M."""
-        return self.coarse(h_BMC, setting.names, self.valid(setting))
+        return self.coarse(h_BMC, batch_context.names, self.valid(batch_context))
 
-    def first_codes(self, codes_BM: Int[Tensor, "B M"], setting: BatchContext) -> Float[Tensor, "B M C"]:
-        return self.coarse.lookup(codes_BM[..., None], setting.names) * self.valid(setting)
+    def first_codes(self, codes_BM: Int[Tensor, "B M"], batch_context: BatchContext) -> Float[Tensor, "B M C"]:
+        return self.coarse.lookup(codes_BM[..., None], batch_context.names) * self.valid(batch_context)
 
     def coarse_motion(self, coarse_BMC: Tensor, robot: Robot) -> Float[Tensor, "b E"]:
         """One robot's slots as the first level has them, in units of its prior."""
         motion_bMC = coarse_BMC[robot.rows][..., : self.motion_dim]
         return robot.prior.from_coarse(motion_bMC, self.config.coarse_space).flatten(1)
 
-    def first_level(self, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext) -> CodecOutput:
+    def first_level(self, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext) -> CodecOutput:
         """Gradients reach the semantic dimensions alone."""
-        h_BMC = self.latents(motion_BTK, setting)
-        found = self.quantize_coarse(h_BMC.float(), setting)
+        h_BMC = self.latents(motion_BTK, batch_context)
+        found = self.quantize_coarse(h_BMC.float(), batch_context)
         coarse_BMC = straight_through(h_BMC, found.latents_NC)
         motion, semantic = coarse_BMC.split([self.motion_dim, self.semantic_dims], dim=-1)
         coarse_BMC = torch.cat([motion.detach(), semantic], dim=-1)
         codes_BMQ = found.codes_NQ.view(*h_BMC.shape[:2], -1)
-        motion_BTK = self.decode(codes_BMQ, setting)
+        motion_BTK = self.decode(codes_BMQ, batch_context)
         z_BMX = torch.cat([frames_to_slots(motion_BTK), coarse_BMC], dim=-1).float()
         return CodecOutput(motion_BTK, h_BMC, coarse_BMC, z_BMX, codes_BMQ, found.commitment)
 
@@ -251,54 +251,56 @@ class GaussianCodec(Codec):
     def forward(
         self,
         motion_BTK: Float[Tensor, "B T K"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         levels: int | None = None,
         hidden_BTK: Bool[Tensor, "B T K"] | None = None,
     ) -> CodecOutput:
         """The residual levels code whatever the first left of the true motion and are constants to a loss."""
         levels = levels or self.config.levels
-        B, M, _ = (h := self.latents(motion_BTK, setting, hidden_BTK)).shape
-        first = self.quantize_coarse(h.float(), setting)
+        B, M, _ = (h := self.latents(motion_BTK, batch_context, hidden_BTK)).shape
+        first = self.quantize_coarse(h.float(), batch_context)
         coarse = straight_through(h, first.latents_NC)
-        residual, _ = self._residuals(motion_BTK.detach(), coarse.detach(), setting)
-        fine = self.residual(residual.float(), setting.names)
+        residual, _ = self._residuals(motion_BTK.detach(), coarse.detach(), batch_context)
+        fine = self.residual(residual.float(), batch_context.names)
         detail = None if levels == 1 else fine.partial_QNC[levels - 2].view(B, M, -1).detach()
-        motion = self._motion(coarse, detail, setting)
+        motion = self._motion(coarse, detail, batch_context)
         z = torch.cat([frames_to_slots(motion), coarse.to(motion.dtype)], dim=-1).float()
         codes = torch.cat([first.codes_NQ, fine.codes_NQ], dim=-1).view(B, M, -1)
         return CodecOutput(motion, h, coarse, z, codes, first.commitment)
 
     @torch.no_grad()
     def encode(
-        self, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext, networks: Networks | None = None
+        self, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext, networks: Networks | None = None
     ) -> Int[Tensor, "B M Q"]:
-        h = self.latents(motion_BTK, setting, networks=networks)
-        first = self.quantize_coarse(h, setting)
-        _, fine = self._residuals(motion_BTK, first.latents_NC.view_as(h), setting, self.config.beam)
+        h = self.latents(motion_BTK, batch_context, networks=networks)
+        first = self.quantize_coarse(h, batch_context)
+        _, fine = self._residuals(motion_BTK, first.latents_NC.view_as(h), batch_context, self.config.beam)
         return torch.cat([first.codes_NQ.view(*h.shape[:2], 1), fine], dim=-1)
 
     @torch.no_grad()
-    def encode_latents(self, h_BMC: Float[Tensor, "B M C"], setting: BatchContext) -> Int[Tensor, "B M q"]:
+    def encode_latents(self, h_BMC: Float[Tensor, "B M C"], batch_context: BatchContext) -> Int[Tensor, "B M q"]:
         """The first level alone: the others code what it left of the true motion, which latents do not tell."""
-        h_BMC = h_BMC * self.valid(setting)
-        return self.quantize_coarse(h_BMC.double(), setting).codes_NQ.view(*h_BMC.shape[:2], -1)
+        h_BMC = h_BMC * self.valid(batch_context)
+        return self.quantize_coarse(h_BMC.double(), batch_context).codes_NQ.view(*h_BMC.shape[:2], -1)
 
     @torch.no_grad()
-    def residuals(self, motion_BTK: Float[Tensor, "B T K"], setting: BatchContext) -> Float[Tensor, "B M C"]:
+    def residuals(self, motion_BTK: Float[Tensor, "B T K"], batch_context: BatchContext) -> Float[Tensor, "B M C"]:
         """What the residual levels have to code, for placing their codebooks."""
-        h = self.latents(motion_BTK, setting)
-        return self._residuals(motion_BTK, self.quantize_coarse(h, setting).latents_NC.view_as(h), setting)[0]
+        h = self.latents(motion_BTK, batch_context)
+        return self._residuals(motion_BTK, self.quantize_coarse(h, batch_context).latents_NC.view_as(h), batch_context)[
+            0
+        ]
 
     @torch.no_grad()
     def _residuals(
-        self, motion_BTK: Tensor, coarse_BMC: Tensor, setting: BatchContext, beam: int = 0
+        self, motion_BTK: Tensor, coarse_BMC: Tensor, batch_context: BatchContext, beam: int = 0
     ) -> tuple[Float[Tensor, "B M C"], Int[Tensor, "B M q"]]:
         """What the first level leaves open by slot, and its codes. beam 0: no codes are looked for."""
-        setting = gaussian(setting)
-        B, M, dim = len(motion_BTK), slots(setting.horizon), self.config.code_dim
+        batch_context = gaussian(batch_context)
+        B, M, dim = len(motion_BTK), slots(batch_context.horizon), self.config.code_dim
         details = torch.zeros(B, M, dim, dtype=torch.float64, device=motion_BTK.device)
         codes = torch.zeros(B, M, self.config.levels - 1, dtype=torch.long, device=motion_BTK.device)
-        for robot in setting.robots:
+        for robot in batch_context.robots:
             book, slotwise = self.residual.of(robot.name), robot.prior.slotwise
             motion, seen = motion_BTK[robot.rows][..., robot.channels].double(), self.coarse_motion(coarse_BMC, robot)
             if slotwise is None:
@@ -316,24 +318,24 @@ class GaussianCodec(Codec):
     def decode(
         self,
         codes_BMq: Int[Tensor, "B M q"],
-        setting: BatchContext,
+        batch_context: BatchContext,
         present_BM: Bool[Tensor, "B M"] | None = None,
         networks: Networks | None = None,
     ) -> Float[Tensor, "B T K"]:
         """Slots that are not present: the prior continues."""
-        coarse = self.first_codes(codes_BMq[..., 0], setting).double()
+        coarse = self.first_codes(codes_BMq[..., 0], batch_context).double()
         if present_BM is not None:
-            coarse = self._continued(coarse, present_BM, setting)
+            coarse = self._continued(coarse, present_BM, batch_context)
         detail = None
         if codes_BMq.shape[-1] > 1:
-            detail = self.residual.lookup(codes_BMq[..., 1:], setting.names).double()
+            detail = self.residual.lookup(codes_BMq[..., 1:], batch_context.names).double()
             detail = detail if present_BM is None else detail * present_BM[..., None]
-        return self._motion(coarse, detail, setting)
+        return self._motion(coarse, detail, batch_context)
 
-    def _continued(self, coarse_BMC: Tensor, present_BM: Bool[Tensor, "B M"], setting: BatchContext) -> Tensor:
+    def _continued(self, coarse_BMC: Tensor, present_BM: Bool[Tensor, "B M"], batch_context: BatchContext) -> Tensor:
         """First-level latents with missing slots filled by what the prior expects after the present ones."""
         out = coarse_BMC.clone()
-        for robot in gaussian(setting).robots:
+        for robot in gaussian(batch_context).robots:
             seen = self.coarse_motion(coarse_BMC, robot)
             for i, row in enumerate(robot.rows.tolist()):
                 likely = robot.prior.continue_from(seen[i], present_BM[row])
@@ -342,13 +344,15 @@ class GaussianCodec(Codec):
                 out[row] = torch.where(present_BM[row, :, None], coarse_BMC[row], h)
         return out
 
-    def _motion(self, coarse_BMC: Tensor, detail_BMC: Tensor | None, setting: BatchContext) -> Float[Tensor, "B T K"]:
+    def _motion(
+        self, coarse_BMC: Tensor, detail_BMC: Tensor | None, batch_context: BatchContext
+    ) -> Float[Tensor, "B T K"]:
         """The motion that codes mean; float64."""
-        setting = gaussian(setting)
-        B, K = setting.given.mask_BK.shape
-        T = setting.horizon
+        batch_context = gaussian(batch_context)
+        B, K = batch_context.conditions.mask_BK.shape
+        T = batch_context.horizon
         out = torch.zeros(B, T, K, dtype=torch.float64, device=coarse_BMC.device)
-        for robot in setting.robots:
+        for robot in batch_context.robots:
             seen = self.coarse_motion(coarse_BMC.double(), robot)
             detail = None if detail_BMC is None else detail_BMC[robot.rows].double()
             if robot.prior.slotwise is not None:
@@ -362,7 +366,7 @@ class GaussianCodec(Codec):
         return out
 
 
-def gaussian(setting: BatchContext) -> GaussianContext:
-    """The context as `GaussianCodec.setting` made it."""
-    assert isinstance(setting, GaussianContext), "this context is of another codec"
-    return setting
+def gaussian(batch_context: BatchContext) -> GaussianContext:
+    """The context as `GaussianCodec.batch_context` made it."""
+    assert isinstance(batch_context, GaussianContext), "this context is of another codec"
+    return batch_context

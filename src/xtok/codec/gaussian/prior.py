@@ -27,7 +27,16 @@ from xtok.actions.statistics import Statistics
 from xtok.actions.tangent import tangent_kinds, tangent_scale
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
 from xtok.codec.base import narrowed
-from xtok.codec.gaussian.basis import ChunkBasis, compand, deal, emphasis_of, expand, fixed_sign, posterior, steps
+from xtok.codec.gaussian.basis import (
+    ChunkBasis,
+    assign_directions,
+    compand,
+    emphasis_of,
+    expand,
+    fixed_sign,
+    posterior,
+    steps,
+)
 from xtok.codec.gaussian.slot_predictor import GenericSlotPredictor, SlotPredictor, tensors_of
 
 # One unit of the coarse space by kind: q0 sees physical motion, so that a code means the same on every arm.
@@ -184,7 +193,7 @@ class MotionPrior:
             smooth_RP=smooth_RP,
             predict_RE=predict_RE,
             basis_PX=basis_PX,
-            place_MC=deal(X, M, detail_dim),
+            direction_MC=assign_directions(X, M, detail_dim),
             gain=float((variance.sum() / (M * detail_dim)).sqrt()),
             emphasis_P=emphasis_P,
             spread=float(steps(factor_ER.T.unflatten(1, (-1, len(self.scale_K)))).square().sum(0).mean().sqrt()),

@@ -24,9 +24,9 @@ from torch import Tensor
 
 from xtok.actions.layout import get_layout
 from xtok.actions.statistics import Statistics, StatisticsJson
+from xtok.atomic import atomic_write
 from xtok.codec.gaussian.prior import SLOTWISE, MotionPrior
 from xtok.codec.gaussian.slot_predictor import SlotPredictor
-from xtok.whole import write_whole
 
 FORMAT = 1
 STRETCH = "stretch_C"
@@ -141,7 +141,7 @@ class RobotStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write JSON, whole or not at all."""
-        write_whole(Path(path), json.dumps(self.to_dict(), indent=1) + "\n")
+        atomic_write(Path(path), json.dumps(self.to_dict(), indent=1) + "\n")
 
     def _tensors(self) -> dict[str, Tensor]:
         stretch = {} if self.stretch_C is None else {STRETCH: self.stretch_C}

@@ -19,7 +19,7 @@ PIXELS_MAX = 50_000_000  # no camera of a robot has more; a guard against a pict
 
 
 @dataclass(frozen=True)
-class Stills:
+class ImageSequence:
     """A camera's pictures of one episode. read: frames -> what is stored of them, read when asked for.
 
     swapped: the pictures were coded from RGB as if it were BGR (RoboTwin did), so red and blue change places, but for

@@ -25,6 +25,7 @@ import torch
 
 from xtok.actions.layout import LAYOUTS
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN
+from xtok.atomic import atomic_folder, atomic_write
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset
 from xtok.data.packed.format import (
     ABSOLUTE,
@@ -54,7 +55,6 @@ from xtok.data.packed.sample import belongs
 from xtok.data.packed.shard import EpisodeEntry, ShardDescription, read_shard
 from xtok.data.packed.statistics import STATISTICS, Run, gather, ranges_of, to_entry, to_npy
 from xtok.data.splits import is_heldout
-from xtok.whole import folder_whole, write_whole
 
 
 def pack(
@@ -178,7 +178,7 @@ def write_episodes(
                 raise ValueError(f"{where}: {error}") from error
             if found is not None:
                 about["ranges"].append(to_entry(number, found))
-    with folder_whole(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         np.save(temporary / ABSOLUTE, np.ascontiguousarray(absolute_ND[:, columns], dtype="<f4"), allow_pickle=False)
         np.save(temporary / TIMESTAMPS, times_N, allow_pickle=False)
         about["files"] = {name: file_digest(temporary / name) for name in (ABSOLUTE, TIMESTAMPS)}
@@ -194,7 +194,7 @@ def index_source(work: Plan, number: int) -> PackedSource:
         if about["folder"] == folder
     ]
     source = replace(work.sources[number], units=tuple(units))
-    write_whole(work.out / folder / SOURCE, to_json(source))
+    atomic_write(work.out / folder / SOURCE, to_json(source))
     return source
 
 
@@ -220,7 +220,7 @@ def index_unit(shards: Sequence[Path], folder: Path, asked: ActionSource, layout
     table_E, length_E = np.concatenate(tables), np.concatenate(lengths)
     arrays = {ENDS: np.cumsum(length_E).astype("<i8"), INDEX: table_E}
     for name, array in arrays.items():
-        write_whole(folder / name, to_npy(array))
+        atomic_write(folder / name, to_npy(array))
     starts = {
         split: tuple(
             int(np.maximum(length_E[belongs(table_E["flags"], split)] - horizon, 0).sum())
@@ -259,7 +259,7 @@ def finish(work: Plan, sources: Sequence[PackedSource], statistics: Mapping[str,
         statistics=statistics,
         settings=work.settings,
     )
-    write_whole(work.out / MANIFEST, to_json(manifest))
+    atomic_write(work.out / MANIFEST, to_json(manifest))
     clean(work.out)
     return manifest
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX, get_embodiment
 from xtok.actions.layout import LAYOUTS
+from xtok.atomic import atomic_write
 from xtok.data.digests import differences
 from xtok.data.episode import ActionSource, Episode, EpisodeDataset, LeftOut
 from xtok.data.fingerprint import fingerprint
@@ -22,7 +23,6 @@ from xtok.data.packed.format import FORMAT, MANIFEST, UNFINISHED, Manifest, Pack
 from xtok.data.packed.sources import members, open_sources
 from xtok.data.source import typed_errors
 from xtok.lock import entries
-from xtok.whole import write_whole
 
 SHARD_BYTES = 1 << 21  # about what a shard holds: what a kill costs, and what workers share out
 PER_SHARD_MIN, PER_SHARD_MAX = 8, 1024
@@ -281,7 +281,7 @@ def _claim(out: Path, settings: Settings) -> None:
         out.mkdir(parents=True, exist_ok=True)
         for left in entries(out):
             left.unlink()
-        write_whole(out / UNFINISHED, json.dumps(settings, indent=1) + "\n")
+        atomic_write(out / UNFINISHED, json.dumps(settings, indent=1) + "\n")
         return
     if before == plain:
         return

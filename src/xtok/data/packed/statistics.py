@@ -20,9 +20,9 @@ import numpy as np
 from xtok.actions.histogram import QuantileHistogram
 from xtok.actions.layout import LAYOUTS
 from xtok.actions.statistics_fit import DeltaRange, count_deltas, delta_range, statistics_of
+from xtok.atomic import atomic_write
 from xtok.data.packed.format import ABSOLUTE, Kind, PackedSource, StoredStatistics, map_array, read_json, statistics_key
 from xtok.data.packed.shard import RangeEntry, read_shard
-from xtok.whole import write_whole
 
 Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # a step done to each of some things, in order
 GROUP_FRAMES = 20_000  # deltas of so many frames are in memory at once
@@ -140,10 +140,10 @@ def _fit(
         histogram.counts += counted
         progress(what, number, len(moving))
         if number % KEEP_EVERY == 0:
-            write_whole(done.parent / f"{key}-{number:08d}.npy", to_npy(histogram.counts))
+            atomic_write(done.parent / f"{key}-{number:08d}.npy", to_npy(histogram.counts))
     mask_D = kind.mask(LAYOUTS[layout])
     fitted = statistics_of(LAYOUTS[layout], kind.embodiment, kind.control_hz, mask_D, histogram, total.count)
-    write_whole(done, json.dumps(fitted.to_dict()))
+    atomic_write(done, json.dumps(fitted.to_dict()))
     for left in done.parent.glob(f"{key}-*.npy"):
         left.unlink()
     return fitted.to_dict()

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from xtok.data.features import Feature
-from xtok.data.media.images import Stills
+from xtok.data.media.images import ImageSequence
 from xtok.data.order import Remark
 from xtok.data.readers.instructions import Instructions, of_labels, of_wordings
 from xtok.data.readers.json_fields import Fields, read_json
@@ -32,7 +32,7 @@ _WIDTH_MAX = 1024  # wider lists are depth pictures or features of pictures
 _RECORDS_MAX = 1_000_000  # of one shard
 _INFO = "the description that TensorFlow Datasets writes"
 _MAGIC = (b"\xff\xd8", b"\x89P")
-NOMINAL_FPS = 5.0  # for the length of picture sequences only; Stills are found by frame
+NOMINAL_FPS = 5.0  # for the length of picture sequences only; ImageSequence are found by frame
 
 
 def rlds_source(root: Path) -> Source:
@@ -129,7 +129,7 @@ def _read_episode(
             raise ValueError(f"{where}: feature {name!r} has {found}; expected {N} steps of {width}")
         arrays[name] = check_finite(values.reshape(N, width).astype(np.float64), name, where)
     videos = {
-        camera: Stills(N, NOMINAL_FPS, partial(_read_pictures, record, camera, N), where=f"{where}, {camera}")
+        camera: ImageSequence(N, NOMINAL_FPS, partial(_read_pictures, record, camera, N), where=f"{where}, {camera}")
         for camera in cameras
         if _is_camera(_STEPS + camera, example.get(_STEPS + camera, []), N)
     }

@@ -23,7 +23,7 @@ from xtok.data.features import Feature
 from xtok.data.mapping.file import MappingSpec, parse_mapping
 from xtok.data.mapping.mapped import open_mapped
 from xtok.data.mapping.yaml_lines import parse_yaml
-from xtok.data.media.images import Stills
+from xtok.data.media.images import ImageSequence
 from xtok.data.order import Remark
 from xtok.data.readers.hdf5 import open_hdf5
 from xtok.data.readers.instructions import of_wordings
@@ -297,7 +297,7 @@ def _read(
         said = _wordings(archive["data"][demo.key].attrs, where) or about.wordings
     fps = about.hz or _FPS
     videos = {
-        name.removeprefix("obs/"): Stills(
+        name.removeprefix("obs/"): ImageSequence(
             shapes[name][0], fps, partial(_pictures, demo, name), where=f"{where}, {name}"
         )
         for name in here

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from xtok.data.features import Feature
-from xtok.data.media.images import PIXELS_MAX, Stills
+from xtok.data.media.images import PIXELS_MAX, ImageSequence
 from xtok.data.readers.hdf5 import open_hdf5
 from xtok.data.readers.instructions import of_wordings
 from xtok.data.readers.json_fields import Fields, read_json
@@ -129,7 +129,9 @@ def _read_episode(
             if _is_inside(archive, name):
                 reader = partial(_read_pictures, file, name)
                 fps = hz or NOMINAL_FPS
-                videos[camera] = Stills(len(archive[name]), fps, reader, swapped=True, where=f"{where}, {camera}")
+                videos[camera] = ImageSequence(
+                    len(archive[name]), fps, reader, swapped=True, where=f"{where}, {camera}"
+                )
     return RawEpisode(arrays, index, None, said.instruction, videos=videos, wordings=said.wordings)
 
 

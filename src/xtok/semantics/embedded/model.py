@@ -25,10 +25,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from xtok.atomic import atomic_file, atomic_write
 from xtok.semantics.embedded.connector import Connector, ConnectorConfig, Looked, point_logits, pointed
 from xtok.semantics.embedded.eyes import Eyes, Sight
 from xtok.semantics.embedded.language import END, START, Language, padded
-from xtok.whole import file_whole, write_whole
 
 WEIGHTS, CONFIG, KIND = "connector.safetensors", "config.json", "xtok embedded teacher"
 FORMAT = 1
@@ -85,9 +85,9 @@ class EmbeddedVLM(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {key: value.detach().half().cpu().contiguous() for key, value in self.connector.state_dict().items()}
         config = {"kind": KIND, "format": FORMAT, "connector": self.connector.config.to_dict()}
-        with file_whole(folder / WEIGHTS) as draft:
+        with atomic_file(folder / WEIGHTS) as draft:
             save_file(tensors, draft)
-        write_whole(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+        atomic_write(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
     @torch.no_grad()
     def read(self, texts: Sequence[str]) -> Words:

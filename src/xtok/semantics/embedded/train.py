@@ -25,13 +25,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from xtok.atomic import atomic_file
 from xtok.data.digests import digest_of
 from xtok.semantics.embedded.connector import POINTS, ConnectorConfig, Looked, point_logits
 from xtok.semantics.embedded.eyes import Sight
 from xtok.semantics.embedded.language import END, START, padded
 from xtok.semantics.embedded.lessons import KIND_DOING, Lesson
 from xtok.semantics.embedded.model import EmbeddedVLM, Words
-from xtok.whole import file_whole
 
 CHECKPOINT, LOG, RUN = "checkpoint.safetensors", "metrics.jsonl", "run.json"
 EYES_BATCH = 64
@@ -290,7 +290,7 @@ class Training:
         tensors = {f"model/{key}": value for key, value in self.trained.state_dict().items()}
         tensors |= {f"adam/{i}/{key}": value for i, values in state.items() for key, value in values.items()}
         metadata = {"step": str(self.step), "identity": json.dumps(self.identity)}
-        with file_whole(self.out / CHECKPOINT) as draft:
+        with atomic_file(self.out / CHECKPOINT) as draft:
             save_file({k: v.contiguous() for k, v in tensors.items()}, draft, metadata)
 
     def load(self) -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from xtok.whole import file_whole, folder_whole, forget_drafts, write_whole
+from xtok.atomic import atomic_file, atomic_folder, atomic_write, forget_drafts
 
 
 def test_a_file_keeps_its_old_content_if_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "a.json"
-    write_whole(path, "old")
-    with pytest.raises(RuntimeError), file_whole(path) as draft:
+    atomic_write(path, "old")
+    with pytest.raises(RuntimeError), atomic_file(path) as draft:
         draft.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
@@ -27,11 +27,11 @@ def test_what_killed_runs_left_is_removed_and_nothing_else(tmp_path: Path) -> No
 
 def test_a_folder_appears_with_all_its_files_or_not_at_all(tmp_path: Path) -> None:
     final = tmp_path / "shard"
-    with pytest.raises(RuntimeError), folder_whole(final) as draft:
+    with pytest.raises(RuntimeError), atomic_folder(final) as draft:
         (draft / "a").write_text("half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-    with folder_whole(final) as draft:
+    with atomic_folder(final) as draft:
         (draft / "a").write_text("whole")
         assert not final.exists()
     assert (final / "a").read_text() == "whole"
@@ -39,7 +39,7 @@ def test_a_folder_appears_with_all_its_files_or_not_at_all(tmp_path: Path) -> No
 
 def test_of_two_processes_the_first_one_stays(tmp_path: Path) -> None:
     final = tmp_path / "shard"
-    with folder_whole(final) as draft:
+    with atomic_folder(final) as draft:
         (draft / "a").write_text("second")
         final.mkdir()
         (final / "a").write_text("first")
@@ -50,6 +50,6 @@ def test_of_two_processes_the_first_one_stays(tmp_path: Path) -> None:
 def test_a_folder_cannot_take_the_place_of_a_file(tmp_path: Path) -> None:
     final = tmp_path / "shard"
     final.write_text("a file")
-    with pytest.raises(OSError), folder_whole(final) as draft:
+    with pytest.raises(OSError), atomic_folder(final) as draft:
         (draft / "a").write_text("whole")
     assert final.read_text() == "a file"

@@ -17,7 +17,7 @@ from xtok.write_errors import telling
 
 
 @contextmanager
-def file_whole(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A path to write to, which takes the place of `path` when the block ends well and vanishes when it does not.
 
     Raises:
@@ -40,20 +40,20 @@ def file_whole(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def atomic_write(path: Path, content: str | bytes) -> None:
     """Write bytes, or text as UTF-8."""
-    with file_whole(path) as draft:
+    with atomic_file(path) as draft:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
-def folder_whole(final: Path, beside: Path | None = None) -> Iterator[Path]:
+def atomic_folder(final: Path, beside: Path | None = None) -> Iterator[Path]:
     """A folder to fill, which becomes `final` when the block ends well and vanishes when it does not.
 
     It lies in the folder `beside` (default: that of `final`). If another process made `final` meanwhile, that stays.
 
     Raises:
-        WriteError: as `file_whole`.
+        WriteError: as `atomic_file`.
     """
     draft = _draft(final, beside or final.parent)
     shutil.rmtree(draft, ignore_errors=True)

@@ -14,17 +14,19 @@ def weigh_alike(frames: Sequence[int], kinds: Sequence[Hashable]) -> list[float]
     return [sum(frames) / len(total) / total[kind] for kind in kinds]
 
 
-def weigh_by_share(frames: Sequence[int], names: Sequence[str], shares: Mapping[str, float]) -> list[float]:
+def weigh_by_share(frames: Sequence[int], names: Sequence[str], sampling_weights: Mapping[str, float]) -> list[float]:
     """Each name gets its share of all chunks, whatever it has recorded. Shares need not add up to one.
 
     Raises:
         ValueError: a name without a share.
     """
     total = _sums(frames, names)
-    if missing := sorted(total.keys() - shares.keys()):
-        raise ValueError(f"the recipe gives no share to {missing}, which the data have; it knows {sorted(shares)}")
-    unit = sum(frames) / sum(shares[name] for name in total)
-    return [unit * shares[name] / total[name] for name in names]
+    if missing := sorted(total.keys() - sampling_weights.keys()):
+        raise ValueError(
+            f"the recipe gives no share to {missing}, which the data have; it knows {sorted(sampling_weights)}"
+        )
+    unit = sum(frames) / sum(sampling_weights[name] for name in total)
+    return [unit * sampling_weights[name] / total[name] for name in names]
 
 
 def _sums(frames: Sequence[int], kinds: Sequence[Kind]) -> dict[Kind, int]:

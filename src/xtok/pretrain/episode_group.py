@@ -21,7 +21,7 @@ from xtok.pretrain.motion import Motion
 
 
 @dataclass(frozen=True)
-class Source:
+class EpisodeGroup:
     """All episodes of one robot (and channel mask), with its statistics."""
 
     episode_E: tuple[EpisodeKey, ...]
@@ -66,7 +66,7 @@ class Starts:
         return self.until_E[episode_n] - self.count_E[episode_n]
 
 
-def starts_of(source: Source, horizon: int, rate: float) -> Starts:
+def starts_of(source: EpisodeGroup, horizon: int, rate: float) -> Starts:
     """Frames that can be the anchor of a chunk played at `rate`; if held at the end, with recorded motion to come."""
     long_enough_E = source.held_E - int(np.ceil(horizon * rate))
     moving_E = torch.where(source.held_E == source.recorded_E, source.held_E, source.recorded_E - HORIZON_MIN)
@@ -74,18 +74,21 @@ def starts_of(source: Source, horizon: int, rate: float) -> Starts:
 
 
 def draw_cells(
-    sources: Sequence[Source],
+    sources: Sequence[EpisodeGroup],
     starts: Sequence[Starts],
     count: int,
     generator: torch.Generator,
-    apart: Container[EpisodeKey],
+    one_chunk_each: Container[EpisodeKey],
     cells: int,
-) -> list[tuple[Source, Starts, int]]:
-    """Some pairs of robot and task that have two episodes of `apart`, chances equal, with equal parts of `count`."""
-    found: list[tuple[Source, Starts]] = []
+) -> list[tuple[EpisodeGroup, Starts, int]]:
+    """Some pairs of robot and task that have two episodes of `one_chunk_each`, chances equal, with equal parts of
+    `count`."""
+    found: list[tuple[EpisodeGroup, Starts]] = []
     for source, allowed in zip(sources, starts, strict=True):
         for task in sorted(set(source.task_E)):
-            of_task_E = [t == task and key in apart for t, key in zip(source.task_E, source.episode_E, strict=True)]
+            of_task_E = [
+                t == task and key in one_chunk_each for t, key in zip(source.task_E, source.episode_E, strict=True)
+            ]
             cell = Starts(allowed.count_E * torch.tensor(of_task_E))
             if (cell.count_E > 0).sum() > 1:
                 found.append((source, cell))
@@ -95,11 +98,12 @@ def draw_cells(
 
 
 def draw_starts(
-    source: Source, starts: Starts, count: int, generator: torch.Generator, apart: Container[EpisodeKey]
+    source: EpisodeGroup, starts: Starts, count: int, generator: torch.Generator, one_chunk_each: Container[EpisodeKey]
 ) -> Tensor:
-    """Any of `starts`, chances equal. If an episode is in `apart`: a second chunk of one only after all the others."""
+    """Any of `starts`, chances equal. If an episode is in `one_chunk_each`: a second chunk of one only after all the
+    others."""
     episode_E = starts.count_E.nonzero().flatten()
-    if not any(source.episode_E[e] in apart for e in episode_E.tolist()):
+    if not any(source.episode_E[e] in one_chunk_each for e in episode_E.tolist()):
         return torch.randint(len(starts), (count,), generator=generator)
     first_E, count_E = starts.before(episode_E), starts.count_E[episode_E]
     out: list[Tensor] = []

@@ -25,7 +25,7 @@ from xtok.codec.precision import Seal
 from xtok.codec.sequence import Checked, OnInvalid, check_sequences
 
 
-class Coder:
+class ExactCoder:
     """All that decides a code runs in float64, so a chunk has the same codes alone or in a batch, padded or not.
 
     codec: may be moved or wrapped by a host, not written to.
@@ -69,13 +69,13 @@ class Coder:
         return self.codec.exact_networks()
 
     def batch_context(self, context: Context) -> BatchContext:
-        """`Codec.setting` of a context that was looked at: a bad one would give wrong codes in silence.
+        """`Codec.batch_context` of a context that was looked at: a bad one would give wrong codes in silence.
 
         Raises:
             ValueError: rate, length, mask or anchor are no such thing, or the robot is unknown.
         """
         check_context(context)
-        batch = self.codec.setting(context)
+        batch = self.codec.batch_context(context)
         if context.anchor_BD is not None:
             try:
                 check_actions(self.layout, context.anchor_BD, context.mask_BD)
