@@ -1,4 +1,6 @@
-"""The full 2^3 grid of heads, MAM x Align x Pred, three seeds: same start, data, batches and steps. METHOD 7.
+"""The full 2^3 grid of heads, MAM x Align x Pred, three seeds: same start, data, batches and steps.
+
+docs/method.md#published-results.
 
 python experiments/semantics_grid.py --data DATA... --features STORE --start START -o grid.json
 

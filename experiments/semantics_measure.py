@@ -39,7 +39,7 @@ from xtok.semantics.latents import latents
 
 HORIZONS, HORIZON = (8, 16, 32, 64), 32
 CHUNKS, ALIGNED = 2000, 1200  # of each side; of those, beside a teacher
-SIGMAS = (0.004, 0.006, 0.008)  # METHOD 7
+SIGMAS = (0.004, 0.006, 0.008)  # docs/method.md#published-results
 PROBED = ("subtask", "verb", "colour", "gripper", "task", "arm")
 
 

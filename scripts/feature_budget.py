@@ -10,7 +10,7 @@ import argparse
 
 from xtok.semantics.store import STRIDE_FRAMES
 
-PAPER_FRAMES, PAPER_EPISODES = 2.0e9, 2.4e6  # METHOD 7
+PAPER_FRAMES, PAPER_EPISODES = 2.0e9, 2.4e6  # docs/method.md#published-results
 SUBTASKS_EACH = 4  # prompts an episode has on the average, as in corpus-single
 BYTES = 2  # float16
 INDEX_BYTES = 350  # of an episode in index and manifest

@@ -39,7 +39,7 @@ PUBLISHED = [
     "MMK2",
     "Leju",
     "A2D",
-]  # METHOD 7, in the order of their slots
+]  # docs/method.md#published-results, in the order of their slots
 
 
 def test_published_slots_come_first_and_slots_are_unique() -> None:

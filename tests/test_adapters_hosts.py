@@ -42,7 +42,8 @@ def test_torchrl_transform_takes_chunks_to_codes_and_back() -> None:
     transform = ActionTokenizerTransform(poses, in_key=("vla_action", "chunk"))
     data = transform(TensorDict({("vla_action", "chunk"): delta}, batch_size=[2, 3]))
     tokens = data["vla_action", "tokens"]
-    assert tokens.shape == (2, 3, 16, 4) and tokens.dtype == torch.long  # ECOSYSTEM: [..., 64, 26] -> [..., 16, 4]
+    # docs/adapters.md: [..., 64, 26] -> [..., 16, 4]
+    assert tokens.shape == (2, 3, 16, 4) and tokens.dtype == torch.long
     back = transform.inv(TensorDict({("vla_action", "tokens"): tokens}, batch_size=[2, 3]))["vla_action", "chunk"]
     assert back.shape == delta.shape and torch.isfinite(back).all()
 

@@ -204,7 +204,7 @@ def test_a_dead_code_is_revived_and_live_ones_are_not_touched() -> None:
 
 
 def test_the_threshold_is_relative_to_vectors_over_codes() -> None:
-    """Even use is never dead, however small the batch: METHOD's two hits a batch would reset every code here."""
+    """Even use is never dead, however small the batch: the published two hits a batch would reset every code here."""
     quantizer = ResidualQuantizer(1, 64, levels=1).train()
     x_NC = torch.arange(64.0)[:, None]
     quantizer.books_QVC.copy_(x_NC[None])

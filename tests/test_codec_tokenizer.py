@@ -143,7 +143,7 @@ def test_masked_channels_may_hold_anything() -> None:
 
 
 def test_tokens_are_slot_after_slot() -> None:
-    """METHOD 2: all levels of slot i before slot i + 1, so that a cut sequence is a shorter motion."""
+    """docs/method.md#actions: all levels of slot i before slot i + 1, so that a cut sequence is a shorter motion."""
     codes = kit.tokenizer().encode(kit.chunks())
     for row, tokens in enumerate(codes.tokens):
         assert tokens.tolist() == [int(code) for slot in grid(codes)[row] for code in slot]

@@ -1,4 +1,4 @@
-"""DESIGN, rooms and doors: who may import whom. A room that is not built yet may be absent."""
+"""docs/decisions/0001-rooms.md, rooms and doors: who may import whom. A room that is not built yet may be absent."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_room_imports_only_through_its_doors() -> None:
         elif room in PORCH:  # no rooms of their own, open to all
             assert imported_rooms(path) == set()
         else:
-            assert room in DOORS, f"{path}: no such room in DESIGN"
+            assert room in DOORS, f"{path}: no such room in DOORS"
             assert imported_rooms(path) <= DOORS[room] | {room}, path
 
 

@@ -165,7 +165,8 @@ def test_conditions_are_withheld_in_their_shares() -> None:
     no_state = (dropped.state_BD == 0).all(dim=1)
     no_robot = dropped.slot_B == NONE_SLOT
     assert no_state.float().mean() == pytest.approx(0.2, abs=0.03)
-    assert no_robot.float().mean() == pytest.approx(0.3, abs=0.03)  # METHOD 3: dropped .2, swapped to "none" .1
+    # docs/method.md#encoder-quantizer-decoder: dropped .2, swapped to "none" .1
+    assert no_robot.float().mean() == pytest.approx(0.3, abs=0.03)
     for combination in (no_state & no_robot, no_state & ~no_robot, ~no_state & no_robot, ~no_state & ~no_robot):
         assert combination.any()
     assert torch.equal(dropped.state_BD[~no_state], given.state_BD[~no_state])

@@ -1,4 +1,4 @@
-"""METHOD 4, L_rec: known answers, masks, gradients, and no loss without a weight."""
+"""docs/method.md#losses (L_rec): known answers, masks, gradients, and no loss without a weight."""
 
 from __future__ import annotations
 

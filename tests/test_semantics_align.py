@@ -1,4 +1,5 @@
-"""METHOD 4, L_align: who is compared with whom, absent views and slots, and the loss over several ranks."""
+"""docs/method.md#losses (L_align): who is compared with whom, absent views and slots, and the loss over several
+ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""METHOD 4: both forms of masked action modelling, and the trap of each."""
+"""docs/method.md#losses: both forms of masked action modelling, and the trap of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What an action is: layouts, rotations, deltas, normalisation, robots, and what travels between rooms. METHOD 2."""
+"""What an action is: layouts, rotations, deltas, normalisation, robots, and what travels between rooms.
+
+docs/method.md#actions.
+"""
 
 from __future__ import annotations
 

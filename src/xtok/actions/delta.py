@@ -1,8 +1,8 @@
-"""Absolute actions to deltas from an anchor and back, and deltas to the tangent space and back. METHOD 2.
+"""Absolute actions to deltas from an anchor and back, and deltas to the tangent space and back. docs/method.md#actions.
 
 The anchor is the state one step before the chunk. Positions: p - p_anchor, in the base frame. Rotations:
 R_anchor^T R, so the delta is seen in the frame of the anchor's own hand. Joints: subtracted. Gripper, velocity,
-lift, head: as they are. METHOD 2 leaves the frame and the side open; both conventions are ours.
+lift, head: as they are. The paper leaves the frame and the side open; both conventions are ours.
 
 # B batch, T frames, D channels of the layout, K channels of the tangent space (3 a rotation instead of 6)
 """

@@ -1,4 +1,6 @@
-"""Which robots there are, as data: slot, arms, valid channels, rate, gripper convention, joints. METHOD 2 and 7.
+"""Which robots there are, as data: slot, arms, valid channels, rate, gripper convention, joints.
+
+docs/method.md#actions, docs/method.md#published-results.
 
 `embodiments.json` holds the 18 slots published by the authors first, then the robots of this project. A slot is a row
 of the codec's 1,024-row embodiment table, so a published slot never moves. The gripper channel is 0 (closed) .. 1
@@ -23,7 +25,7 @@ import numpy as np
 
 from xtok.actions.layout import ARMS26, Layout, get_layout
 
-SLOTS = 1024  # METHOD 3: rows of the embodiment table
+SLOTS = 1024  # docs/method.md#encoder-quantizer-decoder: rows of the embodiment table
 NONE = "none"
 NONE_SLOT = SLOTS - 1
 UNREGISTERED_PREFIX = "none:"

@@ -1,4 +1,4 @@
-"""Quantiles of more values than fit in memory, by counting: two passes, mergeable, exact to one bin. ECOSYSTEM.
+"""Quantiles of more values than fit in memory, by counting: two passes, mergeable, exact to one bin.
 
 # D channels, X any number of values
 """

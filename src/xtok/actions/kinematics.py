@@ -1,4 +1,6 @@
-"""Forward kinematics of a URDF or an MJCF: joints in, poses of named frames out. METHOD 2; mujoco reads both.
+"""Forward kinematics of a URDF or an MJCF: joints in, poses of named frames out; mujoco reads both.
+
+docs/method.md#actions.
 
 Only the tree of bodies, joints and sites is read. Meshes, textures, actuators and the like are dropped before mujoco
 sees the model, because robot data sets almost never ship them.

@@ -1,4 +1,4 @@
-"""What each action channel means: its kind, its unit, and how its delta is taken. METHOD 2.
+"""What each action channel means: its kind, its unit, and how its delta is taken. docs/method.md#actions.
 
 A layout is data. Nothing else in xtok counts channels or assumes an order.
 """
@@ -99,7 +99,7 @@ def _arm(side: str) -> tuple[Group, ...]:
     )
 
 
-# METHOD 2: 26 channels, in the order of the authors' library. A lone arm takes the right side.
+# docs/method.md#actions: 26 channels, in the order of the authors' library. A lone arm takes the right side.
 ARMS26 = Layout(
     "arms26",
     (

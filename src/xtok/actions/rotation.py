@@ -1,4 +1,4 @@
-"""SO(3) in torch: 6D, matrices, quaternions, rotation vectors, angles. METHOD 2.
+"""SO(3) in torch: 6D, matrices, quaternions, rotation vectors, angles. docs/method.md#actions.
 
 Every function takes any leading shape, keeps the dtype, and has finite gradients at the identity and at half a turn.
 A 6D rotation is the first two columns of its matrix, one after the other: (c1, c2).

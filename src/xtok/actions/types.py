@@ -17,8 +17,8 @@ from torch import Tensor
 from xtok.actions.entrance import integers_of, whole_of
 from xtok.actions.layout import Layout
 
-HORIZON_MIN, HORIZON_MAX = 8, 64  # METHOD 2: T is drawn from [8, 64]
-FRAMES_PER_SLOT = 4  # METHOD 2: M = ceil(T / 4)
+HORIZON_MIN, HORIZON_MAX = 8, 64  # docs/method.md#actions: T is drawn from [8, 64]
+FRAMES_PER_SLOT = 4  # docs/method.md#actions: M = ceil(T / 4)
 
 
 def slots(horizon: int) -> int:
@@ -115,7 +115,7 @@ class Codes:
 
     @classmethod
     def from_grid(cls, grid_BMQ: Int[Tensor, "B M Q"], vocab_size: int) -> Codes:
-        """Codes in position-major raster order: all Q levels of slot i before slot i + 1 (METHOD 2)."""
+        """Codes in position-major raster order: all Q levels of slot i before slot i + 1 (docs/method.md#actions)."""
         grid_BMQ = integers_of(grid_BMQ, "codes", "[B, M, Q]", 3)
         flat = grid_BMQ.flatten(1).cpu().numpy()
         return cls(tuple(flat), vocab_size, grid_BMQ)

@@ -1,4 +1,4 @@
-"""Refuse motion that no tokenizer can mean anything by, before it is used. METHOD 2.
+"""Refuse motion that no tokenizer can mean anything by, before it is used. docs/method.md#actions.
 
 # D channels of the layout
 """

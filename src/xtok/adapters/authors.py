@@ -1,4 +1,4 @@
-"""The authors' 9-key episode dict and statistics JSON, as ECOSYSTEM names them, to and from layout `arms26`.
+"""The authors' 9-key episode dict and statistics JSON (docs/adapters.md), to and from layout `arms26`.
 
 # N frames, D = 26 channels
 Same order and meaning on both sides: poses absolute, in metres and 6D; a part that a robot lacks is absent or masked.
@@ -129,7 +129,8 @@ def load_statistics(
 ) -> dict[str, Statistics]:
     """Robot -> ranges, from what `save_statistics` writes.
 
-    The form is silent about rate and chunk length, so say them: ranges of other chunks clip badly (METHOD 2).
+    The form is silent about rate and chunk length, so say them: ranges of other chunks clip badly
+    (docs/method.md#actions).
     control_hz: of all robots, or by robot. horizon_max: the longest chunk that the ranges were taken over.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Uniform bins: one token for every frame and channel, as in RT-2 and OpenVLA. METHOD 7.
+"""Uniform bins: one token for every frame and channel, as in RT-2 and OpenVLA. docs/method.md#published-results.
 
 # B chunks, T frames, D channels of the layout, C valid channels
 """

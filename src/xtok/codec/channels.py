@@ -32,7 +32,7 @@ from xtok.codec.sequence import OnInvalid, check_sequences
 from xtok.codec.tokenizer import Tokenizer
 
 CHANNELS = f"{UNREGISTERED_PREFIX}channels"  # the name of the robot
-CHANNELS_MAX = 26  # METHOD 2: the width of the published layout
+CHANNELS_MAX = 26  # docs/method.md#actions: the width of the published layout
 CONFIG = "channels.json"
 FORMAT = 2
 REACH = 2.0  # half range of a delta between two values in [-1, 1]

@@ -1,4 +1,4 @@
-"""Decoder: slot latents in, one motion a frame out. METHOD 3.
+"""Decoder: slot latents in, one motion a frame out. docs/method.md#encoder-quantizer-decoder.
 
 # B batch, T frames, M slots, K tangent channels, H hidden
 """

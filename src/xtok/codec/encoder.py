@@ -1,4 +1,4 @@
-"""Perceiver encoder: frames in, one latent a slot out. METHOD 3.
+"""Perceiver encoder: frames in, one latent a slot out. docs/method.md#encoder-quantizer-decoder.
 
 # B batch, T frames, M slots, K tangent channels, D layout channels, H hidden
 """
@@ -22,7 +22,8 @@ _BEFORE = -1.0  # the state o is the step before the chunk
 class Conditions:
     """What both networks may know of a chunk. state_BD: the anchor, zeros where it is withheld.
 
-    slot_B: row of the embodiment table (NONE_SLOT = unknown). Every combination must work (METHOD 3).
+    slot_B: row of the embodiment table (NONE_SLOT = unknown). Every combination must work
+    (docs/method.md#encoder-quantizer-decoder).
     """
 
     state_BD: Float[Tensor, "B D"]

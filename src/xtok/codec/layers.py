@@ -1,4 +1,4 @@
-"""Transformer blocks of encoder and decoder. METHOD 3.
+"""Transformer blocks of encoder and decoder. docs/method.md#encoder-quantizer-decoder.
 
 # B batch, L queries, S keys, H hidden
 """
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-ROPE_BASE = 1e4  # METHOD 3
+ROPE_BASE = 1e4  # docs/method.md#encoder-quantizer-decoder
 
 
 def rotate(x: Float[Tensor, "B n L c"], time_L: Float[Tensor, " L"]) -> Float[Tensor, "B n L c"]:

@@ -1,4 +1,6 @@
-"""Residual vector quantisation with EMA codebooks: ours, since it is what xtok exists for. METHOD 3, SRQ.
+"""Residual vector quantisation with EMA codebooks: ours, since it is what xtok exists for.
+
+docs/method.md#encoder-quantizer-decoder.
 
 # N vectors, C code dimension, Q levels, V codes a level
 Books are float32 always (bfloat16 flips codes). Distances are taken in the dtype of the input: encoding passes float64,
@@ -51,7 +53,7 @@ class ResidualQuantizer(KeepsPrecision):
     A vector may lack dimensions (`valid_NC`): they count neither in distances nor in book updates. Books are placed by
     an explicit `initialise` (k-means), never inside a forward.
 
-    Dead codes: METHOD's threshold of 2 hits a batch would reset half a book at small batches, so ours is relative:
+    Dead codes: the published threshold of 2 hits a batch would reset half a book at small batches, so ours is relative:
     a code is dead when its EMA count is under `dead_share` of the even share N / V. Decision 0004.
     """
 
@@ -122,7 +124,8 @@ class ResidualQuantizer(KeepsPrecision):
         iterations: int = 100,
         seed: int = 0,
     ) -> None:
-        """Place all books by k-means on the residuals of a sample, level after level (METHOD 3).
+        """Place all books by k-means on the residuals of a sample, level after level
+        (docs/method.md#encoder-quantizer-decoder).
 
         Raises:
             ValueError: fewer vectors than codes.

@@ -1,4 +1,4 @@
-"""Code sequences as a language model writes them, checked before they are decoded. METHOD 2, LM order.
+"""Code sequences as a language model writes them, checked before they are decoded. docs/method.md#actions.
 
 # B sequences, M slots, Q levels
 A sequence is position-major: all Q levels of slot i before slot i + 1. Nothing is ever decoded to silent zeros.

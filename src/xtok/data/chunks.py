@@ -1,4 +1,4 @@
-"""Episodes cut into chunks: target = pose[t : t + T], anchor = pose[t - 1]. METHOD 2.
+"""Episodes cut into chunks: target = pose[t : t + T], anchor = pose[t - 1]. docs/method.md#actions.
 
 In many public sets action[t] equals state[t], so a chunk is never taken as action minus state of one frame.
 

@@ -1,4 +1,4 @@
-"""One demonstration in the units of a layout, whatever file it came from. DESIGN, "the path of one batch".
+"""One demonstration in the units of a layout, whatever file it came from. docs/trace.md.
 
 # N frames of the episode, D channels of the layout, H W pixels
 """

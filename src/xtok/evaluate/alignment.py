@@ -1,4 +1,4 @@
-"""Do slots of motion lie where the teacher's features of the same moment lie? METHOD 7, slot-level cosine.
+"""Do slots of motion lie where the teacher's features of the same moment lie? docs/method.md#published-results.
 
 # N chunks, M slots, E dimensions of the common space
 """

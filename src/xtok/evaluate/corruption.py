@@ -1,8 +1,8 @@
 """How does the error grow when more and more of a code stream is wrong? Flips, drops, swaps, cut ends; level by level.
 
 # B chunks, M slots, Q levels
-A rate is the share of a chunk's tokens that are touched, whatever a tokenizer's sequences are made of. METHOD 7 names a
-corruption curve among what nobody has published.
+A rate is the share of a chunk's tokens that are touched, whatever a tokenizer's sequences are made of. The paper names
+a corruption curve among what nobody has published.
 """
 
 from __future__ import annotations

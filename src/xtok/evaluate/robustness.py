@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise ImportError("edit distances need rapidfuzz: pip install 'xtok[viz]'") from error
 
-SIGMAS = (0.002, 0.004, 0.006, 0.008)  # METHOD 7 publishes .004, .006 and .008; the issue adds .002
+SIGMAS = (0.002, 0.004, 0.006, 0.008)  # the paper publishes .004, .006 and .008; the issue adds .002
 
 
 class RobustnessFigures(TypedDict):
@@ -54,9 +54,9 @@ def sigma_key(sigma: float) -> str:
 def add_noise(chunks: ChunkBatch, sigma: float, seed: int) -> ChunkBatch:
     """The chunks with Gaussian noise on every valid channel of the targets; the anchors stay clean.
 
-    Physical space, before any normalisation (METHOD 7): positions in m, rotations by exp(noise) in so(3) on the right
-    (rad, seen in the hand's own frame), every other channel in its own unit. The draw depends on seed, sigma, and the
-    shape of the set alone: it is the same for every tokenizer.
+    Physical space, before any normalisation (docs/method.md#published-results): positions in m, rotations by exp(noise)
+    in so(3) on the right (rad, seen in the hand's own frame), every other channel in its own unit. The draw depends on
+    seed, sigma, and the shape of the set alone: it is the same for every tokenizer.
     """
     context = chunks.context
     generator = torch.Generator().manual_seed(1_000_003 * seed + 1_000 * context.horizon + round(1e6 * sigma))

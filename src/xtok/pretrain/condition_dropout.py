@@ -1,4 +1,6 @@
-"""What a training step withholds: state and robot from some chunks, levels from the decoder. METHOD 3.
+"""What a training step withholds: state and robot from some chunks, levels from the decoder.
+
+docs/method.md#encoder-quantizer-decoder.
 
 # B chunks, D channels
 """
@@ -15,7 +17,8 @@ from xtok.pretrain.recipe import Recipe
 
 
 def drop_conditions(given: Conditions, recipe: Recipe, generator: torch.Generator) -> Conditions:
-    """METHOD 3: withhold state and robot from some chunks, independently, so that all four combinations work."""
+    """docs/method.md#encoder-quantizer-decoder: withhold state and robot from some chunks, independently, so that all
+    four combinations work."""
     device = given.slot_B.device
     state_B, robot_B = torch.rand(2, len(given.slot_B), generator=generator).to(device)
     return replace(

@@ -36,7 +36,7 @@ from xtok.pretrain.sampling_weights import weigh_alike, weigh_by_share
 VALIDATION_EVERY = 5  # of the train episodes, every fifth is kept from gradients and books
 # Motions are also played faster, slower and backwards: joint and hand paths stay ones that the robot can follow.
 RATES = (0.7, 1.4)
-# Lengths that priors and books are fitted on: the range of METHOD 2 in ten steps, some of them no multiple of 4.
+# Lengths that priors and books are fitted on: the published range in ten steps, some of them no multiple of 4.
 HORIZONS = (8, 11, 16, 21, 28, 32, 40, 47, 56, 64)
 WARPED, REVERSED = 0.75, 0.3  # shares of training chunks
 _HELD = int(np.ceil(HORIZON_MAX * RATES[1])) + 1  # frames for which a short episode is held at its end
@@ -46,7 +46,7 @@ _FLOAT32_FRAMES = 2**20
 
 
 class Corpus(ChunkSampler):
-    """Sources in proportion to their frames (METHOD 4: unweighted), but one arm and two arms alike.
+    """Sources in proportion to their frames (docs/method.md#losses: unweighted), but one arm and two arms alike.
 
     A q0 code learns of the second arm only from robots that have one; with a tenth of the frames they would get what
     single arms leave over (docs/log.md, 2026-11-24).

@@ -1,4 +1,4 @@
-"""Pretraining of a codec, one step after another, and resumable at each. METHOD 4.
+"""Pretraining of a codec, one step after another, and resumable at each. docs/method.md#losses.
 
 # B batch, T frames, K tangent channels
 """

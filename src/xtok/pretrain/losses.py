@@ -1,4 +1,4 @@
-"""L_rec term by term, and the weighted sum of all losses. METHOD 4.
+"""L_rec term by term, and the weighted sum of all losses. docs/method.md#losses.
 
 # B batch, T frames, K tangent channels, D channels of the layout
 """
@@ -19,7 +19,7 @@ from xtok.codec.base import Codec
 from xtok.codec.batch import BatchContext
 from xtok.codec.output import CodecOutput
 
-# METHOD 4. One key a term; `weighted_sum` refuses any other.
+# docs/method.md#losses. One key a term; `weighted_sum` refuses any other.
 WEIGHTS: Mapping[str, float] = {
     "position": 1.0,
     "rotation": 0.2,

@@ -1,4 +1,6 @@
-"""The heads that look at a teacher's features, in a run of pretraining. METHOD 4, L_align and L_pred; decision 0009.
+"""The heads that look at a teacher's features, in a run of pretraining.
+
+docs/method.md#losses (L_align, L_pred); decision 0009.
 
 # B chunks, T frames, M slots, C latent width, X width of z~, E dimensions of q0 without motion
 """

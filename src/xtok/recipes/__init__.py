@@ -106,11 +106,11 @@ def heads() -> Recipe:
 
 
 def small_arms26_grid() -> Recipe:
-    """One cell of the 2^3 grid of heads (`benchmarks/semantics_grid.py`): short, so that 24 of them fit in hours.
+    """One cell of the 2^3 grid of heads (`experiments/semantics_grid.py`): short, so that 24 of them fit in hours.
 
     As `small_arms26_semantic`, q0's extra dimensions learn and motion stays, so that each head shows what it does to
-    codes. Words by themselves are left out, being no part of METHOD's grid. About three minutes of one core each, with
-    figures.
+    codes. Words by themselves are left out, being no part of the paper's grid. About three minutes of one core each,
+    with figures.
     """
     return small_arms26_semantic().varied(
         name="small_arms26_grid",

@@ -1,4 +1,6 @@
-"""Latents of motion beside a frozen teacher's features of the same moments. METHOD 4, L_align; decision 0009.
+"""Latents of motion beside a frozen teacher's features of the same moments.
+
+docs/method.md#losses (L_align); decision 0009.
 
 # B chunks, M slots, N = B M (chunk, slot) pairs, V views, W width of the teacher, C latent width, E width compared in
 """
@@ -25,17 +27,19 @@ from xtok.semantics.substitute import Substitute
 __all__ = ["Alignment", "Pairs", "SlotFrames", "alignment_losses", "load_heads", "slot_frames"]
 
 HEADS = "heads.safetensors"
-TEMPERATURE = 0.1  # METHOD 4: the target of the learned one
+TEMPERATURE = 0.1  # docs/method.md#losses: the target of the learned one
 TEMPERATURES = (0.01, 0.5)
 NEAR_SLOTS = 1  # unspecified: neighbours in time that are no negatives of each other
 SameText = Literal["mask", "keep", "soft"]
 
 
 class Fusion(nn.Module):
-    """One feature a moment: views by learned softmax weights over those that are there, and the text. METHOD 5.
+    """One feature a moment: views by learned softmax weights over those that are there, and the text.
+
+    docs/method.md#teacher.
 
     Hidden states share a large common part; `fit` takes it off (mean and scale of each dimension, before training).
-    text_weight: .5 is METHOD's; 0 is an image-only teacher, 1 a text-only one.
+    text_weight: .5 is the paper's; 0 is an image-only teacher, 1 a text-only one.
     """
 
     def __init__(self, width: int, views: int, text_weight: float = 0.5) -> None:
@@ -150,8 +154,9 @@ class Pairs:
         return self.episode_B[:, None] == self.episode_B
 
     def local_negatives(self, same_text: SameText) -> Bool[Tensor, "N N"]:
-        """All other pairs (METHOD 4), but: neighbours in time within a chunk, other chunks of the same episode (their
-        frames may be the same), and, unless same_text is "keep", pairs of other chunks with the same words."""
+        """All other pairs (docs/method.md#losses), but: neighbours in time within a chunk, other chunks of the same
+        episode (their frames may be the same), and, unless same_text is "keep", pairs of other chunks with the same
+        words."""
         B, M = self.valid_BM.shape
         chunk_N, slot_N = torch.arange(B * M) // M, torch.arange(B * M) % M
         same_chunk = (chunk_N[:, None] == chunk_N).to(self.valid_BM.device)
@@ -191,8 +196,8 @@ def alignment_losses(
 
     Over the batches of all ranks (their chunks may differ in length). 0 where fewer than two pairs are there.
     same_text: "mask" takes pairs of equal words out of the negatives, "soft" makes them positives too, "keep" leaves
-    them in (METHOD 4 to the letter). cosine: also `align_cosine`, the mean of 1 - cosine of slot and moment, of this
-    rank alone.
+    them in (the paper to the letter, docs/method.md#losses). cosine: also `align_cosine`, the mean of 1 - cosine of
+    slot and moment, of this rank alone.
     """
     action, teacher, valid_BM = heads.action(h_BMC), heads.of(seen), heads.fusion.valid(seen)
     losses = {"align_cosine": _cosine_loss(action, teacher, valid_BM)} if cosine else {}

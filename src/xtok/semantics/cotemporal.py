@@ -1,4 +1,4 @@
-"""Which frames the slots of a chunk look at, and what the teacher saw there. METHOD 5.
+"""Which frames the slots of a chunk look at, and what the teacher saw there. docs/method.md#teacher.
 
 # B chunks, M slots, V views, W width of the teacher
 """

@@ -1,4 +1,5 @@
-"""Any image-text model of transformers as a frozen teacher: METHOD 5's pooling of one hidden layer.
+"""Any image-text model of transformers as a frozen teacher: the paper's pooling (docs/method.md#teacher) of one hidden
+layer.
 
 A picture is read in the model's own chat form without words, a prompt without picture. torchvision is not needed.
 

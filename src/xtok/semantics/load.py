@@ -8,7 +8,7 @@ from pathlib import Path
 from xtok.semantics.teacher import Teacher
 
 EMBEDDED = "embedded"
-LAYER = -3  # METHOD 5
+LAYER = -3  # docs/method.md#teacher
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Preset:
     dtype: str = "bfloat16"
 
 
-# The first is METHOD 5's teacher. None of these has been run here: there is neither a hub nor a GPU; the code path is
-# tested on random weights of tiny configurations of the same families.
+# The first is the paper's teacher (docs/method.md#teacher). None of these has been run here: there is neither a hub nor
+# a GPU; the code path is tested on random weights of tiny configurations of the same families.
 PRESETS = {
     "qwen2.5-vl": Preset("Qwen/Qwen2.5-VL-7B-Instruct"),
     "qwen3-vl": Preset("Qwen/Qwen3-VL-8B-Instruct"),

@@ -1,4 +1,4 @@
-"""Masked action modelling in both forms. METHOD 4.
+"""Masked action modelling in both forms. docs/method.md#losses.
 
 Codes: BERT on the q0 codes (the paper's L_mam). Actions: hide parts of the input, reconstruct the whole continuous
 chunk (the project page). Heads live here, are saved as heads.safetensors, and never reach a released tokenizer.
@@ -24,7 +24,8 @@ from xtok.codec.batch import BatchContext
 from xtok.codec.layers import Block
 from xtok.codec.output import CodecOutput
 
-# METHOD 4, L_mam: of all positions 15 % are predicted; of these 80 % show [MASK], 10 % a random code, 10 % their own.
+# docs/method.md#losses (L_mam): of all positions 15 % are predicted; of these 80 % show [MASK], 10 % a random code, 10
+# % their own.
 PREDICTED, SHOWN_MASK, SHOWN_RANDOM = 0.15, 0.8, 0.1
 HIDDEN_SLOTS, HIDDEN_PARTS = 0.15, 0.15  # unspecified for the action form: BERT's share for time and for channels
 _POSE_KINDS = ("position", "rotation6d", "velocity")  # hidden whole: one axis alone is nearly told by the others

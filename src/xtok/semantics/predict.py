@@ -1,4 +1,4 @@
-"""What the teacher will see right after the chunk, foretold from its codes. METHOD 4, L_pred.
+"""What the teacher will see right after the chunk, foretold from its codes. docs/method.md#losses (L_pred).
 
 # B chunks, M slots, X width of a slot's latent z~, W width of the teacher, H hidden
 """

@@ -22,7 +22,7 @@ from xtok.semantics.teacher import Features
 
 MANIFEST, SETTINGS, SHARDS = "manifest.json", "settings.json", "shards"
 FORMAT = 1
-STRIDE_FRAMES = 4  # METHOD 5: the stride of the latents
+STRIDE_FRAMES = 4  # docs/method.md#teacher: the stride of the latents
 ARRAYS = ("views", "mask", "text")
 Side = Literal["nearest", "after"]
 

@@ -1,4 +1,6 @@
-"""What a frozen teacher is: pictures and words in, features of one hidden layer out. METHOD 5, decision 0008.
+"""What a frozen teacher is: pictures and words in, features of one hidden layer out.
+
+docs/method.md#teacher, decision 0008.
 
 A teacher reads views and words apart. `see` knows no words and `read` no picture, so each alone is a control for the
 other; how they are mixed is learned later (`xtok.semantics.align`).
@@ -16,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 TEMPLATE = "Task: {instruction}. Now: {subtask}."
-VIEWS_MAX = 3  # METHOD 5: head or face, left wrist, right wrist
+VIEWS_MAX = 3  # docs/method.md#teacher: head or face, left wrist, right wrist
 
 
 class Teacher(Protocol):
@@ -59,7 +61,7 @@ class Features:
 
 
 def prompt(template: str, instruction: str, subtask: str) -> str:
-    """METHOD 5: task instruction + current sub-task. What is empty leaves its sentence out.
+    """docs/method.md#teacher: task instruction + current sub-task. What is empty leaves its sentence out.
 
     Raises:
         ValueError: a template without {instruction}, or with other fields.

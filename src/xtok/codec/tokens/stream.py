@@ -1,4 +1,4 @@
-"""Codes decoded while they are still being written: by slot, and by level. METHOD 2, LM order.
+"""Codes decoded while they are still being written: by slot, and by level. docs/method.md#actions.
 
 # T frames, M slots, Q levels, D channels
 """

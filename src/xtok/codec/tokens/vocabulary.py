@@ -1,4 +1,4 @@
-"""Codes as tokens of a language model, appended after its text vocabulary. METHOD 2 (LM order) and 6.
+"""Codes as tokens of a language model, appended after its text vocabulary. docs/method.md#policies.
 
 # B sequences, L tokens of a sequence, M slots, Q levels, V codes a level, N ids of the language model
 
