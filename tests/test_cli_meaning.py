@@ -65,7 +65,7 @@ def test_train_chunks_come_first_and_unseen_tasks_fit_nothing(waves: EpisodeData
     assert {int(key.split("/")[1]) for key in first} == {1, 3, 5, 7, 11, 13}  # odd: Lift; 9 is held out
     assert {int(key.split("/")[1]) for key in found.test_labels.episode_N} == {4, 9, 14}
     assert set(found.novelty_N[~found.train_N]) == {"seen", "unseen task"}
-    held = found.held["step"]
+    held = found.outputs["step"]
     assert held.codes_NMQ is not None and held.bag_NW is not None and held.decoded_NX is not None
     for n in (0, len(found.labels) - 1):  # codes, labels and chunks are of the same motion
         frames = waves[int(found.labels.episode_N[n].split("/")[1])].absolute_ND
@@ -74,7 +74,7 @@ def test_train_chunks_come_first_and_unseen_tasks_fit_nothing(waves: EpisodeData
         np.testing.assert_array_equal(held.codes_NMQ[n], step.encode(found.chunks[slice(n, n + 1)]).grid_BMQ[0])
     assert len(found.true_NX) == len(held.decoded_NX) == int((~found.train_N).sum())
     novelty_N = found.novelty_N[~found.train_N]
-    rows = motion_errors(found.held, found.true_NX, found.mask_NX, found.test_labels, novelty_N)["step"]
+    rows = motion_errors(found.outputs, found.true_NX, found.mask_NX, found.test_labels, novelty_N)["step"]
     assert set(rows) == {"all", "seen", "unseen task", "task Lift", "task Stack"}
     assert rows["seen"] == rows["task Lift"] and rows["unseen task"] == rows["task Stack"]
     own = [i for i, name in enumerate(ARMS26.channel_names) if found.test.context.mask_BD[0, i]]

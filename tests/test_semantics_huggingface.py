@@ -83,7 +83,7 @@ def test_layers_differ_and_those_that_are_not_there_are_refused(teacher: Hugging
 def test_frames_of_three_views(teacher: HuggingFaceTeacher) -> None:
     head, left, right = pictures(3)
     frames = [
-        Frame({"head": head, "left": left, "right": right}, "lift it", "grad_scope"),
+        Frame({"head": head, "left": left, "right": right}, "lift it", "reach"),
         Frame({"head": head}, "lift it", "grasp"),
     ]
     found = look(teacher, frames, ["head", "left", "right"])

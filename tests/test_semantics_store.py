@@ -97,7 +97,7 @@ def test_frames_of_any_shape_and_real_value(data: Path, tmp_path: Path) -> None:
 
 def test_words_change_exactly_with_the_subtask() -> None:
     whole = episode(ARMS26, 40, 0)
-    parts = (Segment(0, 10, "grad_scope"), Segment(10, 23, "grasp"), Segment(23, 40, "grad_scope"))
+    parts = (Segment(0, 10, "reach"), Segment(10, 23, "grasp"), Segment(23, 40, "reach"))
     whole = Episode(**{**vars(whole), "subtasks": parts, "instruction": "lift it."})
     entry, texts = extraction._entry(whole, 0, 0, TEMPLATE, {})
     assert list(texts) == ["Task: lift it. Now: reach.", "Task: lift it. Now: grasp."]
@@ -236,7 +236,7 @@ def test_values_beyond_float16_are_refused(data: Path, tmp_path: Path) -> None:
 def test_look_batches_pictures_and_masks_what_is_absent() -> None:
     teacher = CountingTeacher()
     red, black = (np.full((8, 8, 3), value, np.uint8) for value in ([200, 0, 0], [0, 0, 0]))
-    frames = [Frame({"a": red, "b": black}, "lift", "grad_scope"), Frame({"b": red}, "lift", "grasp")]
+    frames = [Frame({"a": red, "b": black}, "lift", "reach"), Frame({"b": red}, "lift", "grasp")]
     found = look(teacher, frames, ["a", "b"])
     np.testing.assert_array_equal(found.view_mask, [[True, True], [False, True]])
     np.testing.assert_array_equal(found.views[..., 0], [[200, 0], [0, 200]])
