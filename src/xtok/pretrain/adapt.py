@@ -41,21 +41,25 @@ def adapt(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]), torch.no_grad(), shown(progress):
         for name, statistics in corpus.statistics.items():
-            with tqdm(desc=f"adapt {name}", unit="step", disable=not progress) as bar:
-                bar.set_postfix_str("motion prior")
+            stages = ("motion prior", "codebooks") if codec.config.per_robot else ("motion prior", "details")
+            with tqdm(desc=f"adapt {name}", total=len(stages), unit="stage", disable=not progress) as bar:
+                bar.set_postfix_str(stages[0])
                 windows = corpus.windows(name, WINDOWS, generator)
                 codec.forget_robot(name)
                 codec.ranges.pop(name, None)
                 codec.add_robot(fit_prior(codec.layout, statistics, windows, codec.config.prior_rank))
                 part = corpus.of(name)
+                bar.set_postfix_str(stages[1], refresh=False)
+                bar.update()
                 if codec.config.per_robot:
                     fit_per_robot(codec, part, generator, vectors, seed, iterations)
-                    continue
-                bar.set_postfix_str("calibration")
-                batches = list(draw_batches(part, min(vectors, CALIBRATION), generator, longest=True))
-                calibrate(codec, name, batches)
-                batches += draw_batches(part, vectors, generator)
-                own_details_if_better(codec, part, batches, generator, vectors, seed, iterations)
+                else:
+                    batches = list(draw_batches(part, min(vectors, CALIBRATION), generator, longest=True))
+                    calibrate(codec, name, batches)
+                    batches += draw_batches(part, vectors, generator)
+                    own_details_if_better(codec, part, batches, generator, vectors, seed, iterations)
+                bar.set_postfix_str("", refresh=False)
+                bar.update()
     return Tokenizer(codec, tokenizer.name)
 
 
