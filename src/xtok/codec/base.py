@@ -145,8 +145,9 @@ class Codec(KeepsPrecision, ABC):
     # -- borders --------------------------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
-        return next(self.buffers()).device
+        """Where the codebooks are."""
 
     @pinned
     def batch_context(self, context: Context) -> BatchContext:

@@ -43,6 +43,10 @@ class PerceiverCodec(Codec):
     def networks(self) -> dict[str, nn.Module]:
         return {"encoder": self.encoder, "decoder": self.decoder}
 
+    @property
+    def device(self) -> torch.device:
+        return self.quantizer.books_QVC.device
+
     def health(self) -> list[Health]:
         return self.quantizer.health()
 

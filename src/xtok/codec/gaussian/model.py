@@ -93,6 +93,10 @@ class GaussianCodec(Codec):
     def networks(self) -> dict[str, nn.Module]:
         return {} if self.semantic_encoder is None else {"semantic_encoder": self.semantic_encoder}
 
+    @property
+    def device(self) -> torch.device:
+        return self.coarse.shared.books_QVC.device
+
     def health(self) -> list[Health]:
         return [level for codebooks in self.codebooks for level in codebooks.health()]
 
