@@ -33,7 +33,7 @@ from xtok.pretrain.channels import fit_channels
 
 SETS = {"dobot-cr5-banana": 7, "unitree-g1-inspire": 14}  # CR5: six joints and a gripper; G1: the joints of both arms
 HORIZONS = (8, 16, 32, 64)
-SCALES = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+SCALES = tuple(2.0 ** (k / 2) for k in range(2, 15))
 EVALUATED, FITTED = 120, 2000  # chunks
 
 
