@@ -18,7 +18,7 @@ from xtok.engine.failed import keep_failed
 from xtok.engine.graceful_stop import stop_request
 from xtok.engine.metrics import Metrics
 from xtok.engine.precision import bfloat16_networks
-from xtok.engine.processes import accelerator_for, any_of, first_does, mean_of
+from xtok.engine.processes import accelerator_for, any_of, first_does, from_first, mean_of
 from xtok.engine.random_states import pack_random, seed_rank, unpack_random
 from xtok.engine.settings import PLAIN, Launch, Settings
 from xtok.engine.sharded import placed_like, whole
@@ -51,6 +51,7 @@ class Engine(Generic[Batch]):
             )
         self.metrics = Metrics(out, self.accelerator)
         self.module, self.optimizer = self.accelerator.prepare(_Losses(task), task.optimizer)
+        from_first(task.module.buffers(), self.accelerator)
         self._seen: dict[str, list[float]] = defaultdict(list)
         seed_rank(settings.seed, self.accelerator.process_index)
 
@@ -217,7 +218,7 @@ def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> 
     return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
-class _Losses(nn.Module):
+class _Losses(nn.Module, Generic[Batch]):
     """A task's losses as one forward: what DDP and FSDP wrap, so that all that learns takes part."""
 
     def __init__(self, task: Task[Batch]) -> None:

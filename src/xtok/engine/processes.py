@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,8 +21,8 @@ Found = TypeVar("Found")
 def accelerator_for(launch: Launch, out: Path | None = None) -> Accelerator:
     """Join the other processes, on a GPU each where there is one.
 
-    DDP looks for parameters without a gradient, since losses come and go during a run; buffers are codebooks, which
-    follow the vectors of all processes by themselves. autocast is off around the whole: `low_precision` has it.
+    DDP looks for parameters without a gradient, since losses come and go during a run, and leaves buffers alone: they
+    are codebooks, which start alike (`from_first`) and follow the vectors of all processes. autocast is off around the whole: `low_precision` has it.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
@@ -69,6 +69,13 @@ def first_does(do: Callable[[], Found], accelerator: Accelerator) -> Found | Non
     if error is not None:
         raise error
     return found
+
+
+def from_first(tensors: Iterable[torch.Tensor], accelerator: Accelerator) -> None:
+    """Every process gets the first one's values, in place."""
+    if accelerator.num_processes > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor.detach(), src=0)
 
 
 def any_of(flag: bool, accelerator: Accelerator) -> bool:
