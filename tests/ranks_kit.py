@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,9 @@ def main(name: str, out: str, *options: str) -> None:
     with synthetic.small_samples():
         begin = resume_run if "--resume" in options else begin_run
         trainer = begin(recipe(name), corpus, Path(out), features=features, launch=launch)
+        if "XTOK_SLOW" in os.environ:  # seconds a step, for who wants to be in the middle of it
+            step = trainer.train_step
+            trainer.train_step = lambda: (time.sleep(float(os.environ["XTOK_SLOW"])), step())[1]
         trainer.run(until=int(given["until"]) if "until" in given else None)
         trainer.finish()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Generic
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from xtok import ranks
 from xtok.engine import checkpoint
-from xtok.engine.failed import keep_failed
+from xtok.engine.failed import keep_failed, load_failed
 from xtok.engine.graceful_stop import stop_request
 from xtok.engine.metrics import Metrics
 from xtok.engine.precision import bfloat16_networks
@@ -124,11 +125,12 @@ class Engine(Generic[Batch]):
         self.optimizer.zero_grad()
         for number in range(parts):
             part = self.task.part(batch, accelerator.process_index * parts + number, count)
-            with accelerator.accumulate(self.module):
-                with ranks.together(ends=number == parts - 1):
+            last = number == parts - 1
+            with nullcontext() if last else accelerator.no_sync(self.module):
+                with ranks.together(ends=last):
                     losses = self.module(part, self.step)
                 losses["total"] = weighted_sum(losses, weights)
-                accelerator.backward(losses["total"])
+                accelerator.backward(losses["total"] / parts if parts > 1 else losses["total"])
             for name, value in losses.items():
                 sums[name] = value.detach() + sums[name] if name in sums else value.detach()
         norm = accelerator.clip_grad_norm_(self.module.parameters(), self.settings.gradient_clip)
@@ -140,6 +142,19 @@ class Engine(Generic[Batch]):
         self.task.stepped(self.step)
         self.step += 1
         return told
+
+    def rerun(self, folder: Path) -> dict[str, float]:
+        """Losses of a batch that `run` kept in out/failed/, under the state as it is (`load` first): for one process.
+        Codebooks move as in a step, so this engine is not to go on.
+
+        Raises:
+            ValueError: no batch is kept there.
+        """
+        kept, step, random = load_failed(folder)
+        torch.set_rng_state(random)
+        self.task.train()
+        losses = self.module(self.task.restore(kept), step)
+        return {name: value.item() for name, value in losses.items()}
 
     def finish(self) -> Path:
         """What the run was for, written into `out` by the first process."""
@@ -224,10 +239,10 @@ class _Losses(nn.Module, Generic[Batch]):
     def __init__(self, task: Task[Batch]) -> None:
         super().__init__()
         self.learned = task.module
-        self._losses = task.losses
+        self._task = task
 
     def forward(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        return self._losses(batch, step)
+        return self._task.losses(batch, step)
 
 
 def _of_the_group(error: RuntimeError) -> bool:

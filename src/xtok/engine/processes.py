@@ -22,11 +22,12 @@ def accelerator_for(launch: Launch, out: Path | None = None) -> Accelerator:
     """Join the other processes, on a GPU each where there is one.
 
     DDP looks for parameters without a gradient, since losses come and go during a run, and leaves buffers alone: they
-    are codebooks, which start alike (`from_first`) and follow the vectors of all processes. autocast is off around the whole: `low_precision` has it.
+    are codebooks, which start alike (`from_first`) and follow the vectors of all processes. autocast is off around the
+    whole: `low_precision` has it.
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
-    from accelerate.utils import AutocastKwargs
+    from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin
 
     cpu = not torch.cuda.is_available()
     precision = {"auto": os.environ.get("ACCELERATE_MIXED_PRECISION", "no" if cpu else "bf16"), "fp32": "no"}.get(
@@ -39,8 +40,8 @@ def accelerator_for(launch: Launch, out: Path | None = None) -> Accelerator:
     return Accelerator(
         cpu=cpu,
         mixed_precision=precision,
-        gradient_accumulation_steps=launch.accumulate,
-        log_with=None,
+        # The engine divides and joins by itself: Accelerate's count is one for all engines of a process.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         project_dir=None if out is None else str(out),
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
