@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Generic
 
@@ -24,6 +25,7 @@ from xtok.engine.random_states import pack_random, seed_rank, unpack_random
 from xtok.engine.settings import PLAIN, Launch, Settings
 from xtok.engine.sharded import placed_like, whole
 from xtok.engine.task import Batch, Task
+from xtok.engine.trackers import start_trackers, stop_trackers
 
 CHECKPOINTS = "checkpoints"
 
@@ -51,9 +53,13 @@ class Engine(Generic[Batch]):
                 "parts each; choose numbers of which the product divides it"
             )
         self.metrics = Metrics(out, self.accelerator)
-        self.module, self.optimizer = self.accelerator.prepare(_Losses(task), task.optimizer)
+        with warnings.catch_warnings():
+            # Its successor is younger than the oldest torch that we run on, and Accelerate does not pass it on.
+            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+            self.module, self.optimizer = self.accelerator.prepare(_Losses(task), task.optimizer)
         from_first(task.module.buffers(), self.accelerator)
         self._seen: dict[str, list[float]] = defaultdict(list)
+        self._tracking = False
         seed_rank(settings.seed, self.accelerator.process_index)
 
     # -- a run ----------------------------------------------------------------------------------------------------
@@ -72,6 +78,7 @@ class Engine(Generic[Batch]):
         shown: dict[str, str] = {}
         low = self.task.low_precision if self.accelerator.mixed_precision == "bf16" else ()
         with (
+            self._tracked(),
             stop_request() as request,
             bfloat16_networks(low, self.accelerator.device.type),
             tqdm(
@@ -95,6 +102,23 @@ class Engine(Generic[Batch]):
                     self.save()
                 if stop:
                     raise KeyboardInterrupt
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """Trackers are open from the start of a run to its `finish`, or to what interrupts it."""
+        if self.launch.trackers and not self._tracking:
+            self._tracking = True
+            about = self.task.name, self.out, self.step, self.task.config
+            first_does(lambda: start_trackers(self.accelerator, *about), self.accelerator)
+        try:
+            yield
+        except BaseException:
+            self._stop_trackers()
+            raise
+
+    def _stop_trackers(self) -> None:
+        self._tracking = False
+        stop_trackers(self.accelerator)
 
     def train_step(self) -> dict[str, float]:
         """One step of the optimiser; the losses before it, mean over processes and parts, `total` too.
@@ -160,6 +184,7 @@ class Engine(Generic[Batch]):
         """What the run was for, written into `out` by the first process."""
         for figures in first_does(self.task.finish, self.accelerator) or ():
             self.metrics.log(self.step, figures.logged)
+        self._stop_trackers()
         return self.out
 
     # -- told -----------------------------------------------------------------------------------------------------

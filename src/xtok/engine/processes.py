@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from xtok.engine.settings import Launch
+from xtok.engine.trackers import FOLDER, check_trackers
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,8 +28,9 @@ def accelerator_for(launch: Launch, out: Path | None = None) -> Accelerator:
     """
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import AcceleratorState
-    from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin
+    from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, ProjectConfiguration
 
+    check_trackers(launch.trackers)
     cpu = not torch.cuda.is_available()
     precision = {"auto": os.environ.get("ACCELERATE_MIXED_PRECISION", "no" if cpu else "bf16"), "fp32": "no"}.get(
         launch.precision, launch.precision
@@ -42,7 +44,8 @@ def accelerator_for(launch: Launch, out: Path | None = None) -> Accelerator:
         mixed_precision=precision,
         # The engine divides and joins by itself: Accelerate's count is one for all engines of a process.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        project_dir=None if out is None else str(out),
+        log_with=list(launch.trackers),
+        project_config=ProjectConfiguration(logging_dir=None if out is None else str(out / FOLDER)),
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
             AutocastKwargs(enabled=False),

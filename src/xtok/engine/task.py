@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import torch
@@ -35,7 +36,7 @@ class Task(ABC, Generic[Batch]):
 
     name: on the bar. module: all that learns, with its buffers. optimizer: over its parameters. batch_size: of the
     global batch. data_order: in words, for run.json. generator: what batches are drawn with; checkpoints have its
-    state. low_precision: modules of which the arithmetic may be bfloat16.
+    state. low_precision: modules of which the arithmetic may be bfloat16. config: JSON, for trackers.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Task(ABC, Generic[Batch]):
     data_order: str
     generator: torch.Generator
     low_precision: Sequence[nn.Module] = ()
+    config: Mapping[str, object] = MappingProxyType({})
 
     # -- a step ---------------------------------------------------------------------------------------------------
 

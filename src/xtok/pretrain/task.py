@@ -86,7 +86,7 @@ class CodecTask(Task[CodecBatch]):
     ) -> None:
         self.recipe, self.corpus, self.out, self.features = recipe, corpus, out, features
         self.device = device or torch.device("cpu")
-        self.name, self.batch_size = recipe.name, recipe.data.batch_size
+        self.name, self.batch_size, self.config = recipe.name, recipe.data.batch_size, recipe.to_dict()
         self.data_order = (
             f"every step has a global batch of {self.batch_size} chunks, drawn from seed {recipe.seed} alike in every "
             "process; of R processes the r-th takes the r-th part of it"
