@@ -51,11 +51,32 @@ def recipe(name: str) -> Any:
     return kit.recipe(codec=gaussian, text_alignment=True, unlabelled_l2=True, forms="codes", start=0.0, **common)
 
 
+def teacher(out: Path) -> None:
+    """The embedded teacher with a tiny language model."""
+    from teacher_kit import tiny_connector, tiny_vlm, write_questions
+    from xtok.semantics.embedded.lessons import question_set
+    from xtok.semantics.embedded.school import School
+    from xtok.semantics.embedded.train import TeacherRecipe, Training
+
+    small = {"looking": 16, "speaking": 4, "pictures": 6, "speaking_pictures": 6, "spoken": 6, "warmup": 3}
+    connector = replace(tiny_connector(), dropout=0.0)
+    model = tiny_vlm()
+    for module in model.connector.modules():
+        if hasattr(module, "dropout"):
+            module.dropout = 0.0  # type: ignore[assignment]
+    school = School(model)
+    school.add(question_set(write_questions(out / f"questions-{os.environ.get('RANK', 0)}", scenes=10)))
+    Training(TeacherRecipe(connector=connector, learning_rate=3e-3, **small), model, school, out).run()
+
+
 def main(name: str, out: str, *options: str) -> None:
     """Begin (or --resume) a run of one of the recipes, to step `--until=N` or to its end."""
     import torch
 
     torch.set_num_threads(1)
+    if name == "teacher":
+        teacher(Path(out))
+        return
     import semantics_kit as kit
     import synthetic
     from xtok.engine import Launch

@@ -103,6 +103,19 @@ def test_two_processes_are_one_with_a_teacher_too(name: str, tmp_path: Path) -> 
     assert_same_run(tmp_path / "1", tmp_path / "2")
 
 
+@pytest.mark.slow
+def test_the_embedded_teacher_learns_on_two_processes_as_on_one(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    for processes in (1, 2):
+        (tmp_path / str(processes)).mkdir()
+        kit.torchrun(processes, "teacher", tmp_path / str(processes))
+    one, two = (kit.metrics(tmp_path / name) for name in ("1", "2"))
+    assert len(one) == len(two) == 20
+    for a, b in zip(one, two, strict=True):
+        assert b == pytest.approx(a, rel=0.01, abs=2e-3)  # bfloat16
+
+
 def test_a_batch_that_does_not_split_is_refused_by_all(tmp_path: Path) -> None:
     done = kit.torchrun(3, "perceiver", tmp_path / "run", check=False)
     assert done.returncode != 0

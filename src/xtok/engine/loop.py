@@ -45,7 +45,7 @@ class Engine(Generic[Batch]):
 
     def __init__(self, task: Task[Batch], settings: Settings, out: Path, launch: Launch = PLAIN) -> None:
         self.task, self.settings, self.out, self.launch = task, settings, out, launch
-        self.accelerator = accelerator_for(launch, out)
+        self.accelerator = accelerator_for(launch, out, task.cpu_only)
         R, self.step = self.accelerator.num_processes, 0
         if task.batch_size % (R * launch.accumulate):
             raise ValueError(

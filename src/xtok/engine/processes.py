@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 
-def accelerator_for(launch: Launch, out: Path | None = None) -> Accelerator:
+def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = False) -> Accelerator:
     """Join the other processes, on a GPU each where there is one.
 
     DDP looks for parameters without a gradient, since losses come and go during a run, and leaves buffers alone: they
@@ -31,7 +31,7 @@ def accelerator_for(launch: Launch, out: Path | None = None) -> Accelerator:
     from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, ProjectConfiguration
 
     check_trackers(launch.trackers)
-    cpu = not torch.cuda.is_available()
+    cpu = cpu_only or not torch.cuda.is_available()
     precision = {"auto": os.environ.get("ACCELERATE_MIXED_PRECISION", "no" if cpu else "bf16"), "fp32": "no"}.get(
         launch.precision, launch.precision
     )

@@ -36,7 +36,8 @@ class Task(ABC, Generic[Batch]):
 
     name: on the bar. module: all that learns, with its buffers. optimizer: over its parameters. batch_size: of the
     global batch. data_order: in words, for run.json. generator: what batches are drawn with; checkpoints have its
-    state. low_precision: modules of which the arithmetic may be bfloat16. config: JSON, for trackers.
+    state. low_precision: modules of which the arithmetic may be bfloat16. config: JSON, for trackers. cpu_only: it
+    does not run on a GPU.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task(ABC, Generic[Batch]):
     generator: torch.Generator
     low_precision: Sequence[nn.Module] = ()
     config: Mapping[str, object] = MappingProxyType({})
+    cpu_only: bool = False
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
