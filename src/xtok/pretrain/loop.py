@@ -144,7 +144,10 @@ def resume_run(
     recorded = json.loads((out / "run.json").read_text(encoding="utf-8"))
     now = identity(recipe, corpus, features, tokenizer)
     if different := differences({key: recorded.get(key) for key in now}, now):
-        raise ValueError(f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with")
+        raise ValueError(
+            f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with. The "
+            "number of processes, --accumulate, --precision and --track may differ"
+        )
     trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(out / "start").codec, out, features, launch)
     trainer.load()
     here = trainer.launched()
