@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,28 @@ def teacher(out: Path) -> None:
     Training(TeacherRecipe(connector=connector, learning_rate=3e-3, **small), model, school, out).run()
 
 
+def host(out: Path, options: Sequence[str]) -> None:
+    """A small transformer that learns to give numbers back, on the engine alone; --shard spreads it."""
+    from host_task import HostTask
+    from xtok.engine import Engine, Launch, Settings
+
+    engine = Engine(
+        HostTask(out), Settings(10, log_every=1, checkpoint_every=5), out, Launch(shard="--shard" in options)
+    )
+    if "--resume" in options:
+        engine.load()
+    engine.run(until=5 if "--half" in options else None)
+    engine.finish()
+
+
 def main(name: str, out: str, *options: str) -> None:
     """Begin (or --resume) a run of one of the recipes, to step `--until=N` or to its end."""
     import torch
 
     torch.set_num_threads(1)
+    if name == "host":
+        host(Path(out), options)
+        return
     if name == "teacher":
         teacher(Path(out))
         return

@@ -17,6 +17,7 @@ import synthetic
 from xtok.codec.base import Codec
 from xtok.engine import Launch, NotFinite
 from xtok.engine.failed import load_failed
+from xtok.engine.metrics import flat
 from xtok.pretrain.loop import Trainer, begin_run, resume_run
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.task import CodecBatch, CodecTask
@@ -139,3 +140,39 @@ def test_what_changed_on_resume_is_said_and_recorded(tmp_path: Path, capsys: pyt
     about = json.loads((out / "run.json").read_text())
     assert about["resumed"] == [{"step": 2, "world_size": 1, "accumulate": 2, "precision": "bf16", "device": "cpu"}]
     assert trainer.step == 4
+
+
+def test_trackers_are_asked_for_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no tracker is called 'board'; expected some of .*tensorboard"):
+        begin_run(steady(), synthetic.corpus(), tmp_path / "run", launch=Launch(trackers=("board",)))
+    with (
+        patch("accelerate.tracking.get_available_trackers", list),
+        pytest.raises(ImportError, match="`pip install tensorboard`"),
+    ):
+        begin_run(steady(), synthetic.corpus(), tmp_path / "run", launch=Launch(trackers=("tensorboard",)))
+    assert not (tmp_path / "run").exists(), "told before the work"
+
+
+def test_tensorboard_has_what_the_log_has_and_forgets_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out, launch = tmp_path / "run", Launch(trackers=("tensorboard",))
+    begin_run(steady(), synthetic.corpus(), out, launch=launch).run(until=3)
+    (out / "checkpoints/00000003").rename(out / "checkpoints/00000002")  # as if it had been killed in the third step
+    trainer = resume_run(steady(), synthetic.corpus(), out, launch=launch)
+    trainer.run()
+    trainer.finish()
+    board = EventAccumulator(str(out / "trackers/tiny"))
+    board.Reload()
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    logged = {line["step"]: line["total"] for line in lines if "total" in line}
+    shown = {event.step: event.value for event in board.Scalars("total")}
+    assert shown == pytest.approx(logged)
+    assert len(board.Scalars("total")) == 4
+    assert {"usage/0", "perplexity/3", "l1_validation/16", "released_l1_train/8"} <= set(board.Tags()["scalars"])
+
+
+def test_numbers_of_a_log_go_to_trackers_by_name() -> None:
+    content = {"total": 1.5, "usage": [0.5, 1], "l1": {8: 0.25, "16": 2}, "note": "text"}
+    assert dict(flat(content)) == {"total": 1.5, "usage/0": 0.5, "usage/1": 1.0, "l1/8": 0.25, "l1/16": 2.0}

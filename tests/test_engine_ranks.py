@@ -116,6 +116,27 @@ def test_the_embedded_teacher_learns_on_two_processes_as_on_one(tmp_path: Path) 
         assert b == pytest.approx(a, rel=0.01, abs=2e-3)  # bfloat16
 
 
+@pytest.mark.slow
+def test_parameters_spread_over_two_processes_learn_and_open_in_one(tmp_path: Path) -> None:
+    runs = {name: tmp_path / name for name in ("one", "spread", "spread then one", "one then spread")}
+    for out in runs.values():
+        out.mkdir()
+    kit.torchrun(1, "host", runs["one"])
+    kit.torchrun(2, "host", runs["spread"], "--shard")
+    kit.torchrun(2, "host", runs["spread then one"], "--shard", "--half")
+    kit.torchrun(1, "host", runs["spread then one"], "--resume")
+    kit.torchrun(1, "host", runs["one then spread"], "--half")
+    kit.torchrun(2, "host", runs["one then spread"], "--resume", "--shard")
+    found = {name: kit.metrics(out) for name, out in runs.items()}
+    for lines in found.values():
+        assert [line["error"] for line in lines] == pytest.approx([line["error"] for line in found["one"]], rel=1e-5)
+    assert found["spread"][0]["held"] == found["one"][0]["held"] / 2
+    states = [load_file(out / "checkpoints/00000010/model.safetensors") for out in runs.values()]
+    for state in states[1:]:
+        for name, tensor in states[0].items():
+            torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-4)
+
+
 def test_a_batch_that_does_not_split_is_refused_by_all(tmp_path: Path) -> None:
     done = kit.torchrun(3, "perceiver", tmp_path / "run", check=False)
     assert done.returncode != 0

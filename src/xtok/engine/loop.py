@@ -23,7 +23,7 @@ from xtok.engine.precision import bfloat16_networks
 from xtok.engine.processes import accelerator_for, any_of, first_does, from_first, mean_of
 from xtok.engine.random_states import pack_random, seed_rank, unpack_random
 from xtok.engine.settings import PLAIN, Launch, Settings
-from xtok.engine.sharded import placed_like, whole
+from xtok.engine.sharded import placed_like, shard, unpack_optimizer, whole, whole_tensor
 from xtok.engine.task import Batch, Task
 from xtok.engine.trackers import start_trackers, stop_trackers
 
@@ -53,11 +53,16 @@ class Engine(Generic[Batch]):
                 "parts each; choose numbers of which the product divides it"
             )
         self.metrics = Metrics(out, self.accelerator)
-        with warnings.catch_warnings():
-            # Its successor is younger than the oldest torch that we run on, and Accelerate does not pass it on.
-            warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
-            self.module, self.optimizer = self.accelerator.prepare(_Losses(task), task.optimizer)
-        from_first(task.module.buffers(), self.accelerator)
+        from_first((*task.module.parameters(), *task.module.buffers()), self.accelerator)
+        self.module: nn.Module = _Losses(task)
+        if launch.shard and R > 1:
+            shard(task, self.module)
+            self.optimizer = self.accelerator.prepare(task.optimizer)
+        else:
+            with warnings.catch_warnings():
+                # Its successor is younger than the oldest torch that we run on, and Accelerate does not pass it on.
+                warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+                self.module, self.optimizer = self.accelerator.prepare(self.module, task.optimizer)
         self._seen: dict[str, list[float]] = defaultdict(list)
         self._tracking = False
         seed_rank(settings.seed, self.accelerator.process_index)
@@ -150,7 +155,7 @@ class Engine(Generic[Batch]):
         for number in range(parts):
             part = self.task.part(batch, accelerator.process_index * parts + number, count)
             last = number == parts - 1
-            with nullcontext() if last else accelerator.no_sync(self.module):
+            with nullcontext() if last or self.launch.shard else accelerator.no_sync(self.module):
                 with ranks.together(ends=last):
                     losses = self.module(part, self.step)
                 losses["total"] = weighted_sum(losses, weights)
@@ -158,7 +163,7 @@ class Engine(Generic[Batch]):
             for name, value in losses.items():
                 sums[name] = value.detach() + sums[name] if name in sums else value.detach()
         norm = accelerator.clip_grad_norm_(self.module.parameters(), self.settings.gradient_clip)
-        found = torch.stack([*(value.double() / parts for value in sums.values()), norm.double()])
+        found = torch.stack([*(value.double() / parts for value in sums.values()), whole_tensor(norm).double()])
         *values, norm_value = mean_of(found, accelerator).tolist()
         told = dict(zip(sums, values, strict=True))
         self._check_finite({**told, "gradient": norm_value}, batch, before)
@@ -238,7 +243,7 @@ class Engine(Generic[Batch]):
         self.step, parts = checkpoint.load_checkpoint(self.out / CHECKPOINTS)
         training, task = parts["training"], self.task
         task.load(placed_like(task.state(), parts))
-        checkpoint.unpack_optimizer(task.optimizer, checkpoint.under("optimizer", training))
+        unpack_optimizer(task.optimizer, checkpoint.under("optimizer", training))
         states = checkpoint.under("random", training)
         unpack_random(task.generator, states, self.accelerator, self.settings.seed, self.step)
         self.metrics.forget_after(self.step)

@@ -44,7 +44,7 @@ def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = Fa
         mixed_precision=precision,
         # The engine divides and joins by itself: Accelerate's count is one for all engines of a process.
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        log_with=list(launch.trackers),
+        log_with=list(launch.trackers) or None,
         project_config=ProjectConfiguration(logging_dir=None if out is None else str(out / FOLDER)),
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),

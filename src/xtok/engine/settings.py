@@ -32,6 +32,7 @@ class Launch:
     accumulate: parts that a process takes its share of the global batch in, one after another, for less memory.
     precision: of the networks. auto: what `accelerate launch` was told, else bf16 on a GPU and fp32 on a CPU.
     trackers: names of Accelerate's, beside metrics.jsonl: tensorboard, wandb, trackio, ...
+    shard: parameters, gradients and optimiser are spread over the processes (FSDP2), for what one device cannot hold.
 
     Raises:
         ValueError: values that cannot be.
@@ -40,6 +41,7 @@ class Launch:
     accumulate: int = 1
     precision: Precision = "auto"
     trackers: tuple[str, ...] = ()
+    shard: bool = False
 
     def __post_init__(self) -> None:
         if type(self.accumulate) is not int or self.accumulate < 1:

@@ -37,7 +37,8 @@ class Task(ABC, Generic[Batch]):
     name: on the bar. module: all that learns, with its buffers. optimizer: over its parameters. batch_size: of the
     global batch. data_order: in words, for run.json. generator: what batches are drawn with; checkpoints have its
     state. low_precision: modules of which the arithmetic may be bfloat16. config: JSON, for trackers. cpu_only: it
-    does not run on a GPU.
+    does not run on a GPU. shard_units: parts of the module that FSDP2 gathers one at a time, such as the layers of a
+    large model; none: what is learned is small enough for every device.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Task(ABC, Generic[Batch]):
     low_precision: Sequence[nn.Module] = ()
     config: Mapping[str, object] = MappingProxyType({})
     cpu_only: bool = False
+    shard_units: Sequence[nn.Module] = ()
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
