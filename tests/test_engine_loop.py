@@ -15,6 +15,7 @@ from torch import Tensor
 import semantics_kit as kit
 import synthetic
 from xtok.codec.base import Codec
+from xtok.codec.quantizer import ResidualQuantizer
 from xtok.engine import Launch, NotFinite
 from xtok.engine.failed import load_failed
 from xtok.engine.metrics import flat
@@ -140,6 +141,40 @@ def test_what_changed_on_resume_is_said_and_recorded(tmp_path: Path, capsys: pyt
     about = json.loads((out / "run.json").read_text())
     assert about["resumed"] == [{"step": 2, "world_size": 1, "accumulate": 2, "precision": "bf16", "device": "cpu"}]
     assert trainer.step == 4
+
+
+def test_a_beginning_that_was_stopped_takes_over_each_kmeans_that_was_done(tmp_path: Path) -> None:
+    recipe = tiny().varied(codec=synthetic.TINY, steps=0, masking={"forms": "none"})
+    nearest, straight, stopped = ResidualQuantizer._nearest, tmp_path / "straight", tmp_path / "stopped"
+    begin_run(recipe, synthetic.corpus(), straight).finish()
+    calls = 0
+
+    def counting(quantizer: ResidualQuantizer, level: int, *rest: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == stop:
+            raise KeyboardInterrupt
+        return nearest(quantizer, level, *rest)
+
+    def place(out: Path) -> int:
+        nonlocal calls
+        calls = 0
+        with patch.object(ResidualQuantizer, "_nearest", counting):
+            trainer = begin_run(recipe, synthetic.corpus(), out)
+        trainer.finish()
+        return calls
+
+    stop = 0
+    whole = place(tmp_path / "counted")
+    stop = whole - 1  # in the last k-means
+    with pytest.raises(KeyboardInterrupt):
+        place(stopped)
+    assert len(list((stopped / "placing").iterdir())) == 1
+    stop = 0
+    assert place(stopped) < whole
+    assert not (stopped / "placing").exists()
+    for name in ("model.safetensors", "start/model.safetensors", "metrics.jsonl"):
+        assert (stopped / name).read_bytes() == (straight / name).read_bytes(), name
 
 
 def test_trackers_are_asked_for_by_name(tmp_path: Path) -> None:

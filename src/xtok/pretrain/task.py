@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from xtok.atomic import atomic_file
 from xtok.codec import Tokenizer
 from xtok.codec.base import Codec
 from xtok.codec.batch import BatchContext
+from xtok.codec.kept_kmeans import keep_kmeans
 from xtok.codec.output import CodecOutput
 from xtok.data.sampler import Drawn
 from xtok.engine import Kept, Parts, Task
@@ -44,6 +46,7 @@ from xtok.semantics.masked import (
     reconstruct_hidden,
 )
 
+PLACING = "placing"  # in a run's folder: k-means that are done, until all are
 _VALIDATION_CHUNKS = 128  # a horizon
 
 
@@ -245,7 +248,8 @@ class CodecTask(Task[CodecBatch]):
         recipe = self.recipe
         if recipe.trainable in ("all", "extra") and recipe.steps:
             vectors, iterations = recipe.codebooks.vectors, recipe.codebooks.iterations
-            refit_codebooks(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.codebooks.own)
+            with keep_kmeans(self.out / PLACING):
+                refit_codebooks(self.codec, self.corpus, recipe.seed, vectors, iterations, own=recipe.codebooks.own)
         if recipe.codebooks.half:
             round_to_half(self.codec)
         figures = [self.validate("released_")]
@@ -259,6 +263,7 @@ class CodecTask(Task[CodecBatch]):
         Tokenizer(self.codec.cpu()).save_pretrained(self.out)
         with atomic_file(self.out / "heads.safetensors") as draft:
             save_file(self.heads.cpu().state_dict(), draft)
+        shutil.rmtree(self.out / PLACING, ignore_errors=True)
         return figures
 
     def keep(self, batch: CodecBatch) -> Kept:
