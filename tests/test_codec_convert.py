@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 import codec_kit as kit
 from xtok import Tokenizer
 from xtok.actions.statistics import Statistics
-from xtok.codec import convert, storage
+from xtok.codec import storage
 from xtok.codec.gaussian import GaussianCodec
+from xtok.codec.hashes import hashed
 from xtok.codec.perceiver import PerceiverCodec
 
 FORMAT1 = Path(__file__).parent / "format1"
@@ -70,7 +71,7 @@ def test_networks_that_correct_the_gaussian_codec_are_refused(tmp_path: Path) ->
     tensors = {name: tensor.float() for name, tensor in load_file(folder / storage.WEIGHTS).items()}
     tensors["decoder.out.bias"] = torch.ones_like(tensors["decoder.out.bias"])
     statistics = {name: Statistics.from_dict(part) for name, part in (config["ranges"] | config["robots"]).items()}
-    config["digest"] = convert.hashed(config["codec"], tensors, statistics)
+    config["digest"] = hashed(config["codec"], tensors, statistics)
     save_file(tensors, folder / storage.WEIGHTS)
     (folder / storage.CONFIG).write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"decoder\.out\.bias corrects the motion codec"):

@@ -46,9 +46,9 @@ def test_even_tokens_cost_their_bits_and_a_constant_nothing() -> None:
 def test_levels_are_vocabularies_of_their_own() -> None:
     """The place in the sequence tells the level, so two constant levels cost nothing though their ids differ."""
     grid = torch.tensor([1, 2]).expand(4000, 2, 2)
-    one_chunk_each = Codes.from_grid(grid, 64)
-    mixed = Codes(one_chunk_each.tokens, 64)
-    assert entropy_bits_mean(one_chunk_each, one_chunk_each) < 0.1
+    apart = Codes.from_grid(grid, 64)
+    mixed = Codes(apart.tokens, 64)
+    assert entropy_bits_mean(apart, apart) < 0.1
     assert entropy_bits_mean(mixed, mixed) == pytest.approx(4.0, rel=0.01)
 
 

@@ -193,8 +193,8 @@ def test_networks_run_in_bfloat16_and_books_do_not() -> None:
 def test_levels_are_drawn() -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = [draw_levels(tiny().varied(masking={"level_dropout": 0.5}), generator) for _ in range(4000)]
-    sampling_weights = [drawn.count(levels) / 4000 for levels in (1, 2, 3, 4)]
-    assert sampling_weights == pytest.approx([0.125, 0.125, 0.125, 0.625], abs=0.03)
+    shares = [drawn.count(levels) / 4000 for levels in (1, 2, 3, 4)]
+    assert shares == pytest.approx([0.125, 0.125, 0.125, 0.625], abs=0.03)
     assert {draw_levels(tiny().varied(masking={"level_dropout": 0.0}), generator) for _ in range(50)} == {4}
 
 

@@ -25,7 +25,7 @@ from xtok.sim.rollout import (
     plan,
 )
 from xtok.sim.staging import packages
-from xtok.sim.summary import ComparedFigures, PolicyFigures, compare, summarise
+from xtok.sim.summary import ByGroup, EpisodeFigures, PairedFigures, compare, summarise
 from xtok.sim.variation import Level, Split
 from xtok.sim.workers import EpisodeSpec
 
@@ -89,8 +89,8 @@ class ReportJson(TypedDict):
     """A report in a file. episodes: fields of every `Result`."""
 
     settings: Settings
-    policies: dict[str, PolicyFigures]
-    against_raw: dict[str, ComparedFigures]
+    policies: dict[str, ByGroup[EpisodeFigures]]
+    against_raw: dict[str, ByGroup[PairedFigures]]
     episodes: list[dict[str, object]]
     versions: dict[str, str | None]
     git: str | None
@@ -132,8 +132,8 @@ class ClosedLoopReport:
     """The JSON of `xtok sim eval`. policies, against_raw: as `summarise` and `compare` of xtok.sim.summary say."""
 
     settings: Settings
-    policies: dict[str, PolicyFigures]
-    against_raw: dict[str, ComparedFigures]
+    policies: dict[str, ByGroup[EpisodeFigures]]
+    against_raw: dict[str, ByGroup[PairedFigures]]
     episodes: Sequence[Result] = field(repr=False)
 
     def to_json(self) -> ReportJson:

@@ -82,7 +82,7 @@ def tokenizer_of(header: Header, name: str | None, path: Path) -> Tokenizer:
             robot = statistics_from_dict(fields)
             if not isinstance(robot, RobotStatistics):
                 tokenizer = tokenizer.with_ranges(robot)
-            elif robot.measured_for in (tokenizer.foundation, *tokenizer.codec.formerly.foundations):
+            elif tokenizer.stands_on(robot.measured_for):
                 before |= robot.measured_for != tokenizer.foundation
                 tokenizer = tokenizer.with_statistics(robot)
     if not before and not tokenizer.answers_to(header.tokenizer):

@@ -55,7 +55,7 @@ def writes(args: argparse.Namespace) -> Writes | None:
 
 
 @dataclass(frozen=True)
-class TeacherFeatures:
+class MappedSet:
     """A set through a mapping. text: the mapping, "" where none is needed. questions: what has to be decided in it,
     notes: what may be. own: it was given, not proposed. ends_asked: a question is which end of a gripper is open.
     """
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
     looked = survey(open_source(args.data), args.episodes)
     print("\n".join(summary(looked)))
     try:
-        seen: TeacherFeatures | None = through_mapping(looked, args.data, args.layout, args.mapping)
+        seen: MappedSet | None = through_mapping(looked, args.data, args.layout, args.mapping)
         failure = ""
     except ValueError as error:
         if args.mapping is not None or args.data.suffix in (".yaml", ".yml"):
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> None:
     write(args.out, args.data, looked, seen, episodes, warnings)
 
 
-def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Path | None) -> TeacherFeatures:
+def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Path | None) -> MappedSet:
     """The set opened with the mapping given, or with the one proposed."""
     from xtok.data import open_dataset
     from xtok.data.mapping.file import read_mapping
@@ -117,13 +117,13 @@ def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Pat
         spec = read_mapping(path)
         dataset = open_dataset(data_root(data), layout=layout, mapping=replace(spec, undecided=()))
         text = path.read_text(encoding="utf-8")
-        return TeacherFeatures(dataset, text, (f"as {path} says",), False, spec.undecided, own=True)
+        return MappedSet(dataset, text, (f"as {path} says",), False, spec.undecided, own=True)
     proposal = propose(looked, layout)
     if proposal.text is None:
-        return TeacherFeatures(open_dataset(data, layout=layout), "", proposal.reasons, False)
+        return MappedSet(open_dataset(data, layout=layout), "", proposal.reasons, False)
     dataset = open_mapped(looked.source, proposal.spec("the proposed mapping"), undecided=True)
     asked = any(doubt.alike == GRIPPER_ENDS for doubt in proposal.doubts)
-    return TeacherFeatures(
+    return MappedSet(
         dataset,
         proposal.text,
         proposal.reasons,
@@ -134,7 +134,7 @@ def through_mapping(looked: Survey, data: Path, layout: str | None, mapping: Pat
     )
 
 
-def read_through(seen: TeacherFeatures, looked: Survey) -> tuple[list[Episode], list[tuple[str, str]]]:
+def read_through(seen: MappedSet, looked: Survey) -> tuple[list[Episode], list[tuple[str, str]]]:
     """The episodes looked at, in channels; those that the mapping cannot take are named.
 
     Raises:
@@ -151,7 +151,7 @@ def read_through(seen: TeacherFeatures, looked: Survey) -> tuple[list[Episode], 
     return episodes, broken
 
 
-def mapped_traps(seen: TeacherFeatures, episodes: list[Episode], looked: Survey) -> list[tuple[str, str]]:
+def mapped_traps(seen: MappedSet, episodes: list[Episode], looked: Survey) -> list[tuple[str, str]]:
     """Traps that show only in channels: a gripper the wrong way round, hands that jump."""
     from xtok.data.inspect import traps
     from xtok.data.inspect.survey import is_action
@@ -227,7 +227,7 @@ def warning_lines(warnings: list[tuple[str, str]]) -> Iterator[str]:
         )
 
 
-def mapping_lines(seen: TeacherFeatures, episodes: list[Episode], looked: Survey) -> Iterator[str]:
+def mapping_lines(seen: MappedSet, episodes: list[Episode], looked: Survey) -> Iterator[str]:
     import numpy as np
 
     count = len(seen.questions)
@@ -257,7 +257,7 @@ def write(
     out: Path,
     data: Path,
     looked: Survey,
-    seen: TeacherFeatures,
+    seen: MappedSet,
     episodes: list[Episode],
     warnings: list[tuple[str, str]],
 ) -> None:
@@ -283,7 +283,7 @@ def write(
 
 
 def page_of(
-    looked: Survey, seen: TeacherFeatures, episodes: list[Episode], warnings: list[tuple[str, str]], data: str
+    looked: Survey, seen: MappedSet, episodes: list[Episode], warnings: list[tuple[str, str]], data: str
 ) -> InspectPage:
     """What the page shows: the same as the terminal, and the motion."""
     from xtok.data.mapping.channel_sources import channel_sources

@@ -63,8 +63,7 @@ class Codec(KeepsPrecision, ABC):
     """Networks, codebooks and what is known of each robot.
 
     latent_dim: C, width of what the first level quantises. slot_dim: width of z~, what is decoded from. semantic_dims:
-    the last dimensions of both that mean no motion;
-    semantic_scale: their length at most.
+    the last dimensions of both that mean no motion; semantic_scale: their length at most.
     """
 
     latent_dim: int

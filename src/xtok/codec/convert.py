@@ -9,8 +9,6 @@ were, so digests of before are kept (`Codec.formerly`) and what was written unde
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from xtok.actions.statistics import Statistics, StatisticsJson
 from xtok.codec.base import FormerlyJson
+from xtok.codec.hashes import hashed, hashed_shared
 
 FORMAT = 1
 _FIELDS = {
@@ -100,26 +99,3 @@ def _without_corrections(tensors: Mapping[str, Tensor], semantic_dims: int, fold
             renamed = renamed.replace("detail.", "residual.", 1) if renamed.startswith("detail.") else renamed
             out[renamed.replace(".own.", ".per_robot.", 1)] = tensor
     return out
-
-
-def hashed(config: Mapping[str, Any], tensors: Mapping[str, Tensor], statistics: Mapping[str, Statistics]) -> str:
-    """Sixteen hex digits over configuration, tensors and what is known of robots."""
-    found = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    _add(found, tensors)
-    for name, part in sorted(statistics.items()):
-        found.update(f"{name}{part.digest}".encode())
-    return found.hexdigest()[:16]
-
-
-def hashed_shared(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Sixteen hex digits over what robots share."""
-    found = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
-    own = (".own.", ".per_robot.")
-    _add(found, {k: v for k, v in tensors.items() if not k.startswith("robot.") and not any(o in k for o in own)})
-    return found.hexdigest()[:16]
-
-
-def _add(found: hashlib._Hash, tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in sorted(tensors.items()):
-        found.update(f"{name}{tuple(tensor.shape)}".encode())
-        found.update(tensor.numpy().tobytes())

@@ -24,6 +24,7 @@ from xtok.codec.base import Codec, Formerly
 from xtok.codec.config import CodecConfig, GaussianConfig, PerceiverConfig
 from xtok.codec.gaussian.files import PREFIXES, add_codebooks, prior_tensors, take_priors
 from xtok.codec.gaussian.model import GaussianCodec
+from xtok.codec.hashes import hashed, hashed_shared
 from xtok.codec.perceiver import PerceiverCodec
 from xtok.codec.precision import check_exact, fill
 from xtok.codec.quantizer import is_training_state
@@ -167,12 +168,12 @@ def digest(codec: Codec, tensors: dict[str, Tensor] | None = None) -> str:
         ValueError: weights or books that something rounded or emptied.
     """
     check_exact(codec)
-    return convert.hashed(codec.config.to_dict(), tensors_of(codec) if tensors is None else tensors, codec.statistics)
+    return hashed(codec.config.to_dict(), tensors_of(codec) if tensors is None else tensors, codec.statistics)
 
 
 def foundation(codec: Codec) -> str:
     """Sixteen hex digits over what robots share: networks, shared codebooks, generic prior, configuration."""
-    return convert.hashed_shared(codec.config.to_dict(), tensors_of(codec))
+    return hashed_shared(codec.config.to_dict(), tensors_of(codec))
 
 
 def _half_if_exact(tensor: Tensor) -> Tensor:

@@ -126,6 +126,10 @@ class Tokenizer:
         """Sixteen hex digits over what its robots share: statistics of a robot are measured for one of these."""
         return storage.foundation(self.codec)
 
+    def stands_on(self, foundation: str) -> bool:
+        """Whether statistics that were measured for a foundation serve here: its own, or one of an older format."""
+        return foundation == self.foundation or foundation in self.codec.formerly.foundations
+
     # -- from and to disk -----------------------------------------------------------------------------------------
 
     @classmethod
@@ -174,7 +178,7 @@ class Tokenizer:
         known = self.measured.get(robot.embodiment)
         if known is not None and known.digest == robot.digest:
             return self
-        if robot.measured_for not in (self.foundation, *self.codec.formerly.foundations):
+        if not self.stands_on(robot.measured_for):
             raise ValueError(
                 f"statistics of {robot.embodiment!r} were measured for codebooks {robot.measured_for}, these are "
                 f"{self.foundation}: measure them for this tokenizer, `xtok stats DATA --tokenizer X -o F.json`"

@@ -71,8 +71,7 @@ def train(
 
     features: of a teacher, for a recipe that aligns or predicts. Data sets that it lacks just do not take part in that.
     tokenizer: for a recipe with trainable="heads", the one that stays as it is; `out` then holds a copy beside the
-    heads,
-        with the robots that it lacked, measured.
+        heads, with the robots that it lacked, measured.
     skip_bad: leave out episodes that cannot be read; run.json lists them.
 
     `out` also gets run.json (recipe, data hash, versions), metrics.jsonl, heads.safetensors and checkpoints/.

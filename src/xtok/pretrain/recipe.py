@@ -99,8 +99,7 @@ class Alignment:
     unlabelled_l2: the semantic dimensions are drawn to zero in chunks that no teacher has seen: else what the encoder
     happens to say of them would cost codes and tell nothing.
     hard_negative_groups: every second batch comes from so many pairs of robot and task, so that negatives are of the
-    same task and
-    arm: else naming the robot is enough to tell most of them apart. None: never.
+    same task and arm: else naming the robot is enough to tell most of them apart. None: never.
     grad_scope: how far the gradient of align and predict goes: q0's semantic dimensions ("extra"), all of h
     ("latents": the paper), or "nothing" (the heads alone learn). input_dims: what of h the head of align looks at.
     same_text: see `alignment_losses`. text_weight: .5 the paper; 0 image-only, 1 text-only teacher.

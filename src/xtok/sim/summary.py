@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypedDict, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, TypedDict, TypeVar
 
 import numpy as np
 
@@ -29,15 +28,6 @@ class EpisodeFigures(_EpisodeFigures, total=False):
     chunks_failed: int
 
 
-class PolicyFigures(TypedDict):
-    """A policy in all, and by task, arm and cell ("TASK-ARM-LEVEL")."""
-
-    all: EpisodeFigures
-    tasks: dict[str, EpisodeFigures]
-    arms: dict[str, EpisodeFigures]
-    cells: dict[str, EpisodeFigures]
-
-
 class PairedFigures(TypedDict):
     """Against a reference on the same seeds. ratio: of successes. kept: share of the reference's successes that the
     policy kept. lost, gained: episodes."""
@@ -48,37 +38,21 @@ class PairedFigures(TypedDict):
     gained: int
 
 
-class ComparedFigures(TypedDict):
-    """A policy against a reference in all, and by task, arm and cell."""
+class ByGroup(TypedDict, Generic[Figures]):
+    """Of a policy in all, and by task, arm and cell ("TASK-ARM-LEVEL")."""
 
-    all: PairedFigures
-    tasks: dict[str, PairedFigures]
-    arms: dict[str, PairedFigures]
-    cells: dict[str, PairedFigures]
-
-
-@dataclass(frozen=True)
-class _Groups:
-    tasks: dict[str, list[Result]]
-    arms: dict[str, list[Result]]
-    cells: dict[str, list[Result]]
+    all: Figures
+    tasks: dict[str, Figures]
+    arms: dict[str, Figures]
+    cells: dict[str, Figures]
 
 
-def summarise(results: Iterable[Result]) -> dict[str, PolicyFigures]:
+def summarise(results: Iterable[Result]) -> dict[str, ByGroup[EpisodeFigures]]:
     """Policy -> "all", and by task, arm and cell: success rate and progress with intervals, and bits a chunk."""
-    found: dict[str, PolicyFigures] = {}
-    for policy, mine in _by_policy(results).items():
-        groups = _grouped(mine)
-        found[policy] = {
-            "all": _figures(mine),
-            "tasks": _each(_figures, groups.tasks),
-            "arms": _each(_figures, groups.arms),
-            "cells": _each(_figures, groups.cells),
-        }
-    return found
+    return {policy: _by_group(_figures, mine) for policy, mine in _by_policy(results).items()}
 
 
-def compare(results: Iterable[Result], reference: str = RAW) -> dict[str, ComparedFigures]:
+def compare(results: Iterable[Result], reference: str = RAW) -> dict[str, ByGroup[PairedFigures]]:
     """Policy -> as above: successes over those of `reference` on the same seeds, with a paired interval; and of the
     seeds on which the reference succeeded, the share that the policy kept.
     """
@@ -96,16 +70,7 @@ def compare(results: Iterable[Result], reference: str = RAW) -> dict[str, Compar
             "gained": sum(ours) - kept,
         }
 
-    found: dict[str, ComparedFigures] = {}
-    for policy, mine in by_policy.items():
-        groups = _grouped(mine)
-        found[policy] = {
-            "all": figures(mine),
-            "tasks": _each(figures, groups.tasks),
-            "arms": _each(figures, groups.arms),
-            "cells": _each(figures, groups.cells),
-        }
-    return found
+    return {policy: _by_group(figures, mine) for policy, mine in by_policy.items()}
 
 
 def _figures(rows: Sequence[Result]) -> EpisodeFigures:
@@ -131,17 +96,19 @@ def _by_policy(results: Iterable[Result]) -> dict[str, list[Result]]:
     return found
 
 
-def _grouped(rows: Sequence[Result]) -> _Groups:
-    groups = _Groups({}, {}, {})
-    for row in rows:
-        groups.tasks.setdefault(row.task, []).append(row)
-        groups.arms.setdefault(row.arm, []).append(row)
-        groups.cells.setdefault(f"{row.task}-{row.arm}-{row.level}", []).append(row)
-    return groups
+def _by_group(figures: Callable[[Sequence[Result]], Figures], rows: Sequence[Result]) -> ByGroup[Figures]:
+    def each(key: Callable[[Result], str]) -> dict[str, Figures]:
+        groups: dict[str, list[Result]] = {}
+        for row in rows:
+            groups.setdefault(key(row), []).append(row)
+        return {name: figures(mine) for name, mine in groups.items()}
 
-
-def _each(figures: Callable[[Sequence[Result]], Figures], groups: Mapping[str, list[Result]]) -> dict[str, Figures]:
-    return {name: figures(mine) for name, mine in groups.items()}
+    return {
+        "all": figures(rows),
+        "tasks": each(lambda row: row.task),
+        "arms": each(lambda row: row.arm),
+        "cells": each(lambda row: f"{row.task}-{row.arm}-{row.level}"),
+    }
 
 
 def _order(result: Result) -> tuple[str, str, str, int, str]:

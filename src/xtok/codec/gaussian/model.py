@@ -135,11 +135,11 @@ class GaussianCodec(Codec):
         for codebooks in self.codebooks:
             if name in codebooks.per_robot:
                 del codebooks.per_robot[name]
-        self._bases.clear()
+        self.forget_bases()
 
     def add_robot(self, prior: MotionPrior) -> None:
         self.robots[prior.statistics.embodiment] = prior
-        self._bases.clear()
+        self.forget_bases()
 
     def add_measured(self, robot: RobotStatistics) -> None:
         """A robot measured through these shared codebooks (`Tokenizer.with_statistics` looks that it was)."""
@@ -153,7 +153,7 @@ class GaussianCodec(Codec):
         self.robots[name], self.measured[name] = robot.prior, robot
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._bases.clear()  # they may be on another device
+        self.forget_bases()  # they may be on another device
         return super()._apply(fn, recurse)
 
     def forget_bases(self) -> None:
