@@ -18,10 +18,10 @@ from semantics_grid import make_start, read_or_begin
 from xtok import Tokenizer
 from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
+from xtok.engine.checkpoint import write_json
 from xtok.evaluate import codebook
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.robustness import add_noise, flip_per_level
-from xtok.pretrain.checkpoint import write_json
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.loop import Trainer
 from xtok.pretrain.losses import masked_mean

@@ -28,7 +28,7 @@ from semantics_measure import measure, open_trial, summary
 from xtok import Tokenizer, provenance
 from xtok.actions.layout import get_layout
 from xtok.codec.storage import make_codec
-from xtok.pretrain.checkpoint import write_json
+from xtok.engine.checkpoint import write_json
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import initialise, refit_codebooks
 from xtok.pretrain.loop import Trainer

@@ -18,8 +18,8 @@ from xtok.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, main
 from xtok.codec.gaussian import GaussianCodec
 from xtok.codec.quantizer import ResidualQuantizer
 from xtok.data import open_dataset, sample_path, select
+from xtok.engine.graceful_stop import stop_request
 from xtok.pretrain.corpus import Corpus
-from xtok.pretrain.graceful_stop import stop_request
 from xtok.pretrain.initialise import initialise
 from xtok.progress import is_shown, phase, shown, track
 from xtok.recipes import RECIPES, described, get_recipe

@@ -13,10 +13,11 @@ import xtok
 SOURCE = Path(xtok.__file__).parent
 DOORS: dict[str, set[str]] = {
     "actions": set(),
+    "engine": set(),
     "data": {"actions"},
     "codec": {"actions"},
-    "semantics": {"actions", "data", "codec"},  # its heads are built of the codec's blocks and look at its latents
-    "pretrain": {"actions", "data", "codec", "semantics"},
+    "semantics": {"actions", "data", "codec", "engine"},  # heads are of the codec's blocks and look at its latents
+    "pretrain": {"actions", "data", "codec", "semantics", "engine"},
     "baselines": {"actions"},
     "evaluate": {"actions", "data", "baselines"},
     "policy": {"actions"},
@@ -27,7 +28,7 @@ DOORS: dict[str, set[str]] = {
 DOORS["benchmark"] = set(DOORS) - {"adapters"}
 DOORS["recipes"] = set(DOORS)
 DOORS["cli"] = set(DOORS)
-PORCH = ("lock.py", "messages.py", "progress.py", "provenance.py", "atomic.py", "write_errors.py")
+PORCH = ("lock.py", "messages.py", "progress.py", "provenance.py", "ranks.py", "atomic.py", "write_errors.py")
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-HEAVY = "transformers scipy pyarrow mujoco av h5py plotly matplotlib tokenizers"
+HEAVY = "transformers scipy pyarrow mujoco av h5py plotly matplotlib tokenizers accelerate"
 
 
 @pytest.mark.parametrize(

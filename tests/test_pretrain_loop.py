@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 
 import synthetic
 from xtok.actions.embodiments import NONE_SLOT
-from xtok.pretrain import checkpoint, loop
-from xtok.pretrain.average import WeightAverage
+from xtok.engine import checkpoint
+from xtok.engine.average import WeightAverage
+from xtok.engine.precision import bfloat16_networks
+from xtok.pretrain import loop
 from xtok.pretrain.condition_dropout import draw_levels, drop_conditions
-from xtok.pretrain.loop import Trainer, begin_run, bfloat16_networks, resume_run, train
+from xtok.pretrain.loop import Trainer, begin_run, resume_run, train
 from xtok.recipes import RECIPES, get_recipe, tiny
 
 

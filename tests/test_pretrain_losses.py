@@ -15,7 +15,8 @@ from xtok.actions.delta import tangent_width
 from xtok.codec.base import Codec
 from xtok.codec.batch import BatchContext
 from xtok.codec.output import CodecOutput
-from xtok.pretrain.losses import WEIGHTS, dct_matrix, masked_mean, reconstruction_losses, weighted_sum
+from xtok.engine.loop import weighted_sum
+from xtok.pretrain.losses import WEIGHTS, dct_matrix, masked_mean, reconstruction_losses
 
 REC = {"position", "rotation", "commitment", "dct", "velocity"}
 

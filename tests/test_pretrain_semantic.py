@@ -23,7 +23,8 @@ from xtok.cli.main import main
 from xtok.codec.base import Codec
 from xtok.codec.config import GaussianConfig, PerceiverConfig
 from xtok.codec.gaussian import GaussianCodec
-from xtok.pretrain import checkpoint, loop
+from xtok.engine import checkpoint
+from xtok.pretrain import loop
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.loop import Trainer, begin_run, resume_run, train
 from xtok.pretrain.recipe import MaskedForms, Recipe

@@ -30,7 +30,8 @@ from xtok.semantics.embedded.lessons import (
     subtask_at,
 )
 from xtok.semantics.embedded.model import Answer, EmbeddedVLM
-from xtok.semantics.embedded.train import School, TeacherRecipe, Training, said_loss
+from xtok.semantics.embedded.school import School
+from xtok.semantics.embedded.train import TeacherRecipe, Training, said_loss
 from xtok.semantics.load import load_teacher
 
 RECIPE = TeacherRecipe(
@@ -58,7 +59,7 @@ def train(out: Path, questions: Path, until: int, recipe: TeacherRecipe = RECIPE
     model = tiny_vlm()
     out.mkdir(exist_ok=True)
     training = Training(recipe, model, school(model, questions), out)
-    if (out / "checkpoint.safetensors").exists():
+    if (out / "checkpoints").exists():
         training.load()
     training.run(until=until)
     return training

@@ -16,6 +16,7 @@ from typing import Literal
 
 from xtok.atomic import forget_drafts
 from xtok.lock import write_lock
+from xtok.ranks import launched_rank
 from xtok.write_errors import telling
 
 TOKENIZER_FILES = ("model.safetensors", "config.json", "heads.safetensors", "connector.safetensors")
@@ -76,7 +77,7 @@ def guarded(args: argparse.Namespace, log: Callable[[str], None]) -> Iterator[No
     if (writes := writes_of(args)) is not None:
         check(outputs, inputs_of(args, writes), writes.within_data)
     with ExitStack() as stack:
-        for output in outputs:
+        for output in () if launched_rank() else outputs:  # of several processes of a run the first one writes
             stack.enter_context(write_lock(*output.lock, log))
             for path in output.touched:
                 forget_drafts(path)  # of runs that were killed: nobody else writes here now

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from xtok.atomic import atomic_file
 from xtok.cli.common import say
 from xtok.cli.outputs import Writes
+from xtok.ranks import launched_rank
 
 if TYPE_CHECKING:
     from xtok.semantics.embedded.model import EmbeddedVLM
-    from xtok.semantics.embedded.train import School
+    from xtok.semantics.embedded.school import School
 
 SCENES = ".scenes.json"  # how the scenes of a folder were made
 FRAMES_EACH, EPISODES_MAX = 4, 120  # of films: frames of an episode, episodes in all
@@ -193,18 +194,18 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--speaking", type=int, metavar="N", help="steps of the second part (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
     hint = "Give the same command again: it goes on from the last checkpoint."
-    touches = ("checkpoint.safetensors", "metrics.jsonl", "run.json", "connector.safetensors", "config.json")
+    touches = ("checkpoints", "failed", "metrics.jsonl", "run.json", "connector.safetensors", "config.json")
     writes = Writes(folder="out", touches=touches, data=("scenes", "films"))
     parser.set_defaults(run=run_train, resume_hint=hint, writes=writes)
 
 
 def run_train(args: argparse.Namespace) -> None:
     import torch
-    from tqdm import tqdm
 
     from xtok import provenance
+    from xtok.engine.loop import CHECKPOINTS
     from xtok.semantics.embedded import EmbeddedVLM
-    from xtok.semantics.embedded.train import CHECKPOINT, RUN, TeacherRecipe, Training
+    from xtok.semantics.embedded.train import RUN, TeacherRecipe, Training
 
     given = {key: getattr(args, key) for key in ("looking", "speaking") if getattr(args, key) is not None}
     recipe = TeacherRecipe(seed=args.seed, **given)
@@ -213,11 +214,11 @@ def run_train(args: argparse.Namespace) -> None:
     school = read_lessons(model, args.scenes, args.films, args.leave_out)
     args.out.mkdir(parents=True, exist_ok=True)
     training = Training(recipe, model, school, args.out)
-    if (args.out / CHECKPOINT).is_file():
+    if any((args.out / CHECKPOINTS).glob("[0-9]*")):
         training.load()
         say(f"going on from step {training.step}")
     about = {
-        **training.identity,
+        **training.task.identity,
         "scenes": [str(path) for path in args.scenes],
         "films": [str(path) for path in args.films],
         "pictures": len(school.rows),
@@ -226,16 +227,11 @@ def run_train(args: argparse.Namespace) -> None:
         "git_revision": provenance.git_revision(),
         "command": provenance.command(),
     }
-    with atomic_file(args.out / RUN) as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    with tqdm(total=recipe.steps, initial=training.step, desc="teacher", disable=None) as bar:
-
-        def log(step: int, losses: dict[str, float]) -> None:
-            bar.update()
-            bar.set_postfix({key: f"{value:.3f}" for key, value in losses.items()}, refresh=False)
-
-        training.run(log=log)
-    model.eval().save(args.out)
+    if launched_rank() == 0:
+        with atomic_file(args.out / RUN) as temporary:
+            temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    training.run()
+    training.finish()
     print(f"{args.out}: use it with --teacher {args.out}, examine it with `xtok teacher eval`")
 
 
@@ -243,7 +239,7 @@ def read_lessons(model: EmbeddedVLM, scenes: list[Path], films: list[Path], leav
     from tqdm import tqdm
 
     from xtok.semantics.embedded.lessons import film_lessons, scene_folder
-    from xtok.semantics.embedded.train import School
+    from xtok.semantics.embedded.school import School
 
     with tqdm(unit="picture", desc="eyes", disable=None) as bar:
         school = School(model, bar.update)

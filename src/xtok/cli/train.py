@@ -1,4 +1,7 @@
-"""Train a codec by a recipe on one or several data sets. Stopped at any moment, --resume goes on bit for bit."""
+"""Train a codec by a recipe on one or several data sets. Stopped at any moment, --resume goes on bit for bit.
+
+On several devices: torchrun --nproc-per-node N -m xtok.cli.main train ...
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from typing import TYPE_CHECKING
 
 from xtok.cli.common import add_skip_bad_argument, say
 from xtok.cli.outputs import Writes
+from xtok.ranks import launched_rank
 
 if TYPE_CHECKING:
     from xtok.pretrain.recipe import Recipe
 
-TOUCHED = ("start", "checkpoints", "run.json", "metrics.jsonl", "model.safetensors", "config.json", "heads.safetensors")
+TOUCHED = (
+    *("start", "placing", "checkpoints", "failed", "trackers", "run.json", "metrics.jsonl"),
+    *("model.safetensors", "config.json", "heads.safetensors"),
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,6 +44,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN_DIR", help="checkpoints and weights")
     add_skip_bad_argument(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN_DIR")
+    parser.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also log to a tracker, by Accelerate's name of it: tensorboard, wandb, trackio, ...; may be repeated",
+    )
+    parser.add_argument(
+        "--accumulate",
+        type=int,
+        default=1,
+        metavar="N",
+        help="take a process's share of each batch in N parts, for less memory (default: 1)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of the networks; auto: bf16 on a GPU, fp32 on a CPU, or what `accelerate launch` was told",
+    )
     writes = Writes(folder="out", touches=TOUCHED, data=("data", "features"))
     parser.set_defaults(run=run, resume_hint=resume_hint, writes=writes)
 
@@ -55,10 +82,14 @@ def resume_hint(args: argparse.Namespace) -> str:
     """What to do after a stop, which depends on how far the run had come."""
     if (args.out / "run.json").is_file():
         return "Give the same command with --resume to go on from the last checkpoint."
-    return "That was before the first checkpoint, so there is no run to go on with: the same command begins anew."
+    return (
+        "That was before the first checkpoint, so there is no run to go on with: the same command begins anew, with "
+        "the k-means that were done."
+    )
 
 
 def run(args: argparse.Namespace) -> None:
+    from xtok.engine import Launch
     from xtok.pretrain import train
     from xtok.progress import shown
 
@@ -74,9 +105,12 @@ def run(args: argparse.Namespace) -> None:
         from xtok.codec import Tokenizer
 
         tokenizer = Tokenizer.from_pretrained(args.tokenizer)
-    with shown():  # in a log too: it may take hours
-        weights = train(recipe, args.data, args.out, args.resume, features, tokenizer)
-    print(f"{weights}: use it with --tokenizer {weights}, or xtok.Tokenizer.from_pretrained({str(weights)!r})")
+    launch = Launch(args.accumulate, args.precision, tuple(args.track))
+    first = launched_rank() == 0
+    with shown(first):  # in a log too: it may take hours
+        weights = train(recipe, args.data, args.out, args.resume, features, tokenizer, args.skip_bad, launch)
+    if first:
+        print(f"{weights}: use it with --tokenizer {weights}, or xtok.Tokenizer.from_pretrained({str(weights)!r})")
 
 
 def chosen_recipe(name: str | None, data: Sequence[Path]) -> Recipe:

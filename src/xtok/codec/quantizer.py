@@ -9,15 +9,21 @@ so that codes do not depend on batch size, padding or threads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from xtok import ranks
+from xtok.atomic import atomic_file
+from xtok.codec.kept_kmeans import kept_path
 from xtok.codec.precision import TRAINING_STATE, KeepsPrecision
 from xtok.progress import phase
 
+_PLACED = ("books_QVC", "count_QV", "sum_QVC", "weight_QVC")  # what `initialise` decides
 _ROWS = 1024  # vectors per distance matrix: 1024 x 2048 floats stay in the cache, which takes half the time
 _BEAM_ROWS, _BLOCK = 64, 64  # as much in a beam of eight; see `_least`
 
@@ -76,6 +82,8 @@ class ResidualQuantizer(KeepsPrecision):
         self.register_buffer("weight_QVC", torch.ones(levels, codebook_size, dim, dtype=torch.float32))
         self.register_buffer("hits_QV", torch.zeros(levels, codebook_size, dtype=torch.float32))
         self.register_buffer("resets_Q", torch.zeros(levels, dtype=torch.long))
+        # By level: hits, sums, counts and vectors of the batches of a step that has not ended (`ranks.step_ends`).
+        self._waiting: dict[int, tuple[Tensor, Tensor, Tensor, int]] = {}
 
     TRAINING_STATE = TRAINING_STATE
 
@@ -85,7 +93,9 @@ class ResidualQuantizer(KeepsPrecision):
         partial, codes = [], []
         commitment = x_NC.new_zeros(())
         valid = None if valid_NC is None else valid_NC.to(x_NC.dtype)
-        n_valid = x_NC.numel() if valid is None else valid.sum().clamp_min(1)
+        counted = torch.tensor(x_NC.numel(), device=x_NC.device) if valid is None else valid.sum()
+        n_valid = ranks.divisor(counted)
+        place = ranks.rows(len(x_NC), x_NC.device) if self.training else ranks.Rows(0, len(x_NC), len(x_NC))
         total = torch.zeros_like(x_NC)
         for level in range(self.levels):
             index = self._nearest(level, residual.detach(), valid)
@@ -95,7 +105,7 @@ class ResidualQuantizer(KeepsPrecision):
                 residual = residual * valid
             commitment = commitment + (residual - code).square().sum() / n_valid
             if self.training:
-                self._update(level, residual.detach(), index, valid)
+                self._update(level, residual.detach(), index, valid, place)
             total = total + code
             residual = residual - code
             partial.append(total)
@@ -106,7 +116,8 @@ class ResidualQuantizer(KeepsPrecision):
     def search(self, x_NC: Float[Tensor, "N C"], beam: int) -> Int[Tensor, "N Q"]:
         """Codes by beam search over the levels: less error than greedy choice at the same bits; no update, no mask."""
         if beam == 1:
-            return self.forward(x_NC).codes_NQ if not self.training else self._greedy(x_NC)
+            with ranks.alone():
+                return self.forward(x_NC).codes_NQ if not self.training else self._greedy(x_NC)
         return torch.cat([self._search(part, beam) for part in x_NC.split(_BEAM_ROWS)])
 
     def lookup(self, codes_NQ: Int[Tensor, "N q"]) -> Float[Tensor, "N C"]:
@@ -135,6 +146,10 @@ class ResidualQuantizer(KeepsPrecision):
                 f"k-means of {self.codebook_size} codes needs at least as many vectors, there are {len(x_NC)}; "
                 "give more data or a smaller codebook_size"
             )
+        path = kept_path(x_NC, valid_NC, self.codebook_size, self.levels, iterations, seed)
+        if path is not None and path.is_file():
+            self._set_placed(load_file(path))
+            return
         generator = torch.Generator().manual_seed(seed)
         valid = None if valid_NC is None else valid_NC.to(x_NC.dtype)
         residual = x_NC.clone() if valid is None else x_NC * valid
@@ -155,6 +170,14 @@ class ResidualQuantizer(KeepsPrecision):
             code = self.books_QVC[level][index]
             residual = residual - (code if valid is None else code * valid)
         bar.close()
+        if path is not None:
+            with atomic_file(path) as draft:
+                save_file({name: getattr(self, name).cpu() for name in _PLACED}, draft)
+
+    @torch.no_grad()
+    def _set_placed(self, tensors: Mapping[str, Tensor]) -> None:
+        for name in _PLACED:
+            getattr(self, name).copy_(tensors[name])
 
     def health(self, reset: bool = True) -> list[Health]:
         """Use of each level over all training forwards since the last call."""
@@ -208,26 +231,35 @@ class ResidualQuantizer(KeepsPrecision):
         self.sum_QVC.copy_(self.books_QVC * 8)
 
     @torch.no_grad()
-    def _update(self, level: int, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None) -> None:
-        """One EMA step, then dead codes move onto vectors of this batch."""
-        count, total, weight = self._gather(x_NC, index_N, valid_NC)
+    def _update(self, level: int, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None, place: ranks.Rows) -> None:
+        """One EMA step on the vectors of all ranks, then dead codes move onto some of them: the same on every rank."""
+        count, total, weight = ranks.summed(self._gather(x_NC, index_N, valid_NC))
         self.hits_QV[level] += count
+        seen = place.total
+        if level in self._waiting:
+            *before, earlier = self._waiting.pop(level)
+            count, total, weight = (a + b for a, b in zip(before, (count, total, weight), strict=True))
+            seen += earlier
+        if not ranks.step_ends():
+            self._waiting[level] = count, total, weight, seen
+            return
         for state, new in ((self.count_QV, count), (self.sum_QVC, total), (self.weight_QVC, weight)):
             state[level].mul_(self.decay).add_(new, alpha=1 - self.decay)
         weight = self.weight_QVC[level]
         book = torch.where(weight > 1e-6, self.sum_QVC[level] / weight.clamp_min(1e-6), self.books_QVC[level])
         self.books_QVC[level] = book
-        even = len(x_NC) / self.codebook_size
+        even = seen / self.codebook_size
         dead = (self.count_QV[level] < self.dead_share * even).nonzero().flatten()
         # Never more than the batch can replace without putting two codes on one vector.
-        dead = dead[: len(x_NC)]
+        dead = dead[: place.total]
         if len(dead):
-            chosen = torch.randperm(len(x_NC), device=x_NC.device)[: len(dead)]
-            valid = torch.ones_like(x_NC) if valid_NC is None else valid_NC
-            self.books_QVC[level, dead] = x_NC[chosen].float()
+            chosen = ranks.from_first(torch.randperm(place.total, device=x_NC.device)[: len(dead)])
+            moved = ranks.picked(x_NC.float(), chosen, place)
+            valid = torch.ones_like(moved) if valid_NC is None else ranks.picked(valid_NC.float(), chosen, place)
+            self.books_QVC[level, dead] = moved
             self.count_QV[level, dead] = even
-            self.weight_QVC[level, dead] = valid[chosen].float() * even
-            self.sum_QVC[level, dead] = x_NC[chosen].float() * even
+            self.weight_QVC[level, dead] = valid * even
+            self.sum_QVC[level, dead] = moved * even
             self.resets_Q[level] += len(dead)
 
     def _greedy(self, x_NC: Tensor) -> Tensor:

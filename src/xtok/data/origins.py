@@ -37,6 +37,16 @@ class Origins:
     def __len__(self) -> int:
         return len(self.episode_B)
 
+    def __getitem__(self, rows: slice) -> Origins:
+        return Origins(
+            self.episode_B[rows],
+            self.anchor_B[rows],
+            self.rate_B[rows],
+            self.last_B[rows],
+            self.reversed_B[rows],
+            self.words[rows],
+        )
+
     def words_at(self, frames_BM: Float[Tensor, "B M"]) -> Int[Tensor, "B M"]:
         """One number for each wording of a sub-task: equal numbers, equal words."""
         return torch.stack([words.at(frames_M) for words, frames_M in zip(self.words, frames_BM, strict=True)])

@@ -21,6 +21,9 @@ class Drawn:
     chunks: ChunkBatch
     origins: Origins
 
+    def __getitem__(self, rows: slice) -> Drawn:
+        return Drawn(self.chunks[rows], self.origins[rows])
+
 
 class ChunkSampler(ABC):
     """A corpus that chunks of `horizon` frames are drawn from. Equal states of the generator draw equal chunks."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from xtok.actions.embodiments import NONE_SLOT
 from xtok.codec.encoder import Conditions
@@ -19,8 +21,17 @@ from xtok.pretrain.recipe import Recipe
 def drop_conditions(given: Conditions, recipe: Recipe, generator: torch.Generator) -> Conditions:
     """docs/method.md#encoder-quantizer-decoder: withhold state and robot from some chunks, independently, so that all
     four combinations work."""
-    device = given.slot_B.device
-    state_B, robot_B = torch.rand(2, len(given.slot_B), generator=generator).to(device)
+    return withhold(given, recipe, draw_withheld(len(given.slot_B), generator))
+
+
+def draw_withheld(B: int, generator: torch.Generator) -> Float[Tensor, "2 B"]:
+    """A number in [0, 1) for the state and one for the robot of each chunk; what is withheld has a small one."""
+    return torch.rand(2, B, generator=generator)
+
+
+def withhold(given: Conditions, recipe: Recipe, drawn_2B: Float[Tensor, "2 B"]) -> Conditions:
+    """Conditions as those numbers leave them."""
+    state_B, robot_B = drawn_2B.to(given.slot_B.device)
     return replace(
         given,
         state_BD=torch.where(state_B[:, None] < recipe.masking.state_dropout, 0.0, given.state_BD),

@@ -32,6 +32,7 @@ from xtok.data.sampler import ChunkSampler, Drawn
 from xtok.pretrain.episode_group import EpisodeGroup, draw_cells, draw_starts, starts_of
 from xtok.pretrain.motion import motion_of
 from xtok.pretrain.sampling_weights import weigh_alike, weigh_by_share
+from xtok.progress import track
 
 VALIDATION_EVERY = 5  # of the train episodes, every fifth is kept from gradients and books
 # Motions are also played faster, slower and backwards: joint and hand paths stay ones that the robot can follow.
@@ -80,7 +81,7 @@ class Corpus(ChunkSampler):
         self.train: list[EpisodeGroup] = []
         self.validation: list[EpisodeGroup] = []
         digest = hashlib.sha256()
-        for name, group in sorted(robots.items()):
+        for name, group in track(sorted(robots.items()), "statistics", "robot"):
             statistics = fit_statistics_of(layout, group)
             for part, sources in ((False, self.train), (True, self.validation)):
                 kept = [validation and i % VALIDATION_EVERY == VALIDATION_EVERY - 1 for i in range(len(group))]
@@ -111,7 +112,8 @@ class Corpus(ChunkSampler):
         """
         episodes: list[Episode] = []
         left_out: list[LeftOut] = []
-        for path in (each for given in paths for each in trainable(given, layout.name)):
+        found = [each for given in paths for each in trainable(given, layout.name)]
+        for path in track(found, "reading data sets", "set"):
             dataset = open_dataset(path, layout=layout.name, skip_bad=skip_bad)
             left_out += dataset.left_out
             if dataset.held_out_robot:

@@ -29,8 +29,20 @@ class Identity(_Tokenizer):
     features_digest: str | None
 
 
-class RunJson(Identity):
-    """The run.json of a run. data: folders. left_out: episodes that could not be read."""
+class Launched(TypedDict):
+    """How a run is run, which may change when it is resumed; batches do not hang on it."""
+
+    world_size: int
+    accumulate: int
+    precision: str
+    device: str
+
+
+class RunJson(Identity, Launched):
+    """The run.json of a run. data: folders. left_out: episodes that could not be read. data_order: in words."""
+
+    global_batch: int
+    data_order: str
 
     data: list[str]
     left_out: Sequence[Mapping[str, object]]

@@ -1,4 +1,4 @@
-"""L_rec term by term, and the weighted sum of all losses. docs/method.md#losses.
+"""L_rec term by term, and the weights of all losses. docs/method.md#losses.
 
 # B batch, T frames, K tangent channels, D channels of the layout
 """
@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from xtok import ranks
 from xtok.actions.rotation import geodesic_rad, matrix_from_rotation6d
 from xtok.actions.tangent import tangent_kinds
 from xtok.codec.base import Codec
 from xtok.codec.batch import BatchContext
 from xtok.codec.output import CodecOutput
 
-# docs/method.md#losses. One key a term; `weighted_sum` refuses any other.
+# docs/method.md#losses. One key a term; the engine refuses any other.
 WEIGHTS: Mapping[str, float] = {
     "position": 1.0,
     "rotation": 0.2,
@@ -39,9 +40,9 @@ WEIGHTS: Mapping[str, float] = {
 
 
 def masked_mean(value: Tensor, mask: Bool[Tensor, "*B"]) -> Float[Tensor, ""]:
-    """Mean over the True places; `mask` broadcasts. 0 where there are none."""
+    """Mean over the True places (of all ranks); `mask` broadcasts. 0 where there are none."""
     mask = mask.expand_as(value)
-    return torch.where(mask, value, 0.0).sum() / mask.sum().clamp_min(1)
+    return torch.where(mask, value, 0.0).sum() / ranks.divisor(mask.sum())
 
 
 def motion_l1(
@@ -66,20 +67,6 @@ def reconstruction_losses(
         "dct": masked_mean((dct_matrix(batch_context.horizon).to(error) @ error).abs(), mask_BK[:, None]),
         "velocity": masked_mean(step.abs(), mask_BK[:, None]),
     }
-
-
-def weighted_sum(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Float[Tensor, ""]:
-    """Sum of weight times loss.
-
-    Raises:
-        ValueError: a loss without a weight or a weight without a loss.
-    """
-    if losses.keys() != weights.keys():
-        raise ValueError(
-            f"losses without a weight: {sorted(losses.keys() - weights.keys())}; "
-            f"weights without a loss: {sorted(weights.keys() - losses.keys())}"
-        )
-    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
 @cache

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from xtok import ranks
 from xtok.actions.types import slots
 from xtok.codec.base import Codec
 from xtok.codec.output import CodecOutput
@@ -119,7 +120,7 @@ def quiet_loss(
     """Mean squared length of the extra dimensions, in units of their limit, over chunks of which nothing was seen."""
     unseen_B = ~valid_BM.any(dim=1)
     size_B = (h_BMC[..., -extra:] / scale).square().sum(dim=-1).mean(dim=1)
-    return torch.where(unseen_B, size_B, 0.0).sum() / unseen_B.sum().clamp_min(1)
+    return torch.where(unseen_B, size_B, 0.0).sum() / ranks.divisor(unseen_B.sum())
 
 
 def reached(latent_BMC: Float[Tensor, "B M C"], reach: GradScope, extra: int) -> Float[Tensor, "B M C"]:

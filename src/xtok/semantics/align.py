@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from xtok import ranks
 from xtok.actions.types import HORIZON_MAX, slots
 from xtok.semantics.cotemporal import SlotFrames, TeacherFeatures, slot_frames
 from xtok.semantics.gather import gathered
@@ -197,7 +198,7 @@ def alignment_losses(
     Over the batches of all ranks (their chunks may differ in length). 0 where fewer than two pairs are there.
     same_text: "mask" takes pairs of equal words out of the negatives, "soft" makes them positives too, "keep" leaves
     them in (the paper to the letter, docs/method.md#losses). cosine: also `align_cosine`, the mean of 1 - cosine of
-    slot and moment, of this rank alone.
+    slot and moment.
     """
     action, teacher, valid_BM = heads.action(h_BMC), heads.of(seen), heads.fusion.valid(seen)
     losses = {"align_cosine": _cosine_loss(action, teacher, valid_BM)} if cosine else {}
@@ -219,7 +220,7 @@ def _cosine_loss(
 ) -> Float[Tensor, ""]:
     """0 where there is no pair."""
     apart_BM = 1 - (action_BME * teacher_BME).sum(dim=-1)
-    return torch.where(valid_BM, apart_BM, 0.0).sum() / valid_BM.sum().clamp_min(1)
+    return torch.where(valid_BM, apart_BM, 0.0).sum() / ranks.divisor(valid_BM.sum())
 
 
 def info_nce(

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from xtok import ranks
 from xtok.actions.layout import Layout
 from xtok.actions.types import FRAMES_PER_SLOT, slots
 from xtok.codec.base import Codec
@@ -39,6 +40,9 @@ class Masking:
     mask_BM: Bool[Tensor, "B M"]
     random_BM: Bool[Tensor, "B M"]
     codes_BM: Int[Tensor, "B M"]  # the random codes
+
+    def __getitem__(self, rows: slice) -> Masking:
+        return Masking(self.predicted_BM[rows], self.mask_BM[rows], self.random_BM[rows], self.codes_BM[rows])
 
     def to(self, device: torch.device) -> Masking:
         return Masking(*(t.to(device) for t in (self.predicted_BM, self.mask_BM, self.random_BM, self.codes_BM)))
@@ -91,18 +95,24 @@ def code_masking_loss(
     logits = head(output.coarse_BMC.float(), random_BMC, masking).float()
     loss_BM = F.cross_entropy(logits.flatten(0, 1), output.codes_BMQ[..., 0].flatten(), reduction="none")
     predicted = masking.predicted_BM.flatten()
-    return torch.where(predicted, loss_BM, 0.0).sum() / predicted.sum().clamp_min(1)
+    return torch.where(predicted, loss_BM, 0.0).sum() / ranks.divisor(predicted.sum())
 
 
 def draw_hidden(batch_context: BatchContext, layout: Layout, generator: torch.Generator) -> Bool[Tensor, "B T K"]:
     """True at what the encoder may not see: whole slots and, through all frames, whole parts of the robot."""
     B, K = batch_context.conditions.mask_BK.shape
-    T = batch_context.horizon
+    hidden_BTK = draw_hidden_of(B, batch_context.horizon, layout, generator)
+    assert hidden_BTK.shape[2] == K
+    return hidden_BTK.to(batch_context.conditions.mask_BK.device)
+
+
+def draw_hidden_of(B: int, T: int, layout: Layout, generator: torch.Generator) -> Bool[Tensor, "B T K"]:
+    """The same for B chunks of T frames, before anything else is known of them."""
     slot_BM = torch.rand(B, slots(T), generator=generator) < HIDDEN_SLOTS
     slot_BT = slot_BM.repeat_interleave(FRAMES_PER_SLOT, dim=1)[:, :T]
     part_K = _parts(layout)
     part_BK = (torch.rand(B, int(part_K[-1]) + 1, generator=generator) < HIDDEN_PARTS)[:, part_K]
-    return (slot_BT[..., None] | part_BK[:, None]).expand(B, T, K).to(batch_context.conditions.mask_BK.device)
+    return slot_BT[..., None] | part_BK[:, None]
 
 
 def reconstruct_hidden(

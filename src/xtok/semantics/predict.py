@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from xtok import ranks
 from xtok.codec.encoder import slot_times
 from xtok.codec.layers import Block
 from xtok.semantics.align import Fusion
@@ -47,4 +48,4 @@ def next_frame_loss(
     target_BW = predictor.fusion(after)[:, 0].detach()
     valid_B = predictor.fusion.valid(after)[:, 0]
     error_B = (predictor(z_BMX, horizon) - target_BW).abs().mean(dim=1)
-    return torch.where(valid_B, error_B, 0.0).sum() / valid_B.sum().clamp_min(1)
+    return torch.where(valid_B, error_B, 0.0).sum() / ranks.divisor(valid_B.sum())

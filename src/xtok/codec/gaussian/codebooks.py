@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from xtok import ranks
 from xtok.codec.precision import KeepsPrecision
 from xtok.codec.quantizer import Health, Quantized, ResidualQuantizer
 
@@ -43,34 +44,34 @@ class Codebooks(KeepsPrecision):
         self, x_BMC: Float[Tensor, "B M C"], robots: tuple[str, ...], valid_BMC: Bool[Tensor, "B M C"] | None = None
     ) -> Quantized:
         """Quantise greedily; rows in the order B, M. See ResidualQuantizer."""
-        groups = self._groups(robots)
-        if len(groups) == 1:
-            ((quantizer, _),) = groups
-            return quantizer(x_BMC.flatten(0, 1), None if valid_BMC is None else valid_BMC.flatten(0, 1))
+        groups = self._groups(robots) if ranks.world() == 1 else self._groups_of_all(robots)
         B, M, C = x_BMC.shape
+        if len(groups) == 1:
+            ((quantizer, _, _),) = groups
+            return quantizer(x_BMC.flatten(0, 1), None if valid_BMC is None else valid_BMC.flatten(0, 1))
         latents, partial = torch.empty_like(x_BMC), x_BMC.new_empty(self.levels, B, M, C)
         codes = torch.empty(B, M, self.levels, dtype=torch.long, device=x_BMC.device)
         commitment = x_BMC.new_zeros(())
-        for quantizer, rows in groups:
+        for quantizer, rows, share in groups:
             valid = None if valid_BMC is None else valid_BMC[rows].flatten(0, 1)
             found = quantizer(x_BMC[rows].flatten(0, 1), valid)
             latents[rows] = found.latents_NC.view(-1, M, C)
             partial[:, rows] = found.partial_QNC.view(self.levels, -1, M, C)
             codes[rows] = found.codes_NQ.view(-1, M, self.levels)
-            commitment = commitment + found.commitment * (len(rows) / B)
+            commitment = commitment + found.commitment * share
         return Quantized(latents.flatten(0, 1), codes.flatten(0, 1), commitment, partial.flatten(1, 2))
 
     def search(self, x_BMC: Float[Tensor, "B M C"], robots: tuple[str, ...], beam: int) -> Int[Tensor, "B M Q"]:
         """Codes by beam search. See ResidualQuantizer."""
         out = torch.empty(*x_BMC.shape[:2], self.levels, dtype=torch.long, device=x_BMC.device)
-        for quantizer, rows in self._groups(robots):
+        for quantizer, rows, _ in self._groups(robots):
             out[rows] = quantizer.search(x_BMC[rows].flatten(0, 1), beam).view(len(rows), -1, self.levels)
         return out
 
     def lookup(self, codes_BMq: Int[Tensor, "B M q"], robots: tuple[str, ...]) -> Float[Tensor, "B M C"]:
         """Sum of the first q levels' codes."""
         out = self.shared.books_QVC.new_empty(*codes_BMq.shape[:2], self.dim)
-        for quantizer, rows in self._groups(robots):
+        for quantizer, rows, _ in self._groups(robots):
             out[rows] = quantizer.lookup(codes_BMq[rows].flatten(0, 1)).view(len(rows), -1, self.dim)
         return out
 
@@ -86,9 +87,27 @@ class Codebooks(KeepsPrecision):
             for levels in zip(*reports, strict=True)
         ]
 
-    def _groups(self, robots: tuple[str, ...]) -> list[tuple[ResidualQuantizer, Int[Tensor, " b"]]]:
+    def _groups(self, robots: tuple[str, ...]) -> list[tuple[ResidualQuantizer, Int[Tensor, " b"], float]]:
+        """Books, the rows that they code, and the share of those in the batch."""
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(robots):
             rows.setdefault(name if name in self.per_robot else "", []).append(row)
         device = self.shared.books_QVC.device
-        return [(self.of(name), torch.tensor(index, device=device)) for name, index in rows.items()]
+        return [
+            (self.of(name), torch.tensor(index, device=device), len(index) / len(robots))
+            for name, index in rows.items()
+        ]
+
+    def _groups_of_all(self, robots: tuple[str, ...]) -> list[tuple[ResidualQuantizer, Int[Tensor, " b"], float]]:
+        """The same, for the robots of all ranks in one order: a rank that has none of a robot's rows must yet take part
+        in the update of its books, or the others would wait for it."""
+        device = self.shared.books_QVC.device
+        own = [name if name in self.per_robot else "" for name in robots]
+        rows = [
+            torch.tensor([row for row, name in enumerate(own) if name == book], dtype=torch.long, device=device)
+            for book in ("", *self.per_robot)
+        ]
+        (counted,) = ranks.summed([torch.tensor([len(index) for index in rows], device=device)])
+        counts = counted.tolist()
+        books = (self.shared, *map(self.of, self.per_robot))
+        return [(book, index, n / sum(counts)) for book, index, n in zip(books, rows, counts, strict=True) if n]

@@ -12,29 +12,27 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from xtok.atomic import atomic_file
-from xtok.data.digests import digest_of
-from xtok.semantics.embedded.connector import POINTS, ConnectorConfig, Looked, point_logits
-from xtok.semantics.embedded.eyes import Sight
+from xtok import ranks
+from xtok.engine import PLAIN, Engine, Kept, Launch, Parts, Settings, Task
+from xtok.engine.task import Figures
+from xtok.semantics.embedded.connector import ConnectorConfig, Looked, point_logits
 from xtok.semantics.embedded.language import END, START, padded
-from xtok.semantics.embedded.lessons import KIND_DOING, Lesson
+from xtok.semantics.embedded.lessons import KIND_DOING
 from xtok.semantics.embedded.model import EmbeddedVLM, Words
+from xtok.semantics.embedded.school import Row, School
 
-CHECKPOINT, LOG, RUN = "checkpoint.safetensors", "metrics.jsonl", "run.json"
-EYES_BATCH = 64
+RUN = "run.json"
+LOOKING, SPEAKING = ("facts", "point", "answer"), ("caption", "said")  # losses
 
 
 @dataclass(frozen=True)
@@ -79,71 +77,20 @@ class TeacherRecipe:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One thing to learn from a picture. question None: a caption. answers: of the linear head, all equally right."""
+class TeacherBatch:
+    """pictures_B: their numbers. rows: questions about them. spoken: places in `rows` that are answered in words;
+    described: places in pictures_B that are captioned. Both empty before the second part."""
 
-    picture: int
-    question: str | None
-    said: str
-    answers: tuple[str, ...]
-    mask: Float[Tensor, "64 64"] | None
-    kind: str
-
-
-class School:
-    """Lessons seen by the eyes, as rows by picture."""
-
-    def __init__(self, model: EmbeddedVLM, progress: Callable[[int], Any] = lambda _: None) -> None:
-        self._model, self._progress = model, progress
-        self._sights: list[Sight] = []
-        self.rows: list[list[Row]] = []  # of each picture
-        self.captions: list[Row] = []
-
-    def add(self, lessons: Sequence[Lesson]) -> None:
-        """Also mirrored."""
-        both = [each for lesson in lessons for each in (lesson, lesson.mirrored())]
-        for start in range(0, len(both), EYES_BATCH):
-            some = both[start : start + EYES_BATCH]
-            self._sights.append(self._model.eyes([lesson.picture for lesson in some]))
-            for lesson in some:
-                number = len(self.rows)
-                self.rows.append([_row(number, question) for question in lesson.questions])
-                self.captions.append(Row(number, None, f" {lesson.caption}", lesson.facts, None, "caption"))
-            self._progress(len(some))
-
-    def sight(self) -> Sight:
-        """Of all pictures, by number."""
-        if len(self._sights) > 1:
-            self._sights = [Sight.cat(self._sights)]
-        if not self._sights:
-            raise ValueError("nothing to learn from; give sets of `xtok sim questions`")
-        return self._sights[0]
-
-    @property
-    def answers(self) -> tuple[str, ...]:
-        every = [row for rows in self.rows for row in rows] + self.captions
-        return tuple(sorted({answer for row in every for answer in row.answers}))
-
-    @property
-    def digest(self) -> str:
-        rows = [[(r.question, r.said) for r in rows] for rows in self.rows]
-        colour = self.sight().colour.float().mean((1, 2, 3)).tolist()
-        return digest_of(rows=rows, captions=[r.said for r in self.captions], colour=[round(c, 3) for c in colour])
+    pictures_B: np.ndarray
+    rows: tuple[Row, ...]
+    spoken: tuple[int, ...] = ()
+    described: tuple[int, ...] = ()
 
 
-def _row(picture: int, question: Any) -> Row:
-    mask = None
-    if question.mask is not None:
-        cells = F.adaptive_avg_pool2d(torch.from_numpy(question.mask.copy()).float()[None, None], POINTS)[0, 0]
-        mask = cells / cells.sum()
-    answers = () if mask is not None else (question.answer,)
-    if question.kind == KIND_DOING:
-        answers = (f"now {question.answer}",)
-    return Row(picture, question.text, f" {question.answer}", answers, mask, question.kind)
+class TeacherTask(Task[TeacherBatch]):
+    """Connector, and the linear head that is thrown away. A step is decided by seed and number alone."""
 
-
-class Training:
-    """The state of a run: `run` goes to the end, or to step `until`; a checkpoint every so often and at the end."""
+    name, cpu_only = "teacher", True
 
     def __init__(self, recipe: TeacherRecipe, model: EmbeddedVLM, school: School, out: Path) -> None:
         self.recipe, self.model, self.school, self.out = recipe, model, school, out
@@ -156,59 +103,70 @@ class Training:
         self.likely = np.where(film, share / max(film.sum(), 1), (1 - share) / max((~film).sum(), 1))
         torch.manual_seed(recipe.seed)
         self.head = nn.Linear(recipe.connector.width, len(self.number))
-        self.trained = nn.ModuleDict({"connector": model.connector, "head": self.head})
+        self.module = nn.ModuleDict({"connector": model.connector, "head": self.head})
         mouth = list(model.connector.mixer.out.parameters())
-        others = [p for p in self.trained.parameters() if not any(p is each for each in mouth)]
+        others = [p for p in self.module.parameters() if not any(p is each for each in mouth)]
         groups = [{"params": others, "mouth": False}, {"params": mouth, "mouth": True}]
         self.optimizer = torch.optim.AdamW(
             groups, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.98)
         )
-        self.step = 0
+        self.generator = torch.Generator()  # of no use: see above
+        self.batch_size = min(recipe.pictures, len(school.rows))
+        self.data_order = (
+            f"every step has {recipe.pictures} pictures ({recipe.speaking_pictures} when speaking), drawn from seed "
+            f"{recipe.seed} and its number alike in every process; of R processes the r-th takes the r-th part of them"
+        )
+        self.config = recipe.to_dict()
         self._read: dict[str, Tensor] = {}  # question -> states of its words
         self.identity = json.loads(json.dumps({"recipe": recipe.to_dict(), "lessons": school.digest}))
 
-    def run(
-        self, until: int | None = None, checkpoint_every: int = 100, log: Callable[..., Any] = lambda *_: None
-    ) -> None:
-        """log: called with the step and its losses."""
-        last = self.recipe.steps if until is None else until
-        while self.step < last:
-            losses = self.train_step()
-            log(self.step, losses)
-            with (self.out / LOG).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": self.step, **{k: round(v, 4) for k, v in losses.items()}}) + "\n")
-            if self.step % checkpoint_every == 0 or self.step == last:
-                self.save()
+    # -- a step ---------------------------------------------------------------------------------------------------
 
-    def train_step(self) -> dict[str, float]:
+    def draw(self, step: int) -> TeacherBatch:
         recipe = self.recipe
-        rng = np.random.default_rng([recipe.seed, self.step])  # so that a resumed run draws the same
-        torch.manual_seed(recipe.seed * 1_000_003 + self.step)
-        speaking = self.step >= recipe.looking
-        self.trained.train()
+        rng = np.random.default_rng([recipe.seed, step])  # so that a resumed run draws the same
+        speaking = step >= recipe.looking
         size = min(recipe.speaking_pictures if speaking else recipe.pictures, len(self.school.rows))
-        pictures = rng.choice(len(self.school.rows), size, replace=False, p=self.likely)
-        rows = [row for picture in pictures for row in self._drawn(int(picture), rng)]
-        captions = [self.school.captions[int(picture)] for picture in pictures]
-        place = {int(picture): i for i, picture in enumerate(pictures)}
-        sight = self.sight[torch.from_numpy(pictures)]
+        pictures_B = rng.choice(len(self.school.rows), size, replace=False, p=self.likely)
+        rows = tuple(row for picture in pictures_B for row in self._drawn(int(picture), rng))
+        if not speaking:
+            return TeacherBatch(pictures_B, rows)
+        n = recipe.spoken
+        in_words = [i for i, row in enumerate(rows) if row.mask is None]
+        spoken = tuple(in_words[i] for i in rng.permutation(len(in_words))[: n - n // 6])
+        return TeacherBatch(pictures_B, rows, spoken, tuple(rng.permutation(size)[: n // 6].tolist()))
+
+    def part(self, batch: TeacherBatch, index: int, count: int) -> TeacherBatch:
+        if count == 1:
+            return batch
+        places = np.array_split(np.arange(len(batch.pictures_B)), count)[index].tolist()
+        mine = set(batch.pictures_B[places].tolist())
+        kept = [i for i, row in enumerate(batch.rows) if row.picture in mine]
+        return TeacherBatch(
+            batch.pictures_B[places],
+            tuple(batch.rows[i] for i in kept),
+            tuple(kept.index(i) for i in batch.spoken if i in kept),
+            tuple(places.index(i) for i in batch.described if i in places),
+        )
+
+    def losses(self, batch: TeacherBatch, step: int) -> dict[str, Tensor]:
+        torch.manual_seed(self.recipe.seed * 1_000_003 + step + 7_368_787 * ranks.rank())
+        place = {int(picture): i for i, picture in enumerate(batch.pictures_B)}
+        sight = self.sight[torch.from_numpy(batch.pictures_B)]
         with torch.autocast("cpu", torch.bfloat16):
             grid = self.model.connector.neck(sight)
             keys = self.model.connector.neck.point_keys(sight, grid)
-            asked = self._look(grid, place, rows)
+            asked = self._look(grid, place, batch.rows)
             plain = self.model.look(grid)
-        losses = self._looking_losses(asked, plain, keys, place, rows, captions)
-        if speaking:
-            losses |= self._speaking_losses(asked, plain, rows, captions, rng)
-        total = torch.stack(list(losses.values())).sum()
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.rate_at(self.step, group["mouth"])
-        self.optimizer.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(self.trained.parameters(), 1.0, error_if_nonfinite=True)
-        self.optimizer.step()
-        self.step += 1
-        return {name: float(value.detach()) for name, value in losses.items()}
+        losses = self._looking_losses(batch, asked, plain, keys, place)
+        return losses | (self._speaking_losses(batch, asked, plain) if step >= self.recipe.looking else {})
+
+    def weights(self, step: int) -> dict[str, float]:
+        """All 1: `losses` has them weighed, as they are logged."""
+        return dict.fromkeys((*LOOKING, *(SPEAKING if step >= self.recipe.looking else ())), 1.0)
+
+    def rates(self, step: int) -> list[float]:
+        return [self.recipe.rate_at(step, group["mouth"]) for group in self.optimizer.param_groups]
 
     def _drawn(self, picture: int, rng: np.random.Generator) -> list[Row]:
         """Questions of a picture: kinds equally likely, and within a kind answers that are rare all over more so."""
@@ -239,77 +197,96 @@ class Training:
         return Words(rows, nn.utils.rnn.pad_sequence(states, batch_first=True), keep_BL)
 
     def _looking_losses(
-        self,
-        asked: Looked,
-        plain: Looked,
-        keys: Tensor,
-        place: dict[int, int],
-        rows: Sequence[Row],
-        captions: Sequence[Row],
+        self, batch: TeacherBatch, asked: Looked, plain: Looked, keys: Tensor, place: Mapping[int, int]
     ) -> dict[str, Tensor]:
+        rows = batch.rows
         points = [i for i, row in enumerate(rows) if row.mask is not None]
         others = [i for i, row in enumerate(rows) if row.answers]
-        losses = {"facts": 0.3 * self._told_apart(plain.gist_BE, captions)}
-        if points:
-            where = torch.tensor([place[rows[i].picture] for i in points])
-            logits = point_logits(keys[where], asked.query_BP[points]).flatten(1)
-            target = torch.stack([mask for i in points if (mask := rows[i].mask) is not None]).flatten(1)
-            losses["point"] = 0.5 * -(target * logits.log_softmax(1)).sum(1).mean()
-        if others:
-            losses["answer"] = self._told_apart(asked.gist_BE[others], [rows[i] for i in others])
-        return losses
+        where = torch.tensor([place[rows[i].picture] for i in points], dtype=torch.long)
+        logits = point_logits(keys[where], asked.query_BP[points]).flatten(1)
+        targets = [mask.flatten() for i in points if (mask := rows[i].mask) is not None]
+        target = torch.stack(targets) if targets else logits.detach()
+        captions = [self.school.captions[int(picture)] for picture in batch.pictures_B]
+        return {
+            "facts": 0.3 * self._told_apart(plain.gist_BE, captions),
+            "point": 0.5 * _mean(-(target * logits.log_softmax(1)).sum(1)),
+            "answer": self._told_apart(asked.gist_BE[others], [rows[i] for i in others]),
+        }
 
     def _told_apart(self, gist_RE: Tensor, rows: Sequence[Row]) -> Tensor:
         target_RA = torch.zeros(len(rows), len(self.number))
         for i, row in enumerate(rows):
             target_RA[i, [self.number[answer] for answer in row.answers]] = 1 / len(row.answers)
-        return -(target_RA * self.head(gist_RE.float()).log_softmax(1)).sum(1).mean()
+        return _mean(-(target_RA * self.head(gist_RE.float()).log_softmax(1)).sum(1))
 
-    def _speaking_losses(
-        self, asked: Looked, plain: Looked, rows: Sequence[Row], captions: Sequence[Row], rng: np.random.Generator
-    ) -> dict[str, Tensor]:
-        n = self.recipe.spoken
-        spoken = [i for i, row in enumerate(rows) if row.mask is None]
-        spoken = [spoken[i] for i in rng.permutation(len(spoken))[: n - n // 6]]
-        described = rng.permutation(len(captions))[: n // 6].tolist()
+    def _speaking_losses(self, batch: TeacherBatch, asked: Looked, plain: Looked) -> dict[str, Tensor]:
         tokens = self.model.language.tokens
+        captions = [self.school.captions[int(picture)] for picture in batch.pictures_B]
 
         def loss(looked: Looked, chosen: Sequence[int], texts: Sequence[Row]) -> Tensor:
+            if not chosen:
+                return _mean(looked.tokens_BKW.new_zeros(0, dtype=torch.float32))
             before = [(START, *tokens(texts[i].question or "")) for i in chosen]
             after = [(*tokens(texts[i].said), END) for i in chosen]
-            return said_loss(self.model, before, looked.tokens_BKW[torch.tensor(chosen)].float(), after).mean()
+            return _mean(said_loss(self.model, before, looked.tokens_BKW[torch.tensor(chosen)].float(), after))
 
-        losses = {"caption": 0.5 * loss(plain, described, captions)}
-        if spoken:
-            losses["said"] = loss(asked, spoken, rows)
-        return losses
+        return {
+            "caption": 0.5 * loss(plain, batch.described, captions),
+            "said": loss(asked, batch.spoken, batch.rows),
+        }
 
-    def save(self) -> None:
-        """All that a resumed run needs, whole or not at all."""
-        state = self.optimizer.state_dict()["state"]
-        tensors = {f"model/{key}": value for key, value in self.trained.state_dict().items()}
-        tensors |= {f"adam/{i}/{key}": value for i, values in state.items() for key, value in values.items()}
-        metadata = {"step": str(self.step), "identity": json.dumps(self.identity)}
-        with atomic_file(self.out / CHECKPOINT) as draft:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, draft, metadata)
+    # -- what is kept ---------------------------------------------------------------------------------------------
 
-    def load(self) -> None:
+    def state(self) -> Parts:
+        identity = torch.frombuffer(bytearray(json.dumps(self.identity).encode()), dtype=torch.uint8)
+        return {"model": self.module.state_dict(), "training": {"identity": identity}}
+
+    def load(self, parts: Parts) -> None:
         """Raises ValueError if the checkpoint is of another recipe or other lessons."""
-        with safe_open(self.out / CHECKPOINT, "pt") as file:
-            metadata = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
-        before = json.loads(metadata["identity"])
+        before = json.loads(parts["training"]["identity"].numpy().tobytes())
         if different := [key for key, value in self.identity.items() if before[key] != value]:
             raise ValueError(f"the run in {self.out} has another {' and '.join(different)}; choose a new folder")
-        self.trained.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model/")})
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("adam/"):
-                _, number, name = key.split("/")
-                state.setdefault(int(number), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.step = int(metadata["step"])
+        self.module.load_state_dict(parts["model"])
+
+    def finish(self) -> list[Figures]:
+        self.model.eval().save(self.out)
+        return []
+
+    def keep(self, batch: TeacherBatch) -> Kept:
+        at = [(row.picture, self.school.rows[row.picture].index(row)) for row in batch.rows]
+        tensors = {
+            "pictures_B": torch.from_numpy(batch.pictures_B),
+            "rows": torch.tensor(at).view(-1, 2),
+            "spoken": torch.tensor(batch.spoken, dtype=torch.long),
+            "described": torch.tensor(batch.described, dtype=torch.long),
+        }
+        return Kept(tensors, {"questions": [[row.picture, row.question, row.said] for row in batch.rows]})
+
+    def restore(self, kept: Kept) -> TeacherBatch:
+        t = kept.tensors
+        rows = tuple(self.school.rows[picture][i] for picture, i in t["rows"].tolist())
+        return TeacherBatch(t["pictures_B"].numpy(), rows, tuple(t["spoken"].tolist()), tuple(t["described"].tolist()))
+
+
+class Training(Engine[TeacherBatch]):
+    """The engine with this task: `run` goes to the end, or to step `until`; a checkpoint every so often and there."""
+
+    task: TeacherTask
+
+    def __init__(
+        self, recipe: TeacherRecipe, model: EmbeddedVLM, school: School, out: Path, launch: Launch = PLAIN
+    ) -> None:
+        settings = Settings(recipe.steps, recipe.seed, log_every=1, checkpoint_every=100, digits=4)
+        super().__init__(TeacherTask(recipe, model, school, out), settings, out, launch)
+
+    @property
+    def trained(self) -> nn.Module:
+        return self.task.module
+
+
+def _mean(value_N: Tensor) -> Tensor:
+    """Over the rows of all processes; 0 where there are none."""
+    return value_N.sum() / ranks.divisor(torch.tensor(len(value_N)))
 
 
 def said_loss(

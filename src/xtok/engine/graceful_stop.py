@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+# torchrun gives a Ctrl-C on to processes that the terminal has told already: the same request, not a second one.
+_ECHO_S = 5.0 if int(os.environ.get("WORLD_SIZE") or 1) > 1 else 0.0
 
 
 class StopRequest:
@@ -15,14 +19,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received = False
+        self._first_s = 0.0
 
     def __bool__(self) -> bool:
         return self.received
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        now_s = time.monotonic()
         if self.received:  # asked twice: at once, and without the checkpoint
-            raise KeyboardInterrupt
-        self.received = True
+            if now_s - self._first_s > _ECHO_S:
+                raise KeyboardInterrupt
+            return
+        self.received, self._first_s = True, now_s
         # Not print, which may be what the signal has interrupted.
         os.write(2, b"\nxtok: stopping after this step, with a checkpoint; once more to stop at once\n")
 

@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from xtok.atomic import atomic_folder, atomic_write
-
-Parts = Mapping[str, Mapping[str, Tensor]]
+from xtok.engine.task import Parts
 
 
 def save_checkpoint(folder: Path, step: int, parts: Parts) -> Path:
@@ -61,22 +60,6 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def pack_random(generator: torch.Generator) -> dict[str, Tensor]:
-    """States of the run's own generator and of torch's (dropout, reset codes)."""
-    states = {"run": generator.get_state(), "cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def unpack_random(generator: torch.Generator, states: Mapping[str, Tensor]) -> None:
-    """Inverse of `pack_random`, in place. A run that moved to another kind of device goes on, not bit for bit."""
-    generator.set_state(states["run"])
-    torch.set_rng_state(states["cpu"])
-    if torch.cuda.is_available() and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
