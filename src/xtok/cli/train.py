@@ -41,6 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="X",
         help="a folder, a hub id or shipped weights, for a recipe of heads alone (`heads`): its codes stay as they are",
     )
+    parser.add_argument(
+        "--start-from",
+        metavar="X",
+        help="weights of the same codec to go on from, with new data or for longer: a run's folder, a hub id, shipped "
+        "ones; the optimiser begins anew",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="RUN_DIR", help="checkpoints and weights")
     add_skip_bad_argument(parser)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN_DIR")
@@ -108,7 +114,17 @@ def run(args: argparse.Namespace) -> None:
     launch = Launch(args.accumulate, args.precision, tuple(args.track))
     first = launched_rank() == 0
     with shown(first):  # in a log too: it may take hours
-        weights = train(recipe, args.data, args.out, args.resume, features, tokenizer, args.skip_bad, launch)
+        weights = train(
+            recipe,
+            args.data,
+            args.out,
+            args.resume,
+            features,
+            tokenizer,
+            args.skip_bad,
+            launch,
+            start_from=args.start_from,
+        )
     if first:
         print(f"{weights}: use it with --tokenizer {weights}, or xtok.Tokenizer.from_pretrained({str(weights)!r})")
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from xtok.actions.types import HORIZON_MAX
-from xtok.codec.encoder import Conditions, ConditionTokens, slot_times
+from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX
+from xtok.codec.encoder import Conditions, ConditionTokens, by_frame, slot_times
 from xtok.codec.layers import Block
 
 
@@ -18,7 +18,7 @@ class Decoder(nn.Module):
     """Learned position queries look at the slots and the conditions, then at each other.
 
     A level token tells how many levels were decoded, so that a prefix is a first-class input. Output [B, T, K] in
-    normalised tangent units.
+    normalised tangent units. linear_path: a slot also reaches its frames by a matrix, `local`.
     """
 
     def __init__(
@@ -31,8 +31,10 @@ class Decoder(nn.Module):
         heads: int,
         layers: int,
         dropout: float,
+        linear_path: bool = False,
     ) -> None:
         super().__init__()
+        self.local = nn.Linear(slot_dim, FRAMES_PER_SLOT * channels, bias=False) if linear_path else None
         self.slot = nn.Linear(slot_dim, hidden)
         self.level = nn.Embedding(levels, hidden)
         self.conditions = ConditionTokens(state_dim, channels, hidden)
@@ -41,6 +43,9 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(hidden, heads, dropout) for _ in range(layers))
         self.out_norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, channels)
+        if linear_path:
+            nn.init.zeros_(self.out.weight)
+            nn.init.zeros_(self.out.bias)
 
     def forward(
         self, z_BMX: Float[Tensor, "B M X"], conditions: Conditions, horizon: int, levels: int
@@ -53,4 +58,5 @@ class Decoder(nn.Module):
         y = self.read(self.queries[:horizon].expand(B, -1, -1), time_T, context, time_S)
         for block in self.blocks:
             y = block(y, time_T)
-        return self.out(self.out_norm(y))
+        found = self.out(self.out_norm(y))
+        return found if self.local is None else found + by_frame(self.local(z_BMX), horizon)

@@ -67,6 +67,7 @@ class Encoder(nn.Module):
     """Learned latent queries, one a slot, look at frames and conditions, then at each other.
 
     Output [B, M, out_dim]; zero at the start when `start_at_zero`, so that what is learned is added to nothing.
+    linear_path: the frames of a slot also reach it by a matrix, `local`; what is learned is added to that.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Encoder(nn.Module):
         dropout: float,
         out_dim: int,
         start_at_zero: bool = False,
+        linear_path: bool = False,
     ) -> None:
         super().__init__()
+        self.local = nn.Linear(FRAMES_PER_SLOT * channels, out_dim, bias=False) if linear_path else None
         self.frame = nn.Linear(2 * channels, hidden)
         self.hidden_frame = nn.Parameter(0.02 * torch.randn(hidden))  # stands for a masked frame (masked modelling)
         self.conditions = ConditionTokens(state_dim, channels, hidden)
@@ -89,7 +92,7 @@ class Encoder(nn.Module):
         self.blocks = nn.ModuleList(Block(hidden, heads, dropout, start_at_zero=start_at_zero) for _ in range(layers))
         self.out_norm = nn.LayerNorm(hidden)
         self.out = nn.Linear(hidden, out_dim)
-        if start_at_zero:
+        if start_at_zero or linear_path:
             nn.init.zeros_(self.out.weight)
             nn.init.zeros_(self.out.bias)
 
@@ -117,7 +120,20 @@ class Encoder(nn.Module):
         h = self.read(h, time_M, context, time_S)
         for block in self.blocks:
             h = block(h, time_M)
-        return self.out(self.out_norm(h))
+        found = self.out(self.out_norm(h))
+        return found if self.local is None else found + self.local(by_slot(x_BTK * known))
+
+
+def by_slot(x_BTK: Float[Tensor, "B T K"]) -> Float[Tensor, "B M 4K"]:
+    """The four frames of each slot side by side; a last slot that is not full holds its last frame."""
+    T, M = x_BTK.shape[1], slots(x_BTK.shape[1])
+    frame = torch.arange(M * FRAMES_PER_SLOT, device=x_BTK.device).clamp_max(T - 1)
+    return x_BTK[:, frame].unflatten(1, (M, FRAMES_PER_SLOT)).flatten(2)
+
+
+def by_frame(x_BMY: Float[Tensor, "B M 4K"], horizon: int) -> Float[Tensor, "B T K"]:
+    """Inverse of `by_slot`."""
+    return x_BMY.unflatten(2, (FRAMES_PER_SLOT, -1)).flatten(1, 2)[:, :horizon]
 
 
 def slot_times(M: int, like: Tensor) -> Float[Tensor, " M"]:

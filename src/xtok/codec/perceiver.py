@@ -34,10 +34,26 @@ class PerceiverCodec(Codec):
         K, D = tangent_width(self.layout), self.layout.width
         net = (config.hidden, config.heads)
         self.latent_dim = self.slot_dim = config.code_dim
-        self.encoder = Encoder(K, D, *net, config.encoder_layers, config.dropout, config.code_dim)
+        linear = config.linear_path
+        self.encoder = Encoder(K, D, *net, config.encoder_layers, config.dropout, config.code_dim, linear_path=linear)
         self.quantizer = ResidualQuantizer(config.code_dim, config.codebook_size, config.levels, config.codebook_decay)
-        self.decoder = Decoder(config.code_dim, K, D, config.levels, *net, config.decoder_layers, config.dropout)
+        self.decoder = Decoder(
+            config.code_dim, K, D, config.levels, *net, config.decoder_layers, config.dropout, linear
+        )
         self.in_float32()
+
+    @torch.no_grad()
+    def start_linear(self, slots_NY: Float[Tensor, "N 4K"]) -> None:
+        """Let the linear path begin as the first principal components of slots: see `PerceiverConfig`.
+
+        slots_NY: the frames of slots side by side, zeros in channels that are not there. About the origin: no motion is
+        no latent.
+        """
+        assert self.encoder.local is not None and self.decoder.local is not None
+        _, vectors_YY = torch.linalg.eigh(slots_NY.double().T @ slots_NY.double())
+        components_CY = vectors_YY.flip(1)[:, : self.config.code_dim].T
+        self.encoder.local.weight.copy_(components_CY)
+        self.decoder.local.weight.copy_(components_CY.T)
 
     @property
     def networks(self) -> dict[str, nn.Module]:

@@ -1,4 +1,4 @@
-"""What a resumed run must share with its beginning: recipe, data, features, tokenizer."""
+"""What a resumed run must share with its beginning: recipe, data, features, tokenizer, the weights it started from."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from xtok.semantics.cotemporal import FrameFeatures
 
 class _Tokenizer(TypedDict, total=False):
     tokenizer_digest: str
+    start_digest: str
 
 
 class Identity(_Tokenizer):
     """data_digest: of the motion; statistics: of each robot, which say its channels and rate; episodes_digest: of
     names, tasks and words, which heads learn from and by which features are found. tokenizer_digest: of one that stays
-    as it is, absent where the run places its own."""
+    as it is, absent where the run places its own. start_digest: of one that training began at, absent without."""
 
     recipe: dict[str, object]
     data_digest: str
@@ -51,7 +52,13 @@ class RunJson(Identity, Launched):
     command: str
 
 
-def identity(recipe: Recipe, corpus: Corpus, features: FrameFeatures | None, tokenizer: Tokenizer | None) -> Identity:
+def identity(
+    recipe: Recipe,
+    corpus: Corpus,
+    features: FrameFeatures | None,
+    tokenizer: Tokenizer | None,
+    start: Tokenizer | None = None,
+) -> Identity:
     """What a run is, as JSON gives it back."""
     episodes = hashlib.sha256()
     for source in (*corpus.train, *corpus.validation):
@@ -64,4 +71,8 @@ def identity(recipe: Recipe, corpus: Corpus, features: FrameFeatures | None, tok
         "episodes_digest": episodes.hexdigest()[:16],
         "features_digest": None if features is None else features.digest,
     }
-    return found if tokenizer is None else {"tokenizer_digest": tokenizer.digest, **found}
+    if tokenizer is not None:
+        found["tokenizer_digest"] = tokenizer.digest
+    if start is not None:
+        found["start_digest"] = start.digest
+    return found

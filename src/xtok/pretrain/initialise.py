@@ -14,8 +14,10 @@ from xtok.actions.statistics import Statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, slots
 from xtok.codec.base import Codec
 from xtok.codec.batch import BatchContext
+from xtok.codec.encoder import by_slot
 from xtok.codec.gaussian import GaussianCodec
 from xtok.codec.gaussian.prior import ACTIVITY_EDGES, fit_generic, fit_prior, no_activity
+from xtok.codec.perceiver import PerceiverCodec
 from xtok.pretrain.corpus import Corpus, draw_batches
 from xtok.pretrain.slotwise import Sample, place_shared, place_slotwise, samples_of
 from xtok.progress import Shown, shown, track
@@ -40,7 +42,7 @@ def initialise(
     """Fit what is known of each robot, then the codebooks, by k-means. In place; the networks stay as they are.
 
     Of a Gaussian codec: priors, then the coarse codebook, then (through both) the residual codebooks. Of a perceiver:
-    statistics, then codebooks of what its encoder says so far.
+    statistics, its linear path if it has one, then codebooks of what its encoder says so far.
 
     own: robots that get detail books of their own; the shared ones are placed on all the others. strangers=False leaves
     out what serves only robots outside the corpus, where all have books of their own.
@@ -56,7 +58,19 @@ def initialise(
         for statistics in corpus.statistics.values():
             codec.add_statistics(statistics)
         codec.add_statistics(pooled_statistics(list(corpus.statistics.values())))
+        if isinstance(codec, PerceiverCodec) and codec.config.linear_path:
+            codec.start_linear(_slots(codec, corpus, vectors, torch.Generator().manual_seed(seed)))
         _refit_codebooks(codec, corpus, seed, vectors, iterations, own, fit_shared)
+
+
+@torch.no_grad()
+def _slots(codec: PerceiverCodec, corpus: Corpus, vectors: int, generator: torch.Generator) -> Tensor:
+    """Motion of random slots, [N, 4K], zeros where a robot has no such channel."""
+    out = []
+    for chunks in track(draw_batches(corpus, vectors, generator), "slots for the linear path"):
+        motion_BTK, batch_context = _motion(codec, chunks)
+        out.append(by_slot(motion_BTK * batch_context.conditions.mask_BK[:, None]).flatten(0, 1).float())
+    return torch.cat(out)
 
 
 def _initialise(

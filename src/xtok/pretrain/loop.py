@@ -28,6 +28,7 @@ from xtok.pretrain.initialise import initialise
 from xtok.pretrain.measurement import measure_unknown
 from xtok.pretrain.precision import round_to_half
 from xtok.pretrain.recipe import Recipe
+from xtok.pretrain.start import Start
 from xtok.pretrain.task import PLACING, CodecBatch, CodecTask
 from xtok.semantics.cotemporal import FrameFeatures
 
@@ -41,6 +42,7 @@ def train(
     tokenizer: Tokenizer | None = None,
     skip_bad: bool = False,
     launch: Launch = PLAIN,
+    start_from: str | Path | None = None,
 ) -> Path:
     """Train by `recipe` on the train episodes of the data sets; returns `out`, which then opens as a tokenizer.
 
@@ -48,13 +50,16 @@ def train(
     tokenizer: for a recipe with trainable="heads", the one that stays as it is; `out` then holds a copy beside the
         heads, with the robots that it lacked, measured.
     skip_bad: leave out episodes that cannot be read; run.json lists them.
+    start_from: trained weights of the recipe's own configuration (a run's folder, a hub id, shipped ones), where
+        networks, codebooks and heads begin. What its robots' ranges are stays; the optimiser begins anew.
     launch: how it is run here. Under torchrun or `accelerate launch`, every process calls this with the same arguments.
 
     `out` also gets run.json (recipe, data hash, versions), metrics.jsonl, heads.safetensors and checkpoints/.
 
     Raises:
         ValueError: `out` holds a run and resume is False, or with resume none or one of another recipe or data; a
-            tokenizer with a recipe that places its own, or none with one that needs it; a loss that is no number.
+            tokenizer with a recipe that places its own, or none with one that needs it; `start_from` of another
+            configuration; a loss that is no number.
         KeyboardInterrupt: SIGINT or SIGTERM came; a checkpoint was written first.
     """
     recipe = _of_tokenizer(recipe, tokenizer)
@@ -62,9 +67,9 @@ def train(
         get_layout(recipe.codec.layout), data_paths, recipe.data.action_sources, recipe.data.sampling_weights, skip_bad
     )
     trainer = (
-        resume_run(recipe, corpus, out, features, tokenizer, launch)
+        resume_run(recipe, corpus, out, features, tokenizer, launch, start_from)
         if resume
-        else begin_run(recipe, corpus, out, data_paths, features, tokenizer, launch)
+        else begin_run(recipe, corpus, out, data_paths, features, tokenizer, launch, start_from)
     )
     trainer.run()
     return trainer.finish()
@@ -78,15 +83,17 @@ def begin_run(
     features: FrameFeatures | None = None,
     tokenizer: Tokenizer | None = None,
     launch: Launch = PLAIN,
+    start_from: str | Path | None = None,
 ) -> Trainer:
-    """Place priors and books (or take those of `tokenizer`), and write run.json. The first process does, for all.
+    """Place priors and books (or take those of `tokenizer` or `start_from`), and write run.json.
 
-    Stopped in between, the next beginning takes over each k-means that was done.
+    The first process does, for all. Stopped in between, the next beginning takes over each k-means that was done.
 
     Raises:
         ValueError: `out` holds a run already, the corpus is too small, or the recipe needs features of its episodes.
     """
     accelerator = accelerator_for(launch, out)
+    start = None if start_from is None else Start.open(start_from, recipe)
 
     def place() -> Codec:
         if (out / "run.json").exists():
@@ -94,15 +101,17 @@ def begin_run(
         shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of a beginning that was cut short
         torch.manual_seed(recipe.seed)
         with keep_kmeans(out / PLACING):
-            codec = _placed(recipe, corpus, tokenizer)
+            codec = _placed(recipe, corpus, tokenizer, start)
         Tokenizer(codec).save_pretrained(out / "start")
         return codec
 
     codec = first_does(place, accelerator) or Tokenizer.from_pretrained(out / "start").codec
     trainer = Trainer(recipe, corpus, codec, out, features, launch)
+    if start is not None:
+        start.into(trainer.task)
     trainer.save()
     about: RunJson = {
-        **identity(recipe, corpus, features, tokenizer),
+        **identity(recipe, corpus, features, tokenizer, None if start is None else start.tokenizer),
         "data": [str(path) for path in data_paths],
         "left_out": [each.to_dict() for each in corpus.left_out],
         "global_batch": recipe.data.batch_size,
@@ -121,9 +130,11 @@ def begin_run(
     return trainer
 
 
-def _placed(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer | None) -> Codec:
+def _placed(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer | None, start: Start | None) -> Codec:
     if tokenizer is not None:
         return measure_unknown(tokenizer, corpus, recipe.seed).codec
+    if start is not None:
+        return start.codec(corpus, recipe.seed)
     codec = make_codec(recipe.codec)
     books = recipe.codebooks
     initialise(codec, corpus, recipe.seed, books.vectors, books.iterations, own=books.own)
@@ -139,6 +150,7 @@ def resume_run(
     features: FrameFeatures | None = None,
     tokenizer: Tokenizer | None = None,
     launch: Launch = PLAIN,
+    start_from: str | Path | None = None,
 ) -> Trainer:
     """The run in `out` as its newest checkpoint left it. The number of processes, `launch` and the device may differ
     from the beginning's: the batches stay, dropout and the last bits of sums do not.
@@ -149,7 +161,8 @@ def resume_run(
     if not (out / "run.json").exists():
         raise ValueError(f"no run to go on with in {out}; start without --resume")
     recorded = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    now = identity(recipe, corpus, features, tokenizer)
+    start = None if start_from is None else Start.open(start_from, recipe)
+    now = identity(recipe, corpus, features, tokenizer, None if start is None else start.tokenizer)
     if different := differences({key: recorded.get(key) for key in now}, now):
         raise ValueError(
             f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with. The "

@@ -194,6 +194,11 @@ class CodecTask(Task[CodecBatch]):
         self.average.update(step)
         self.heads_average.update(step)
 
+    def restart_averages(self) -> None:
+        """At the values as they are, for what was loaded after this was made."""
+        decay = self.recipe.optimiser.average_decay
+        self.average, self.heads_average = WeightAverage(self.codec, decay), WeightAverage(self.heads, decay)
+
     # -- what is told ---------------------------------------------------------------------------------------------
 
     def figures(self, step: int) -> Figures:
