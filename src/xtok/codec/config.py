@@ -20,6 +20,8 @@ _MOST = {
     "beam": 1024,
 }
 _SEMANTIC_MAX = 4096
+# Fields younger than the oldest files of format 2, as those files mean them.
+_ADDED: dict[str, dict[str, object]] = {"perceiver": {"linear_path": False}}
 CoarseSpace = Literal["physical", "principal"]
 
 
@@ -69,6 +71,7 @@ class CodecConfig:
         if kind not in KINDS:
             raise ValueError(f"the codec's kind is {kind!r}; expected one of {sorted(KINDS)}")
         cls = KINDS[kind]
+        content = {**_ADDED.get(kind, {}), **content}
         expected = {"kind", *(field.name for field in fields(cls))}
         if content.keys() != expected:
             raise ValueError(

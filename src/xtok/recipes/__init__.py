@@ -173,7 +173,14 @@ def paper_arms26() -> Recipe:
 def tiny() -> Recipe:
     """The published model in seconds on one core: for tests and for a first look at the loop, not for use."""
     codec = PerceiverConfig(
-        hidden=16, heads=2, encoder_layers=1, decoder_layers=1, codebook_size=32, code_dim=8, codebook_decay=0.8
+        hidden=16,
+        heads=2,
+        encoder_layers=1,
+        decoder_layers=1,
+        codebook_size=32,
+        code_dim=8,
+        codebook_decay=0.8,
+        linear_path=True,
     )
     return Recipe(
         "tiny",
