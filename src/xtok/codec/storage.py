@@ -35,13 +35,16 @@ BYTES_MAX = 4 << 30
 DEFAULT = "arms26"
 
 
-def shipped(layout: str) -> Path:
+SHIPPED = (*LAYOUTS, "arms26-srq")  # of each layout the one that it is coded with unless told, and the published model
+
+
+def shipped(name: str) -> Path:
     """Folder of the weights that come with the package."""
-    return Path(str(files("xtok") / "weights" / layout))
+    return Path(str(files("xtok") / "weights" / name))
 
 
 def resolve(path_or_id: str | Path | None, extra: Sequence[str] = ()) -> Path:
-    """A folder: shipped weights by layout name, a local path, or a hub id (downloaded by huggingface_hub).
+    """A folder: shipped weights by name, a local path, or a hub id (downloaded by huggingface_hub).
 
     extra: files to download besides the tokenizer's own, where the hub has them.
 
@@ -49,16 +52,16 @@ def resolve(path_or_id: str | Path | None, extra: Sequence[str] = ()) -> Path:
         FileNotFoundError: nothing of that name here or on the hub.
     """
     name = str(path_or_id or DEFAULT)
-    if name in LAYOUTS and not Path(name).is_dir():
+    if name in SHIPPED and not Path(name).is_dir():
         folder = shipped(name)
         if not (folder / WEIGHTS).exists():
-            raise FileNotFoundError(f"this installation has no shipped weights for layout {name!r} ({folder})")
+            raise FileNotFoundError(f"this installation has no shipped weights {name!r} ({folder})")
         return folder
     if Path(name).is_dir():
         return Path(name)
     if not isinstance(path_or_id, str) or name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise FileNotFoundError(
-            f"no tokenizer folder {name!r}; give a folder written by save_pretrained, {sorted(LAYOUTS)}, or a hub id"
+            f"no tokenizer folder {name!r}; give a folder written by save_pretrained, {sorted(SHIPPED)}, or a hub id"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError

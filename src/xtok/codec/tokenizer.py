@@ -134,7 +134,8 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path | None = None) -> Tokenizer:
-        """A folder written by `save_pretrained`, a hub id, or the shipped weights of a layout ("arms26", "joints").
+        """A folder written by `save_pretrained`, a hub id, or shipped weights: "arms26" and "joints", each of
+        the layout of its name, or "arms26-srq", the published model.
 
         Raises:
             FileNotFoundError: no such tokenizer. ValueError: a damaged or altered one.
