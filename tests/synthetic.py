@@ -42,11 +42,12 @@ def corpus(layout_name: str = "arms26") -> Corpus:
 TINY = GaussianConfig(
     hidden=16, heads=2, encoder_layers=1, codebook_size=32, code_dim=8, prior_rank=16, semantic_dims=4
 )
+LINEAR = replace(tiny().codec, linear_path=True)  # both ways from motion to codes
 
 
 def fitted_codec(kind: str = "gaussian", layout_name: str = "arms26") -> Codec:
     """A codec of its own, with codebooks (and priors) but untrained networks."""
-    config: CodecConfig = TINY if kind == "gaussian" else tiny().codec
+    config: CodecConfig = TINY if kind == "gaussian" else LINEAR
     return deepcopy(_fitted(replace(config, layout=layout_name)))
 
 

@@ -115,7 +115,7 @@ def test_half_is_what_is_released_and_what_is_gone_on_from(straight: Path, tmp_p
 
 def test_training_lowers_the_error(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    codec = PerceiverCodec(replace(tiny().codec, linear_path=False))  # from noise: all that it can do it has to learn
+    codec = PerceiverCodec(tiny().codec)  # from noise: all that it can do it has to learn
     initialise(codec, synthetic.corpus(), vectors=2000, iterations=3, progress=False)
     recipe = tiny().varied(
         codec=codec.config,

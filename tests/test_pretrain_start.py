@@ -20,7 +20,13 @@ from xtok.codec.perceiver import PerceiverCodec
 from xtok.pretrain import loop
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.loop import begin_run, resume_run, train
-from xtok.recipes import get_recipe, tiny
+from xtok.pretrain.recipe import Recipe
+from xtok.recipes import get_recipe
+from xtok.recipes import tiny as unaided
+
+
+def tiny() -> Recipe:
+    return unaided().varied(codec=synthetic.LINEAR)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -180,7 +180,6 @@ def tiny() -> Recipe:
         codebook_size=32,
         code_dim=8,
         codebook_decay=0.8,
-        linear_path=True,
     )
     return Recipe(
         "tiny",
