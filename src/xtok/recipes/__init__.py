@@ -132,7 +132,7 @@ def small_perceiver_arms26() -> Recipe:
     return Recipe(
         "small_perceiver_arms26",
         small_perceiver("arms26"),
-        steps=8000,
+        steps=4000,
         data=Data(batch_size=128, action_sources=("achieved", "commanded")),
         optimiser=Optimiser(learning_rate=3e-4, warmup_steps=200),
         codebooks=Codebooks(iterations=10, half=True),
