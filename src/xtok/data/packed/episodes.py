@@ -125,6 +125,12 @@ class PackedUnit:
         shard, row, _ = self.place(position)
         return self._spread(self.absolute(shard)[row + frame_n], shard)
 
+    def gather(self, position_n: np.ndarray, frame_nT: np.ndarray, out_BTD: np.ndarray, row_n: np.ndarray) -> None:
+        """Frames of several episodes, unchecked, into rows of `out_BTD`, which is 0 elsewhere: see `rows`."""
+        for position, frame_T, row in zip(position_n.tolist(), frame_nT, row_n.tolist(), strict=True):
+            shard, start, _ = self.place(position)
+            out_BTD[row][:, self.columns(shard)] = self.absolute(shard)[start + frame_T]
+
     def timestamps_s(self, position: int) -> np.ndarray:
         """float64 [N]."""
         shard, row, frames = self.place(position)
@@ -231,6 +237,11 @@ class PackedEpisode(Episode):
     def rows(self, frame_n: np.ndarray) -> np.ndarray:
         """float32 [n, D]: some of its frames, without reading the others."""
         return self._unit.rows(self._position, frame_n)
+
+    @property
+    def place(self) -> tuple[PackedUnit, int]:
+        """Where it lies: a unit, and its position in it."""
+        return self._unit, self._position
 
     @property
     def digest(self) -> int:
