@@ -28,8 +28,9 @@ from ranks_kit import metrics
 from xtok.actions.layout import ARMS26
 from xtok.data.packed.pack import pack
 from xtok.engine import BatchSource, Engine, Launch, Settings
-from xtok.engine.batches import Batches, each_tensor
+from xtok.engine.batches import Batches
 from xtok.engine.checkpoint import load_checkpoint
+from xtok.engine.parcel import parcel
 from xtok.engine.stall import Stall
 from xtok.pretrain.batches import CodecBatches
 from xtok.pretrain.corpus import Corpus
@@ -329,10 +330,15 @@ def test_workers_are_counted_in_whole_numbers(workers: Any) -> None:
         Launch(workers=workers)
 
 
-def test_every_tensor_of_a_batch_is_reached_and_nothing_else_is_changed() -> None:
-    batch = with_teacher().part(3, 0, 1)
-    moved = each_tensor((batch, [torch.ones(1)]), torch.clone)
-    assert_same(moved, [batch, torch.ones(1)])
-    assert not {id(tensor) for tensor in tensors(moved[0])} & {id(tensor) for tensor in tensors(batch)}
-    assert moved[0].drawn.chunks.context.layout is batch.drawn.chunks.context.layout
-    assert moved[0].groups is batch.groups and synthetic.ONE_ARM in moved[0].drawn.chunks.context.embodiment
+def test_a_batch_travels_as_one_tensor(source: CodecBatches) -> None:
+    batch = source.part(3, 0, 1)
+    strange = (torch.zeros(0, 3), torch.tensor(7), torch.arange(6).view(2, 3).T, torch.ones(2, 2, dtype=torch.bfloat16))
+    sent = parcel((batch, strange, [torch.tensor([True])]))
+    assert len(sent.head) < 20_000, "values are in the body"
+    found = sent.opened()
+    assert_same(found, [batch, strange, [torch.tensor([True])]])
+    storages = {tensor.untyped_storage().data_ptr() for tensor in tensors(found) if tensor.numel()}
+    assert storages == {sent.body.untyped_storage().data_ptr()}
+    assert all(tensor.data_ptr() % tensor.element_size() == 0 for tensor in tensors(found))
+    assert found[0].groups == batch.groups and found[0].levels == batch.levels
+    assert synthetic.ONE_ARM in found[0].drawn.chunks.context.embodiment or source.features is None

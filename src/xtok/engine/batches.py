@@ -12,15 +12,16 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from xtok.engine.parcel import Parcel, parcel
 
 Batch = TypeVar("Batch")
 Drawn = TypeVar("Drawn", covariant=True)
@@ -65,7 +66,7 @@ class Batches(Generic[Batch]):
             generator=torch.Generator(),  # its own: torch's has the dropout of the run
         )
         with _signals_later() if workers else nullcontext():
-            self._iterator: Iterator[_Item[Batch]] | None = iter(loader)
+            self._iterator: Iterator[Parcel | _Failure] | None = iter(loader)
 
     def __next__(self) -> tuple[Batch, ...]:
         began = time.perf_counter()
@@ -75,10 +76,11 @@ class Batches(Generic[Batch]):
                 item = next(self._iterator)
         except (ConnectionError, EOFError, FileNotFoundError) as error:  # in the middle of sending
             raise _died(error) from error
-        self.waited_s = time.perf_counter() - began
-        if item.error is not None:
+        if isinstance(item, _Failure):
             raise item.error from _InWorker(item.trace)
-        return item.parts
+        parts: tuple[Batch, ...] = item.opened()
+        self.waited_s = time.perf_counter() - began
+        return parts
 
     def close(self) -> None:
         """End the workers."""
@@ -112,29 +114,24 @@ def _died(error: Exception) -> ChildProcessError:
 
 
 @dataclass(frozen=True)
-class _Item(Generic[Batch]):
-    """parts of a step, or why there are none."""
+class _Failure:
+    """Why there are no parts of a step."""
 
-    parts: tuple[Batch, ...] = ()
-    error: Exception | None = None
-    trace: str = ""
-
-    def pin_memory(self, *_: object) -> _Item[Batch]:
-        """DataLoader calls this."""
-        return replace(self, parts=each_tensor(self.parts, Tensor.pin_memory))
+    error: Exception
+    trace: str
 
 
-class _Parts(Dataset[_Item[Batch]]):
+class _Parts(Dataset[Parcel | _Failure]):
     """Step -> the parts of it."""
 
-    def __init__(self, source: BatchSource[Batch], parts: tuple[int, ...], count: int) -> None:
+    def __init__(self, source: BatchSource[Any], parts: tuple[int, ...], count: int) -> None:
         self._source, self._parts, self._count = source, parts, count
 
-    def __getitem__(self, step: int) -> _Item[Batch]:
+    def __getitem__(self, step: int) -> Parcel | _Failure:
         try:
-            return _Item(tuple(self._source.part(step, part, self._count) for part in self._parts))
+            return parcel(tuple(self._source.part(step, part, self._count) for part in self._parts))
         except Exception as error:
-            return _Item(error=_sendable(error), trace=traceback.format_exc())
+            return _Failure(_sendable(error), traceback.format_exc())
 
 
 class _InWorker(Exception):
@@ -151,23 +148,6 @@ def _sendable(error: Exception) -> Exception:
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error
-
-
-def each_tensor(value: Any, do: Callable[[Tensor], Tensor]) -> Any:
-    """A batch with every tensor replaced, in dataclasses, tuples, lists and dicts; what has none stays what it is."""
-    if isinstance(value, Tensor):
-        return do(value)
-    if isinstance(value, dict):
-        found = {key: each_tensor(each, do) for key, each in value.items()}
-        return found if any(found[key] is not each for key, each in value.items()) else value
-    if isinstance(value, tuple | list):
-        every = [each_tensor(each, do) for each in value]
-        return type(value)(every) if any(a is not b for a, b in zip(every, value, strict=True)) else value
-    if is_dataclass(value) and not isinstance(value, type):
-        before = {field.name: getattr(value, field.name) for field in fields(value) if field.init}
-        after = each_tensor(before, do)
-        return value if after is before else replace(value, **after)
-    return value
 
 
 def _as_it_is(item: Any) -> Any:

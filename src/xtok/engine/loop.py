@@ -85,6 +85,7 @@ class Engine(Generic[Batch]):
         settings, last = self.settings, self.settings.steps if until is None else until
         self.task.train()
         self._seen.clear()
+        self._stall = Stall()
         shown: dict[str, str] = {}
         low = self.task.low_precision if self.accelerator.mixed_precision == "bf16" else ()
         with (
