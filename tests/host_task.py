@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,6 +17,17 @@ from xtok.engine.task import Figures
 WIDTH, LENGTH = 16, 6
 
 
+@dataclass(frozen=True)
+class RandomNumbers:
+    """Another batch for each step."""
+
+    batch_size: int
+
+    def part(self, step: int, index: int, count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(step)
+        return torch.randn(self.batch_size, LENGTH, WIDTH, generator=generator).chunk(count)[index]
+
+
 class HostTask(Task[Tensor]):
     name, batch_size, data_order = "host", 8, "random numbers"
 
@@ -25,13 +37,7 @@ class HostTask(Task[Tensor]):
         self.out, self.module = out, nn.Sequential(*layers, nn.Linear(WIDTH, WIDTH))
         self.shard_units = layers
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-2)
-        self.generator = torch.Generator().manual_seed(0)
-
-    def draw(self, step: int) -> Tensor:
-        return torch.randn(self.batch_size, LENGTH, WIDTH, generator=self.generator)
-
-    def part(self, batch: Tensor, index: int, count: int) -> Tensor:
-        return batch.chunk(count)[index]
+        self.batches = RandomNumbers(self.batch_size)
 
     def losses(self, batch: Tensor, step: int) -> dict[str, Tensor]:
         error = (self.module(batch) - batch).square()

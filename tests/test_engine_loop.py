@@ -58,9 +58,10 @@ def test_parts_of_a_batch_give_its_gradient_and_one_step_of_the_books(tmp_path: 
     torch.testing.assert_close(parts.sum_QVC, whole.sum_QVC, rtol=1e-4, atol=1e-5)
     assert trainers[1].step == 1
     # The means of parts differ a little from the mean of all where channels are masked.
-    a, b = (torch.cat([p.flatten() for p in trainer.codec.parameters()]) for trainer in trainers)
-    start = torch.cat([p.flatten() for p in steady_codec().parameters()])
-    assert torch.nn.functional.cosine_similarity(a - start, b - start, dim=0) > 0.9
+    a, b = (
+        torch.cat([p.grad.flatten() for p in trainer.codec.parameters() if p.grad is not None]) for trainer in trainers
+    )
+    assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.95
 
 
 @pytest.mark.parametrize("accumulate", [0, 1.5])

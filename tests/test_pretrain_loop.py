@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 import synthetic
+from ranks_kit import metrics
 from xtok.actions.embodiments import NONE_SLOT
 from xtok.codec.perceiver import PerceiverCodec
-from xtok.engine import checkpoint
+from xtok.engine import Launch, checkpoint
 from xtok.engine.average import WeightAverage
 from xtok.engine.precision import bfloat16_networks
 from xtok.pretrain import loop
@@ -57,10 +58,11 @@ def test_two_steps_and_two_more_after_a_resume_are_four_bit_for_bit(straight: Pa
     out = tmp_path / "parts"
     begin_run(tiny(), synthetic.corpus(), out).run(until=2)
     torch.manual_seed(99)
-    train(tiny(), [], out, resume=True)
+    train(tiny(), [], out, resume=True, launch=Launch(workers=2))  # of which no batch and no dropout hangs
     assert_same_state(straight, out)
-    for name in ("model.safetensors", "heads.safetensors", "metrics.jsonl"):
+    for name in ("model.safetensors", "heads.safetensors"):
         assert (out / name).read_bytes() == (straight / name).read_bytes(), name
+    assert metrics(out) == metrics(straight)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

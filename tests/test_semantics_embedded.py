@@ -19,6 +19,8 @@ from xtok.data import Episode, Segment
 pytest.importorskip("transformers")
 pytest.importorskip("efficientnet_lite_pytorch")
 
+from xtok.engine.batches import Batches
+from xtok.semantics.embedded.batches import TeacherBatches
 from xtok.semantics.embedded.connector import POINTS, point_logits, pointed
 from xtok.semantics.embedded.exam import exam, is_right
 from xtok.semantics.embedded.lessons import (
@@ -190,6 +192,28 @@ def test_learning_lowers_the_losses_and_a_resumed_run_is_the_same_run(questions:
     assert {"said", "caption"} <= lines[-1].keys() and "said" not in lines[0]
     with pytest.raises(ValueError, match="another recipe"):
         train(tmp_path / "stopped", questions, 20, replace(RECIPE, seed=1))
+
+
+def test_parts_of_a_step_are_the_step_whoever_draws_them(model: EmbeddedVLM, questions: Path) -> None:
+    source = TeacherBatches.of(RECIPE, school(model, questions))
+    for step in (0, 15, 16, 19):
+        whole, parts = source.part(step, 0, 1), [source.part(step, index, 3) for index in range(3)]
+        for name in ("pictures_B", "rows_R2"):
+            np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
+        assert torch.equal(torch.cat([part.sight.fine for part in parts]), whole.sight.fine)
+        for name, of in (("spoken", "rows_R2"), ("described", "pictures_B")):
+            before = np.cumsum([0, *(len(getattr(part, of)) for part in parts)])
+            found = [i + first for part, first in zip(parts, before, strict=False) for i in getattr(part, name)]
+            assert sorted(found) == sorted(getattr(whole, name)) and bool(found) is (step >= RECIPE.looking)
+    loader = Batches(source, range(14, 18), (1,), 2, 1, pin=False)
+    try:
+        for step in range(14, 18):
+            (found,), part = next(loader), source.part(step, 1, 2)
+            np.testing.assert_array_equal(found.rows_R2, part.rows_R2)
+            assert (found.spoken, found.described) == (part.spoken, part.described)
+            assert torch.equal(found.sight.colour, part.sight.colour)
+    finally:
+        loader.close()
 
 
 def test_saved_and_loaded_it_answers_the_same(model: EmbeddedVLM, tmp_path: Path) -> None:

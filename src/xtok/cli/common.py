@@ -51,6 +51,16 @@ def add_skip_bad_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_workers_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="W",
+        help="processes that draw batches ahead, for each process that trains; batches are the same for any number "
+        "(default: 2 on a GPU, 0 on a CPU: it draws them itself)",
+    )
+
+
 def open_data(args: argparse.Namespace, action_source: ActionSource = "achieved") -> EpisodeDataset:
     """The data set of a command line that has DATA or --data (several are joined) and the arguments for reading it."""
     from xtok.data import join, open_dataset

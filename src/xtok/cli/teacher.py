@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xtok.atomic import atomic_file
-from xtok.cli.common import say
+from xtok.cli.common import add_workers_argument, say
 from xtok.cli.outputs import Writes
 from xtok.ranks import launched_rank
 
@@ -193,6 +193,7 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--looking", type=int, metavar="N", help="steps of the first part (default: the recipe's)")
     parser.add_argument("--speaking", type=int, metavar="N", help="steps of the second part (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
+    add_workers_argument(parser)
     hint = "Give the same command again: it goes on from the last checkpoint."
     touches = ("checkpoints", "failed", "metrics.jsonl", "run.json", "connector.safetensors", "config.json")
     writes = Writes(folder="out", touches=touches, data=("scenes", "films"))
@@ -203,6 +204,7 @@ def run_train(args: argparse.Namespace) -> None:
     import torch
 
     from xtok import provenance
+    from xtok.engine import Launch
     from xtok.engine.loop import CHECKPOINTS
     from xtok.semantics.embedded import EmbeddedVLM
     from xtok.semantics.embedded.train import RUN, TeacherRecipe, Training
@@ -213,7 +215,7 @@ def run_train(args: argparse.Namespace) -> None:
     model = EmbeddedVLM.new(recipe.connector)
     school = read_lessons(model, args.scenes, args.films, args.leave_out)
     args.out.mkdir(parents=True, exist_ok=True)
-    training = Training(recipe, model, school, args.out)
+    training = Training(recipe, model, school, args.out, Launch(workers=args.workers))
     if any((args.out / CHECKPOINTS).glob("[0-9]*")):
         training.load()
         say(f"going on from step {training.step}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtok.cli.common import add_skip_bad_argument, say
+from xtok.cli.common import add_skip_bad_argument, add_workers_argument, say
 from xtok.cli.outputs import Writes
 from xtok.ranks import launched_rank
 
@@ -64,6 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="take a process's share of each batch in N parts, for less memory (default: 1)",
     )
+    add_workers_argument(parser)
     parser.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16"),
@@ -111,7 +112,7 @@ def run(args: argparse.Namespace) -> None:
         from xtok.codec import Tokenizer
 
         tokenizer = Tokenizer.from_pretrained(args.tokenizer)
-    launch = Launch(args.accumulate, args.precision, tuple(args.track))
+    launch = Launch(args.accumulate, args.precision, tuple(args.track), workers=args.workers)
     first = launched_rank() == 0
     with shown(first):  # in a log too: it may take hours
         weights = train(

@@ -33,6 +33,7 @@ from xtok.codec.quantizer import Health, ResidualQuantizer
 KnownBy = Literal["own", "measured", "ranges"]
 Networks = Mapping[str, nn.Module]
 Member = tuple[str, bytes]  # a robot and the mask of its channels
+Groups = Mapping[Member, list[int]]  # their rows in a batch
 
 
 class FormerlyJson(TypedDict):
@@ -149,24 +150,21 @@ class Codec(KeepsPrecision, ABC):
         """Where the codebooks are."""
 
     @pinned
-    def batch_context(self, context: Context) -> BatchContext:
-        """Look up the robots of a batch.
+    def batch_context(self, context: Context, groups: Groups | None = None) -> BatchContext:
+        """Look up the robots of a batch. groups: `rows_by_robot(context)`, if that is known already.
 
         Raises:
             ValueError: another layout, an unknown robot, another control rate.
         """
-        return self.grouped_context(context)[0]
+        return self.grouped_context(context, groups)[0]
 
-    def grouped_context(self, context: Context) -> tuple[BatchContext, dict[Member, list[int]]]:
+    def grouped_context(self, context: Context, groups: Groups | None = None) -> tuple[BatchContext, Groups]:
         """`batch_context`, and which rows are of which robot."""
         if context.layout.digest != self.layout.digest:
             raise ValueError(
                 f"chunks are in layout {context.layout.name!r}; this tokenizer is for {self.layout.name!r}"
             )
-        groups: dict[Member, list[int]] = {}
-        masks = context.mask_BD.cpu().numpy()
-        for row, name in enumerate(context.embodiment):
-            groups.setdefault((name, masks[row].tobytes()), []).append(row)
+        groups = rows_by_robot(context) if groups is None else groups
         device, found = self.device, []
         robot_B = torch.empty(len(context), dtype=torch.long)
         for i, ((name, mask), rows) in enumerate(groups.items()):
@@ -277,6 +275,15 @@ class Codec(KeepsPrecision, ABC):
         networks: Networks | None = None,
     ) -> Float[Tensor, "B T K"]:
         """Normalised tangent motion from the first q levels. present_BM: False for slots that are to be guessed."""
+
+
+def rows_by_robot(context: Context) -> dict[Member, list[int]]:
+    """Rows of a batch, in order, by robot and mask; these in the order of their first rows."""
+    groups: dict[Member, list[int]] = {}
+    masks = context.mask_BD.cpu().numpy()
+    for row, name in enumerate(context.embodiment):
+        groups.setdefault((name, masks[row].tobytes()), []).append(row)
+    return groups
 
 
 def narrowed(statistics: Statistics, mask_D: Bool[np.ndarray, " D"]) -> Statistics:

@@ -1,13 +1,15 @@
 """Where the chunks of a batch were cut, so that whatever else is known of those moments can be looked up.
 
-# B chunks, M slots
+# B chunks, M slots, S stretches of words: of one episode, or of several, one episode after another
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import overload
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +18,7 @@ from torch import Tensor
 from xtok.data.episode import Episode
 
 EpisodeKey = tuple[str, int]  # (Episode.dataset, Episode.index)
+_FRAMES_MAX = 1 << 40  # more than any episode has
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Origins:
 
     def words_at(self, frames_BM: Float[Tensor, "B M"]) -> Int[Tensor, "B M"]:
         """One number for each wording of a sub-task: equal numbers, equal words."""
-        return torch.stack([words.at(frames_M) for words, frames_M in zip(self.words, frames_BM, strict=True)])
+        return _table(self.words).at(frames_BM)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,68 @@ class Words:
 
     def at(self, frames_M: Float[Tensor, " M"]) -> Int[Tensor, " M"]:
         return self.key_S[torch.searchsorted(self.cut_S, frames_M.floor().long(), right=True) - 1]
+
+
+@dataclass(frozen=True)
+class WordsTable(Sequence[Words]):
+    """Those of several episodes in three tensors, which other processes get as fast as one. until_E: S of each episode
+    and all before it."""
+
+    cut_S: Int[Tensor, " S"]
+    key_S: Int[Tensor, " S"]
+    until_E: Int[Tensor, " E"]
+
+    @classmethod
+    def of(cls, words: Iterable[Words]) -> WordsTable:
+        every = list(words)
+        if not every:
+            return cls(*(torch.zeros(0, dtype=torch.long) for _ in range(3)))
+        counts = torch.tensor([len(each.cut_S) for each in every])
+        cut, key = (torch.cat([getattr(each, name) for each in every]) for name in ("cut_S", "key_S"))
+        return cls(cut, key, counts.cumsum(0))
+
+    @classmethod
+    def cat(cls, tables: Sequence[WordsTable]) -> WordsTable:
+        counts = torch.cat([table.until_E - table._first_E for table in tables])
+        cut, key = (torch.cat([getattr(table, name) for table in tables]) for name in ("cut_S", "key_S"))
+        return cls(cut, key, counts.cumsum(0))
+
+    def __len__(self) -> int:
+        return len(self.until_E)
+
+    @overload
+    def __getitem__(self, e: int) -> Words: ...
+
+    @overload
+    def __getitem__(self, e: slice) -> WordsTable: ...
+
+    def __getitem__(self, e: int | slice) -> Words | WordsTable:
+        if isinstance(e, slice):
+            return self.take(torch.arange(len(self))[e])
+        rows = slice(int(self._first_E[e]), int(self.until_E[e]))
+        return Words(self.cut_S[rows], self.key_S[rows])
+
+    def take(self, episode_n: Int[Tensor, " n"]) -> WordsTable:
+        """Those of some episodes, in that order."""
+        first_n, count_n = self._first_E[episode_n], (self.until_E - self._first_E)[episode_n]
+        until_n = count_n.cumsum(0)
+        before_n = first_n - (until_n - count_n)
+        rows = torch.arange(int(count_n.sum())) + before_n.repeat_interleave(count_n)
+        return WordsTable(self.cut_S[rows], self.key_S[rows], until_n)
+
+    def at(self, frames_EM: Float[Tensor, "E M"]) -> Int[Tensor, "E M"]:
+        """Keys of the words at frames of each episode."""
+        episode_S = torch.arange(len(self)).repeat_interleave(self.until_E - self._first_E)
+        frame_EM = frames_EM.floor().long() + torch.arange(len(self))[:, None] * _FRAMES_MAX
+        return self.key_S[torch.searchsorted(self.cut_S + episode_S * _FRAMES_MAX, frame_EM, right=True) - 1]
+
+    @cached_property
+    def _first_E(self) -> Int[Tensor, " E"]:
+        return torch.nn.functional.pad(self.until_E[:-1], (1, 0)) if len(self) else self.until_E
+
+
+def _table(words: Sequence[Words]) -> WordsTable:
+    return words if isinstance(words, WordsTable) else WordsTable.of(words)
 
 
 def words_of(episode: Episode) -> Words:
@@ -89,5 +154,5 @@ def joined(parts: Sequence[Origins]) -> Origins:
         torch.cat([part.rate_B for part in parts]),
         torch.cat([part.last_B for part in parts]),
         torch.cat([part.reversed_B for part in parts]),
-        tuple(words for part in parts for words in part.words),
+        WordsTable.cat([_table(part.words) for part in parts]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 
@@ -48,7 +49,9 @@ class ChunkSampler(ABC):
 
 def generators(seed: int, first: int, step: int) -> Iterator[torch.Generator]:
     """A generator each for batches first, first + step, ... without end, decided by seed and number alone."""
-    number = first
-    while True:
-        yield torch.Generator().manual_seed((seed + 1) * _SPREAD + number & (1 << 63) - 1)
-        number += step
+    return (generator_of(seed, number) for number in count(first, step))
+
+
+def generator_of(seed: int, number: int) -> torch.Generator:
+    """That of one batch."""
+    return torch.Generator().manual_seed((seed + 1) * _SPREAD + number & (1 << 63) - 1)

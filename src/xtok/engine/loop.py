@@ -1,4 +1,4 @@
-"""The loop: draw, losses, gradient, step; log, validate, checkpoint; the same on one process and on many."""
+"""The loop: batch, losses, gradient, step; log, validate, checkpoint; the same on one process and on many."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from tqdm import tqdm
 
 from xtok import ranks
 from xtok.engine import checkpoint
+from xtok.engine.batches import Batch, Batches, told_of_workers
 from xtok.engine.failed import keep_failed, load_failed
 from xtok.engine.graceful_stop import stop_request
 from xtok.engine.metrics import Metrics
 from xtok.engine.precision import bfloat16_networks
 from xtok.engine.processes import accelerator_for, any_of, first_does, from_first, mean_of
 from xtok.engine.random_states import pack_random, seed_rank, unpack_random
-from xtok.engine.settings import PLAIN, Launch, Settings
+from xtok.engine.settings import PLAIN, WORKERS_OF_A_GPU, Launch, Settings
 from xtok.engine.sharded import placed_like, shard, unpack_optimizer, whole, whole_tensor
-from xtok.engine.task import Batch, Task
+from xtok.engine.stall import Stall
+from xtok.engine.task import Task
 from xtok.engine.trackers import start_trackers, stop_trackers
 
 CHECKPOINTS = "checkpoints"
@@ -64,6 +66,8 @@ class Engine(Generic[Batch]):
                 warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
                 self.module, self.optimizer = self.accelerator.prepare(self.module, task.optimizer)
         self._seen: dict[str, list[float]] = defaultdict(list)
+        self._stall = Stall()
+        self._batches: Batches[Batch] | None = None
         self._tracking = False
         seed_rank(settings.seed, self.accelerator.process_index)
 
@@ -76,15 +80,18 @@ class Engine(Generic[Batch]):
             KeyboardInterrupt: SIGINT or SIGTERM came to some process; a checkpoint was written first.
             NotFinite: a loss or a gradient is no number; the step was not taken.
             ConnectionError: another process of the run is gone.
+            ChildProcessError: a process that draws batches is gone.
         """
         settings, last = self.settings, self.settings.steps if until is None else until
         self.task.train()
         self._seen.clear()
+        self._stall = Stall()
         shown: dict[str, str] = {}
         low = self.task.low_precision if self.accelerator.mixed_precision == "bf16" else ()
         with (
             self._tracked(),
             stop_request() as request,
+            self._batches_to(last),
             bfloat16_networks(low, self.accelerator.device.type),
             tqdm(
                 total=settings.steps,
@@ -129,10 +136,11 @@ class Engine(Generic[Batch]):
         """One step of the optimiser; the losses before it, mean over processes and parts, `total` too.
 
         Raises:
-            NotFinite: see `run`. ConnectionError: see `run`.
+            NotFinite, ConnectionError, ChildProcessError: see `run`.
         """
         try:
-            return self._train_step()
+            with self._stall.step():
+                return self._train_step()
         except RuntimeError as error:
             if self.accelerator.num_processes > 1 and _of_the_group(error):
                 raise ConnectionError(
@@ -144,16 +152,14 @@ class Engine(Generic[Batch]):
 
     def _train_step(self) -> dict[str, float]:
         accelerator, parts = self.accelerator, self.launch.accumulate
-        count = accelerator.num_processes * parts
         before = torch.get_rng_state()
-        batch = self.task.draw(self.step)
+        batch = self._next_parts()
         weights = self.task.weights(self.step)
         sums: dict[str, Tensor] = {}
         for group, rate in zip(self.optimizer.param_groups, self.task.rates(self.step), strict=True):
             group["lr"] = rate
         self.optimizer.zero_grad()
-        for number in range(parts):
-            part = self.task.part(batch, accelerator.process_index * parts + number, count)
+        for number, part in enumerate(batch):
             last = number == parts - 1
             with nullcontext() if last or self.launch.shard else accelerator.no_sync(self.module):
                 with ranks.together(ends=last):
@@ -166,11 +172,42 @@ class Engine(Generic[Batch]):
         found = torch.stack([*(value.double() / parts for value in sums.values()), whole_tensor(norm).double()])
         *values, norm_value = mean_of(found, accelerator).tolist()
         told = dict(zip(sums, values, strict=True))
-        self._check_finite({**told, "gradient": norm_value}, batch, before)
+        self._check_finite({**told, "gradient": norm_value}, before)
         self.optimizer.step()
         self.task.stepped(self.step)
         self.step += 1
         return told
+
+    # -- batches --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _batches_to(self, last: int) -> Iterator[None]:
+        """Batches come from a loader within, from the step of now on."""
+        self._batches = batches = self._loader(range(self.step, last), self._workers)
+        try:
+            with told_of_workers():
+                yield
+        finally:
+            self._batches = None
+            batches.close()
+
+    def _loader(self, steps: range, workers: int) -> Batches[Batch]:
+        """This process's parts, of those of all processes."""
+        parts = self.launch.accumulate
+        first, count = self.accelerator.process_index * parts, self.accelerator.num_processes * parts
+        pin = self.accelerator.device.type == "cuda"
+        return Batches(self.task.batches, steps, range(first, first + parts), count, workers, pin)
+
+    @property
+    def _workers(self) -> int:
+        asked = self.launch.workers
+        return asked if asked is not None else WORKERS_OF_A_GPU * (self.accelerator.device.type == "cuda")
+
+    def _next_parts(self) -> tuple[Batch, ...]:
+        batches = self._batches or self._loader(range(self.step, self.step + 1), 0)
+        found = next(batches)
+        self._stall.waited(batches.waited_s)
+        return found
 
     def rerun(self, folder: Path) -> dict[str, float]:
         """Losses of a batch that `run` kept in out/failed/, under the state as it is (`load` first): for one process.
@@ -199,8 +236,10 @@ class Engine(Generic[Batch]):
         self._seen.clear()
         figures, digits = self.task.figures(self.step), self.settings.digits
         logged = means if digits is None else {name: round(value, digits) for name, value in means.items()}
-        self.metrics.log(self.step, {**logged, **figures.logged})
-        return {**{name: f"{value:.4f}" for name, value in means.items()}, **figures.shown}
+        time = self._stall.told()
+        self.metrics.log(self.step, {**logged, **figures.logged, "time": time})
+        shown = {name: f"{value:.4f}" for name, value in means.items()}
+        return {**shown, **figures.shown, "waited": f"{time['waited']:.0%}"}
 
     def _validate(self) -> Mapping[str, str]:
         figures = first_does(self.task.validate, self.accelerator)
@@ -209,11 +248,15 @@ class Engine(Generic[Batch]):
         self.metrics.log(self.step, figures.logged)
         return figures.shown
 
-    def _check_finite(self, values: Mapping[str, float], batch: Batch, random: Tensor) -> None:
+    def _check_finite(self, values: Mapping[str, float], random: Tensor) -> None:
         if bad := [name for name, value in values.items() if not math.isfinite(value)]:
             about = {"step": self.step, "not_finite": bad, "losses": {k: str(v) for k, v in values.items()}}
-            kept = self.task.keep(batch)
-            where = first_does(lambda: keep_failed(self.out, self.step, kept, about, random), self.accelerator)
+
+            def keep() -> Path:
+                kept = self.task.keep(self.task.batches.part(self.step, 0, 1))
+                return keep_failed(self.out, self.step, kept, about, random)
+
+            where = first_does(keep, self.accelerator)
             raise NotFinite(
                 f"step {self.step + 1}: {', '.join(bad)} not finite. Its batch is kept in "
                 f"{where or self.out}: look at it, then mend the data or lower the learning rate. Nothing was learned "
@@ -228,7 +271,7 @@ class Engine(Generic[Batch]):
         training = {
             **checkpoint.prefixed("optimizer", checkpoint.pack_optimizer(task.optimizer)),
             **state.get("training", {}),
-            **checkpoint.prefixed("random", pack_random(task.generator, self.accelerator)),
+            **checkpoint.prefixed("random", pack_random(self.accelerator)),
         }
         parts = whole({**state, "training": training})
         if self.accelerator.is_main_process:
@@ -245,7 +288,7 @@ class Engine(Generic[Batch]):
         task.load(placed_like(task.state(), parts))
         unpack_optimizer(task.optimizer, checkpoint.under("optimizer", training))
         states = checkpoint.under("random", training)
-        unpack_random(task.generator, states, self.accelerator, self.settings.seed, self.step)
+        unpack_random(states, self.accelerator, self.settings.seed, self.step)
         self.metrics.forget_after(self.step)
 
 

@@ -1,6 +1,6 @@
-"""Random numbers of a run: each process has its own for dropout, all share those that batches are drawn with.
+"""Torch's random numbers, which a run has for dropout alone: each process has its own.
 
-In a checkpoint `run` is the shared one, `cpu` and `cuda` are the first process's, `cpu.1` the second's and so on.
+In a checkpoint `cpu` and `cuda` are the first process's, `cpu.1` the second's and so on.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def seed_rank(seed: int, rank: int, step: int = 0) -> None:
         torch.manual_seed((seed + 1) * _SPREAD + rank * 0x1F123BB5 + step & (1 << 63) - 1)
 
 
-def pack_random(generator: torch.Generator, accelerator: Accelerator) -> dict[str, Tensor]:
-    """States of the run's own generator and of torch's in every process (dropout). All processes come here."""
-    states = {"run": generator.get_state()}
+def pack_random(accelerator: Accelerator) -> dict[str, Tensor]:
+    """States in every process. All processes come here."""
+    states: dict[str, Tensor] = {}
     own = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         own["cuda"] = torch.cuda.get_rng_state()
@@ -37,12 +37,18 @@ def pack_random(generator: torch.Generator, accelerator: Accelerator) -> dict[st
     return states
 
 
-def unpack_random(
-    generator: torch.Generator, states: Mapping[str, Tensor], accelerator: Accelerator, seed: int, step: int
-) -> None:
-    """Inverse of `pack_random`, in place. A run that moved to other devices or another number of processes goes on with
-    the same batches; its dropout is another."""
-    generator.set_state(states["run"])
+def unpack_random(states: Mapping[str, Tensor], accelerator: Accelerator, seed: int, step: int) -> None:
+    """Inverse of `pack_random`, in place. In a run that moved to other devices or another number of processes dropout
+    is another.
+
+    Raises:
+        ValueError: a checkpoint of before batches hung on their step alone.
+    """
+    if "run" in states:
+        raise ValueError(
+            "this run was begun by an earlier version, which drew each batch from where the last one had left the "
+            "random numbers; its batches would be others from here on. Begin it anew in another folder"
+        )
     rank = accelerator.process_index
     suffix = f".{rank}" if rank else ""
     if f"cpu{suffix}" not in states:

@@ -32,6 +32,8 @@ class Launch:
     accumulate: parts that a process takes its share of the global batch in, one after another, for less memory.
     precision: of the networks. auto: what `accelerate launch` was told, else bf16 on a GPU and fp32 on a CPU.
     trackers: names of Accelerate's, beside metrics.jsonl: tensorboard, wandb, trackio, ...
+    workers: processes that draw batches ahead, for each process that trains; 0: it draws them itself. None: 2 on a GPU,
+        0 on a CPU, where drawing takes hundredths of a step.
     shard: parameters, gradients and optimiser are spread over the processes (FSDP2), for what one device cannot hold.
 
     Raises:
@@ -42,12 +44,16 @@ class Launch:
     precision: Precision = "auto"
     trackers: tuple[str, ...] = ()
     shard: bool = False
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if type(self.accumulate) is not int or self.accumulate < 1:
             raise ValueError(f"accumulate is {self.accumulate!r}; expected a whole number, 1 or more")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; expected 'auto', 'fp32' or 'bf16'")
+        if self.workers is not None and (type(self.workers) is not int or self.workers < 0):
+            raise ValueError(f"workers is {self.workers!r}; expected a whole number, 0 or more")
 
 
+WORKERS_OF_A_GPU = 2
 PLAIN = Launch()

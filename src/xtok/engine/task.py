@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Generic, TypeVar
+from typing import Generic
 
 import torch
 from torch import Tensor, nn
 
-Batch = TypeVar("Batch")
+from xtok.engine.batches import Batch, BatchSource
+
 Parts = Mapping[str, Mapping[str, Tensor]]  # name of a file in a checkpoint -> its tensors
 
 
@@ -34,11 +35,11 @@ class Figures:
 class Task(ABC, Generic[Batch]):
     """One training run's own part. Every process of a run has the same task, made from the same seed.
 
-    name: on the bar. module: all that learns, with its buffers. optimizer: over its parameters. batch_size: of the
-    global batch. data_order: in words, for run.json. generator: what batches are drawn with; checkpoints have its
-    state. low_precision: modules of which the arithmetic may be bfloat16. config: JSON, for trackers. cpu_only: it
-    does not run on a GPU. shard_units: parts of the module that FSDP2 gathers one at a time, such as the layers of a
-    large model; none: what is learned is small enough for every device.
+    name: on the bar. module: all that learns, with its buffers. optimizer: over its parameters. batches: what it learns
+    from. batch_size: of the global batch. data_order: in words, for run.json. low_precision: modules of which the
+    arithmetic may be bfloat16. config: JSON, for trackers. cpu_only: it does not run on a GPU. shard_units: parts of
+    the module that FSDP2 gathers one at a time, such as the layers of a large model; none: what is learned is small
+    enough for every device.
     """
 
     name: str
@@ -46,21 +47,13 @@ class Task(ABC, Generic[Batch]):
     optimizer: torch.optim.Optimizer
     batch_size: int
     data_order: str
-    generator: torch.Generator
+    batches: BatchSource[Batch]
     low_precision: Sequence[nn.Module] = ()
     config: Mapping[str, object] = MappingProxyType({})
     cpu_only: bool = False
     shard_units: Sequence[nn.Module] = ()
 
     # -- a step ---------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def draw(self, step: int) -> Batch:
-        """The global batch of a step, with all that is random in it (but dropout): the same in every process."""
-
-    @abstractmethod
-    def part(self, batch: Batch, index: int, count: int) -> Batch:
-        """One of `count` equal parts of a global batch, in order; `count` divides `batch_size`."""
 
     @abstractmethod
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:

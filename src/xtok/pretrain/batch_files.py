@@ -6,7 +6,7 @@ from typing import Any
 
 from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch, Context
-from xtok.data.origins import Origins, Words
+from xtok.data.origins import Origins, WordsTable
 from xtok.data.sampler import Drawn
 from xtok.engine import Kept
 
@@ -25,8 +25,8 @@ def keep_drawn(drawn: Drawn) -> Kept:
         "last_B": origins.last_B,
         "reversed_B": origins.reversed_B,
     }
-    for row, words in enumerate(origins.words):
-        tensors |= {f"words/{row}/cut_S": words.cut_S, f"words/{row}/key_S": words.key_S}
+    words = WordsTable.of(origins.words)
+    tensors |= {f"words/{name}": getattr(words, name) for name in ("cut_S", "key_S", "until_E")}
     chunks = [
         {"embodiment": robot, "dataset": dataset, "episode": index, "frame": int(frame)}
         for robot, (dataset, index), frame in zip(context.embodiment, origins.episode_B, origins.anchor_B, strict=True)
@@ -53,6 +53,6 @@ def restore_drawn(kept: Kept) -> Drawn:
         t["rate_B"],
         t["last_B"],
         t["reversed_B"],
-        tuple(Words(t[f"words/{row}/cut_S"], t[f"words/{row}/key_S"]) for row in range(len(chunks))),
+        WordsTable(*(t[f"words/{name}"] for name in ("cut_S", "key_S", "until_E"))),
     )
     return Drawn(ChunkBatch(t["target_BTD"], context), origins)

@@ -25,11 +25,11 @@ from xtok.actions.statistics_fit import fit_statistics
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, ChunkBatch, Context
 from xtok.data import Episode, open_dataset, select
 from xtok.data.episode import ActionSource, LeftOut
-from xtok.data.origins import EpisodeKey, Origins, joined, words_of
+from xtok.data.origins import EpisodeKey, Origins, WordsTable, joined, words_of
 from xtok.data.packed.episodes import stored_statistics
 from xtok.data.packed.sources import trainable
 from xtok.data.sampler import ChunkSampler, Drawn
-from xtok.pretrain.episode_group import EpisodeGroup, draw_cells, draw_starts, starts_of
+from xtok.pretrain.episode_group import EpisodeGroup, Places, draw_cells, draw_starts, starts_of
 from xtok.pretrain.motion import motion_of
 from xtok.pretrain.sampling_weights import weigh_alike, weigh_by_share
 from xtok.progress import track
@@ -42,8 +42,9 @@ HORIZONS = (8, 11, 16, 21, 28, 32, 40, 47, 56, 64)
 WARPED, REVERSED = 0.75, 0.3  # shares of training chunks
 _HELD = int(np.ceil(HORIZON_MAX * RATES[1])) + 1  # frames for which a short episode is held at its end
 # Places between frames are float32 numbers among all frames of a source, too coarse beyond this many. Smaller sources
-# keep them, so that a run goes on bit for bit.
+# keep them, so that the same seed places the same codebooks as ever.
 _FLOAT32_FRAMES = 2**20
+_ALL = slice(None)
 
 
 class Corpus(ChunkSampler):
@@ -171,13 +172,16 @@ class Corpus(ChunkSampler):
         part: Literal["train", "validation"] = "train",
         backwards: float = REVERSED,
         cells: int | None = None,
+        rows: slice = _ALL,
     ) -> Drawn:
         """The same with their origins. one_chunk_each: of these episodes no two chunks are drawn while there are
         others left.
         backwards: share of chunks that are played so, if there is augmentation. cells: so many pairs of robot and task,
-        each with two episodes of `one_chunk_each` or more, share the batch, in place of all (where there are such)."""
+        each with two episodes of `one_chunk_each` or more, share the batch, in place of all (where there are such).
+        rows: of the batch; the others are drawn and not read."""
         sources = self.train if part == "train" else (self.validation or self.train)
-        return _sample(self.layout, sources, horizon, batch_size, generator, augment, one_chunk_each, backwards, cells)
+        places = _places(sources, horizon, batch_size, generator, augment, one_chunk_each, backwards, cells)
+        return _cut(self.layout, sources, places[rows])
 
     def validate(self, horizon: int, batch_size: int, seed: int = 0) -> ChunkBatch:
         """The same chunks of the validation part at every call."""
@@ -192,7 +196,7 @@ class Corpus(ChunkSampler):
         sources = [s for s in self.train if s.statistics.embodiment == name and (s.mask_D == _full(s)).all()]
         if not any(len(starts_of(source, HORIZON_MAX, 1.0)) for source in sources):
             return torch.empty(0, HORIZON_MAX, 0)
-        chunks = _sample(self.layout, sources, HORIZON_MAX, count, generator, True).chunks
+        chunks = _cut(self.layout, sources, _places(sources, HORIZON_MAX, count, generator, True)).chunks
         context = chunks.context
         assert context.anchor_BD is not None
         delta = to_delta(self.layout, chunks.target_BTD.double(), context.anchor_BD.double(), context.mask_BD)
@@ -230,7 +234,7 @@ def _sources(name: str, episodes: Sequence[Episode], statistics: Statistics) -> 
         held_E = torch.where(recorded_E > HORIZON_MAX, recorded_E, recorded_E + _HELD)
         mask_D = torch.from_numpy(group[0].mask_D.copy())
         keys = tuple((episode.dataset, episode.index) for episode in group)
-        words = tuple(words_of(episode) for episode in group)
+        words = WordsTable.of(map(words_of, group))
         tasks = tuple(episode.task or episode.instruction for episode in group)
         out.append(EpisodeGroup(keys, tasks, words, statistics, motion_of(group), recorded_E, held_E, mask_D))
     return out
@@ -265,18 +269,17 @@ def _full(source: EpisodeGroup) -> Tensor:
     return torch.from_numpy(source.statistics.mask_D.copy())
 
 
-def _sample(
-    layout: Layout,
+def _places(
     sources: Sequence[EpisodeGroup],
     horizon: int,
     count: int,
     generator: torch.Generator,
     augment: bool,
     one_chunk_each: Container[EpisodeKey] = (),
-    backwards_share: float = REVERSED,
+    backwards: float = REVERSED,
     cells: int | None = None,
-) -> Drawn:
-    """Anchor and target are read from the recording at `rate` frames a step, backwards for a share of the chunks."""
+) -> Places:
+    """All that is random in a batch. It reads no motion, so that each process can draw the whole and cut its part."""
     reach = RATES[1] if augment else 1.0
     starts = [starts_of(source, horizon, reach) for source in sources]
     if not any(len(s) for s in starts):  # episodes only just longer than the chunk
@@ -288,47 +291,66 @@ def _sample(
     groups = [] if cells is None else draw_cells(sources, starts, count, generator, one_chunk_each, cells)
     if not groups:
         choice = torch.multinomial(weight, count, replacement=True, generator=generator)
-        groups = [(sources[i], starts[i], int((choice == i).sum())) for i in choice.unique().tolist()]
-    targets, anchors, masks, rates, names, origins = [], [], [], [], [], []
-    for source, allowed, n in groups:
-        drawn = draw_starts(source, allowed, n, generator, one_chunk_each)
+        numbers, counts = choice.unique(return_counts=True)
+        groups = [(i, starts[i], n) for i, n in zip(numbers.tolist(), counts.tolist(), strict=True)]
+    parts = []
+    for number, allowed, n in groups:
+        drawn = draw_starts(sources[number], allowed, n, generator, one_chunk_each)
         episode = allowed.episode(drawn)
-        anchor = drawn - allowed.before(episode)
         rate = torch.ones(n)
-        backwards = torch.zeros(n, dtype=torch.bool)
+        reversed_n = torch.zeros(n, dtype=torch.bool)
         if augment:
             warped = torch.rand(n, generator=generator) < WARPED
             rate = torch.where(warped, RATES[0] + (RATES[1] - RATES[0]) * torch.rand(n, generator=generator), rate)
-            backwards = torch.rand(n, generator=generator) < backwards_share
-        step = torch.arange(horizon + 1)
-        step_nT = torch.where(backwards[:, None], horizon - step, step)
-        first = source.first_E[episode] * (source.frames <= _FLOAT32_FRAMES)
-        at = (first + anchor)[:, None] + rate[:, None] * step_nT
-        low = at.floor().long()
-        part = (at - low)[..., None]
-        last = source.recorded_E[episode][:, None] - 1  # beyond it, an episode is held
-        low = low - first[:, None]
-        path = source.motion.at(episode, torch.minimum(low, last)) * (1 - part)
-        path += source.motion.at(episode, torch.minimum(low + 1, last)) * part
-        anchors.append(path[:, 0])
-        targets.append(path[:, 1:])
-        masks.append(source.mask_D.expand(n, -1))
+            reversed_n = torch.rand(n, generator=generator) < backwards
+        parts.append((torch.full((n,), number), episode, drawn - allowed.before(episode), rate, reversed_n))
+    return Places(horizon, *(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _cut(layout: Layout, sources: Sequence[EpisodeGroup], places: Places) -> Drawn:
+    """Anchor and target, read from the recording at `rate` frames a step, forwards or backwards."""
+    B, horizon = len(places), places.horizon
+    path_BTD, mask_BD = torch.empty(B, horizon + 1, layout.width), torch.empty(B, layout.width, dtype=torch.bool)
+    rates: list[float] = []
+    names: list[str] = []
+    origins = []
+    numbers, counts = places.source_B.unique_consecutive(return_counts=True)
+    for number, n in zip(numbers.tolist(), counts.tolist(), strict=True):
+        source, rows = sources[number], slice(len(names), len(names) + n)
+        here = places[rows]
+        _play(source, here, path_BTD[rows])
+        mask_BD[rows] = source.mask_D
         rates += [source.statistics.control_hz] * n
         names += [source.statistics.embodiment] * n
-        origins.append(_origins(source, episode, anchor, rate, backwards))
-    context = Context(layout, torch.cat(anchors), torch.cat(masks), torch.tensor(rates), tuple(names), horizon)
-    return Drawn(ChunkBatch(torch.cat(targets), context), joined(origins))
+        origins.append(_origins(source, here))
+    context = Context(layout, path_BTD[:, 0].clone(), mask_BD, torch.tensor(rates), tuple(names), horizon)
+    return Drawn(ChunkBatch(path_BTD[:, 1:].contiguous(), context), joined(origins))
 
 
-def _origins(source: EpisodeGroup, episode: Tensor, anchor: Tensor, rate: Tensor, backwards: Tensor) -> Origins:
-    numbers = episode.tolist()
+def _play(source: EpisodeGroup, places: Places, out_nTD: Tensor) -> None:
+    """The frames of chunks of one group, between two recorded ones where the rate puts them there."""
+    episode_n, T = places.episode_B, places.horizon + 1
+    step_T = torch.arange(T)
+    step_nT = torch.where(places.reversed_B[:, None], T - 1 - step_T, step_T)
+    first_n = source.first_E[episode_n] * (source.frames <= _FLOAT32_FRAMES)
+    at_nT = (first_n + places.anchor_B)[:, None] + places.rate_B[:, None] * step_nT
+    low_nT = at_nT.floor().long()
+    part_nT1 = (at_nT - low_nT)[..., None]
+    last_n1 = source.recorded_E[episode_n][:, None] - 1  # beyond it, an episode is held
+    low_nT = low_nT - first_n[:, None]
+    both = source.motion.at(episode_n, torch.minimum(torch.cat([low_nT, low_nT + 1], dim=1), last_n1))
+    torch.mul(both[:, :T], 1 - part_nT1, out=out_nTD)
+    out_nTD += both[:, T:] * part_nT1
+
+
+def _origins(source: EpisodeGroup, places: Places) -> Origins:
     return Origins(
-        tuple(source.episode_E[e] for e in numbers),
-        anchor,
-        rate,
-        source.recorded_E[episode] - 1,
-        backwards,
-        tuple(source.words_E[e] for e in numbers),
+        tuple(source.episode_E[e] for e in places.episode_B.tolist()),
+        places.anchor_B,
+        places.rate_B,
+        source.recorded_E[places.episode_B] - 1,
+        places.reversed_B,
+        source.words_E.take(places.episode_B),
     )
 
 

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import HORIZON_MIN
-from xtok.data.origins import EpisodeKey, Words
+from xtok.data.origins import EpisodeKey, WordsTable
 from xtok.pretrain.motion import Motion
 
 
@@ -26,7 +26,7 @@ class EpisodeGroup:
 
     episode_E: tuple[EpisodeKey, ...]
     task_E: tuple[str, ...]  # the set's name of it, else the instruction
-    words_E: tuple[Words, ...]
+    words_E: WordsTable
     statistics: Statistics
     motion: Motion
     recorded_E: Int[Tensor, " E"]  # frames of each episode
@@ -42,6 +42,30 @@ class EpisodeGroup:
     @cached_property
     def frames(self) -> int:
         return int(self.held_E.sum())
+
+    def among(self, keys: Container[EpisodeKey]) -> Bool[Tensor, " E"]:
+        """Which episodes are among `keys`; looked up once for a set that cannot change."""
+        if not isinstance(keys, frozenset):
+            return torch.tensor([key in keys for key in self.episode_E], dtype=torch.bool)
+        return self._once(keys, lambda: self.among(set(keys)))
+
+    def of_task(self, task: str) -> Bool[Tensor, " E"]:
+        """Which episodes are of a task."""
+        return self._once(task, lambda: torch.tensor([each == task for each in self.task_E], dtype=torch.bool))
+
+    @cached_property
+    def tasks(self) -> tuple[str, ...]:
+        """By name."""
+        return tuple(sorted(set(self.task_E)))
+
+    @cached_property
+    def _found(self) -> dict[Hashable, Tensor]:
+        return {}
+
+    def _once(self, key: Hashable, find: Callable[[], Tensor]) -> Tensor:
+        if key not in self._found:
+            self._found[key] = find()
+        return self._found[key]
 
 
 @dataclass(frozen=True)
@@ -73,6 +97,26 @@ def starts_of(source: EpisodeGroup, horizon: int, rate: float) -> Starts:
     return Starts(torch.minimum(long_enough_E, moving_E).clamp_min(0))
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where the chunks of a batch are to be cut, and how they are played. source_B: number of the group; chunks of one
+    follow each other."""
+
+    horizon: int
+    source_B: Int[Tensor, " B"]
+    episode_B: Int[Tensor, " B"]
+    anchor_B: Int[Tensor, " B"]
+    rate_B: Float[Tensor, " B"]
+    reversed_B: Bool[Tensor, " B"]
+
+    def __len__(self) -> int:
+        return len(self.source_B)
+
+    def __getitem__(self, rows: slice) -> Places:
+        parts = (self.source_B, self.episode_B, self.anchor_B, self.rate_B, self.reversed_B)
+        return Places(self.horizon, *(part[rows] for part in parts))
+
+
 def draw_cells(
     sources: Sequence[EpisodeGroup],
     starts: Sequence[Starts],
@@ -80,18 +124,16 @@ def draw_cells(
     generator: torch.Generator,
     one_chunk_each: Container[EpisodeKey],
     cells: int,
-) -> list[tuple[EpisodeGroup, Starts, int]]:
-    """Some pairs of robot and task that have two episodes of `one_chunk_each`, chances equal, with equal parts of
-    `count`."""
-    found: list[tuple[EpisodeGroup, Starts]] = []
-    for source, allowed in zip(sources, starts, strict=True):
-        for task in sorted(set(source.task_E)):
-            of_task_E = [
-                t == task and key in one_chunk_each for t, key in zip(source.task_E, source.episode_E, strict=True)
-            ]
-            cell = Starts(allowed.count_E * torch.tensor(of_task_E))
+) -> list[tuple[int, Starts, int]]:
+    """Some pairs of robot (by number of its group) and task that have two episodes of `one_chunk_each`, chances equal,
+    with equal parts of `count`."""
+    found: list[tuple[int, Starts]] = []
+    for number, (source, allowed) in enumerate(zip(sources, starts, strict=True)):
+        known_E = source.among(one_chunk_each)
+        for task in source.tasks if known_E.any() else ():
+            cell = Starts(allowed.count_E * (known_E & source.of_task(task)))
             if (cell.count_E > 0).sum() > 1:
-                found.append((source, cell))
+                found.append((number, cell))
     chosen = torch.randperm(len(found), generator=generator)[:cells].tolist()
     share = [count // len(chosen) + (i < count % len(chosen)) for i in range(len(chosen))]
     return [(*found[c], n) for c, n in zip(chosen, share, strict=True) if n]
@@ -103,7 +145,7 @@ def draw_starts(
     """Any of `starts`, chances equal. If an episode is in `one_chunk_each`: a second chunk of one only after all the
     others."""
     episode_E = starts.count_E.nonzero().flatten()
-    if not any(source.episode_E[e] in one_chunk_each for e in episode_E.tolist()):
+    if not source.among(one_chunk_each)[episode_E].any():
         return torch.randint(len(starts), (count,), generator=generator)
     first_E, count_E = starts.before(episode_E), starts.count_E[episode_E]
     out: list[Tensor] = []

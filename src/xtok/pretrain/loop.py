@@ -22,6 +22,7 @@ from xtok.engine import PLAIN, Engine, Launch, Settings
 from xtok.engine.checkpoint import write_json
 from xtok.engine.processes import accelerator_for, first_does
 from xtok.messages import say
+from xtok.pretrain.batches import CodecBatch
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.identity import Launched, RunJson, identity
 from xtok.pretrain.initialise import initialise
@@ -29,7 +30,7 @@ from xtok.pretrain.measurement import measure_unknown
 from xtok.pretrain.precision import round_to_half
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.start import Start
-from xtok.pretrain.task import PLACING, CodecBatch, CodecTask
+from xtok.pretrain.task import PLACING, CodecTask
 from xtok.semantics.cotemporal import FrameFeatures
 
 
@@ -166,7 +167,7 @@ def resume_run(
     if different := differences({key: recorded.get(key) for key in now}, now):
         raise ValueError(
             f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with. The "
-            "number of processes, --accumulate, --precision and --track may differ"
+            "number of processes, --workers, --accumulate, --precision and --track may differ"
         )
     trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(out / "start").codec, out, features, launch)
     trainer.load()

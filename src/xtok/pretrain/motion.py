@@ -48,17 +48,29 @@ class InMemory:
 
 
 class OnDisk:
-    """Episodes of a packed corpus, read chunk by chunk: only what is looked at comes into memory, and need not stay."""
+    """Episodes of a packed corpus, read chunk by chunk: only what is looked at comes into memory, and need not stay.
+
+    It holds two numbers an episode, so that a process that gets it maps the same files and copies none of them.
+    """
 
     def __init__(self, episodes: Sequence[PackedEpisode]) -> None:
-        self._episodes = tuple(episodes)
+        units = {id(unit): unit for unit, _ in (episode.place for episode in episodes)}
+        number = {key: i for i, key in enumerate(units)}
+        self._units = tuple(units.values())
+        self._unit_E = torch.tensor([number[id(episode.place[0])] for episode in episodes])
+        self._position_E = torch.tensor([episode.place[1] for episode in episodes])
 
     def at(self, episode_n: Int[Tensor, " n"], frame_nT: Int[Tensor, "n T"]) -> Float[Tensor, "n T D"]:
-        rows = zip(episode_n.tolist(), frame_nT.numpy(), strict=True)
-        return torch.from_numpy(np.stack([self._episodes[e].rows(frame_T) for e, frame_T in rows]))
+        out_nTD = torch.zeros(*frame_nT.shape, self._units[0].layout.width)
+        unit_n, position_n, frames = self._unit_E[episode_n], self._position_E[episode_n].numpy(), frame_nT.numpy()
+        for number in unit_n.unique().tolist():
+            rows = (unit_n == number).nonzero().flatten().numpy()
+            self._units[number].gather(position_n[rows], frames[rows], out_nTD.numpy(), rows)
+        return out_nTD
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "N D"]]:
-        return (episode.absolute_ND for episode in self._episodes)
+        places = zip(self._unit_E.tolist(), self._position_E.tolist(), strict=True)
+        return (self._units[unit].read(position) for unit, position in places)
 
 
 def motion_of(episodes: Sequence[Episode]) -> Motion:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,60 +15,32 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from xtok.actions.types import ChunkBatch, slots
+from xtok.actions.types import ChunkBatch
 from xtok.atomic import atomic_file
 from xtok.codec import Tokenizer
-from xtok.codec.base import Codec
+from xtok.codec.base import Codec, rows_by_robot
 from xtok.codec.batch import BatchContext
 from xtok.codec.kept_kmeans import keep_kmeans
 from xtok.codec.output import CodecOutput
-from xtok.data.sampler import Drawn
 from xtok.engine import Kept, Parts, Task
 from xtok.engine.average import WeightAverage
 from xtok.engine.checkpoint import prefixed, under
 from xtok.engine.task import Figures
 from xtok.pretrain.batch_files import keep_drawn, restore_drawn
-from xtok.pretrain.condition_dropout import draw_levels, draw_withheld, withhold
-from xtok.pretrain.corpus import REVERSED, Corpus
+from xtok.pretrain.batches import CodecBatch, CodecBatches, delta_of
+from xtok.pretrain.condition_dropout import withhold
+from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import refit_codebooks
 from xtok.pretrain.losses import motion_l1, reconstruction_losses
 from xtok.pretrain.precision import round_to_half
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.semantic import code_head, fit_substitute, known_episodes, semantic_heads, semantic_losses
 from xtok.semantics.align import Alignment
-from xtok.semantics.cotemporal import FrameFeatures, gather_features
-from xtok.semantics.masked import (
-    CodeMasking,
-    Masking,
-    code_masking_loss,
-    draw_hidden_of,
-    draw_masking,
-    reconstruct_hidden,
-)
+from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, TeacherFeatures
+from xtok.semantics.masked import CodeMasking, Masking, code_masking_loss, reconstruct_hidden
 
 PLACING = "placing"  # in a run's folder: k-means that are done, until all are
 _VALIDATION_CHUNKS = 128  # a horizon
-
-
-@dataclass(frozen=True)
-class CodecBatch:
-    """Chunks with all that is random in a step but dropout. levels: that the decoder sees. withheld_2B: see
-    `draw_withheld`. masking, hidden_BTK: of masked modelling in both forms, None where it is off."""
-
-    drawn: Drawn
-    withheld_2B: Tensor
-    levels: int | None
-    masking: Masking | None
-    hidden_BTK: Tensor | None
-
-    def __getitem__(self, rows: slice) -> CodecBatch:
-        return CodecBatch(
-            self.drawn[rows],
-            self.withheld_2B[:, rows],
-            self.levels,
-            None if self.masking is None else self.masking[rows],
-            None if self.hidden_BTK is None else self.hidden_BTK[rows],
-        )
 
 
 class CodecTask(Task[CodecBatch]):
@@ -91,8 +63,8 @@ class CodecTask(Task[CodecBatch]):
         self.device = device or torch.device("cpu")
         self.name, self.batch_size, self.config = recipe.name, recipe.data.batch_size, recipe.to_dict()
         self.data_order = (
-            f"every step has a global batch of {self.batch_size} chunks, drawn from seed {recipe.seed} alike in every "
-            "process; of R processes the r-th takes the r-th part of it"
+            f"every step has a global batch of {self.batch_size} chunks, drawn from seed {recipe.seed} and its number "
+            "alike in every process; of R processes the r-th takes the r-th part of it"
         )
         self.codec = codec.to(self.device)
         torch.manual_seed(recipe.seed)
@@ -109,7 +81,7 @@ class CodecTask(Task[CodecBatch]):
         )
         self.average = WeightAverage(self.codec, recipe.optimiser.average_decay)
         self.heads_average = WeightAverage(self.heads, recipe.optimiser.average_decay)
-        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.batches = CodecBatches(recipe, corpus, features, self.known)
         n, horizons = _VALIDATION_CHUNKS, recipe.validation_horizons
         fixed = torch.Generator().manual_seed(recipe.seed)
         self.watched = {
@@ -119,40 +91,11 @@ class CodecTask(Task[CodecBatch]):
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
-    def draw(self, step: int) -> CodecBatch:
-        recipe = self.recipe
-        low, high = recipe.data.horizons
-        horizon = int(torch.randint(low, high + 1, (), generator=self.generator))
-        drawn = self.corpus.draw(
-            horizon,
-            recipe.data.batch_size,
-            self.generator,
-            one_chunk_each=self.known,
-            # A chunk that is played backwards teaches nothing of what was seen and said.
-            backwards=REVERSED if recipe.reconstructs else 0.0,
-            cells=recipe.alignment.hard_negative_groups if step % 2 else None,
-        )
-        B = len(drawn.chunks)
-        withheld_2B = draw_withheld(B, self.generator)
-        levels = draw_levels(recipe, self.generator) if recipe.reconstructs else None
-        forms = recipe.mam_forms(step)
-        # A generator of its own: with and without masking a run sees the same chunks.
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        masking = hidden_BTK = None
-        if "mam_codes" in forms:
-            masking = draw_masking((B, slots(horizon)), recipe.codec.codebook_size, generator)
-        if "mam_actions" in forms:
-            hidden_BTK = draw_hidden_of(B, horizon, self.codec.layout, generator)
-        return CodecBatch(drawn, withheld_2B, levels, masking, hidden_BTK)
-
-    def part(self, batch: CodecBatch, index: int, count: int) -> CodecBatch:
-        size = len(batch.drawn.chunks) // count
-        return batch if count == 1 else batch[size * index : size * (index + 1)]
-
     def losses(self, batch: CodecBatch, step: int) -> dict[str, Tensor]:
         recipe, chunks = self.recipe, batch.drawn.chunks
-        batch_context = self.codec.batch_context(chunks.context)
-        motion_BTK = self.codec.motion(chunks, batch_context)
+        batch_context = self.codec.batch_context(chunks.context, batch.groups)
+        delta_BTD = batch.delta_BTD.to(self.device, non_blocking=True)
+        motion_BTK = self.codec.motion_of_delta(delta_BTD, batch_context)
         batch_context = replace(batch_context, conditions=withhold(batch_context.conditions, recipe, batch.withheld_2B))
         losses: dict[str, Tensor] = {}
         if not recipe.reconstructs:
@@ -162,8 +105,8 @@ class CodecTask(Task[CodecBatch]):
             losses |= reconstruction_losses(self.codec, output, motion_BTK, batch_context)
         losses |= self._masked_losses(batch, output, motion_BTK, batch_context)
         if recipe.alignment.keys:
-            assert self.features is not None
-            seen = gather_features(self.features, batch.drawn.origins, batch_context.horizon).to(self.device)
+            assert batch.seen is not None
+            seen = batch.seen.to(self.device)
             losses |= semantic_losses(recipe, self.codec, self.heads, output, batch.drawn.origins, seen)
         return losses
 
@@ -176,7 +119,8 @@ class CodecTask(Task[CodecBatch]):
             assert isinstance(head, CodeMasking)
             losses["mam_codes"] = code_masking_loss(head, self.codec, output, batch_context, batch.masking)
         if batch.hidden_BTK is not None:
-            found = reconstruct_hidden(self.codec, motion_BTK, batch_context, batch.hidden_BTK.to(self.device))
+            hidden_BTK = batch.hidden_BTK.to(self.device, non_blocking=True)
+            found = reconstruct_hidden(self.codec, motion_BTK, batch_context, hidden_BTK)
             losses["mam_actions"] = motion_l1(found.motion_BTK, motion_BTK, batch_context.conditions.mask_BK)
         return losses
 
@@ -278,14 +222,24 @@ class CodecTask(Task[CodecBatch]):
             tensors |= {f"masking/{name}": tensor for name, tensor in vars(batch.masking).items()}
         if batch.hidden_BTK is not None:
             tensors["hidden_BTK"] = batch.hidden_BTK
+        if batch.seen is not None:
+            tensors |= {
+                f"seen/{when}/{name}": tensor
+                for when, features in vars(batch.seen).items()
+                for name, tensor in vars(features).items()
+            }
         return Kept(tensors, {**kept.about, "levels": batch.levels})
 
     def restore(self, kept: Kept) -> CodecBatch:
-        masking = under("masking", kept.tensors)
+        masking, seen = under("masking", kept.tensors), under("seen", kept.tensors)
         levels = kept.about["levels"]
         assert levels is None or isinstance(levels, int)
+        drawn = restore_drawn(kept)
         return CodecBatch(
-            restore_drawn(kept),
+            drawn,
+            delta_of(drawn.chunks),
+            rows_by_robot(drawn.chunks.context),
+            CoTemporal(*(TeacherFeatures(**under(when, seen)) for when in ("slots", "after"))) if seen else None,
             kept.tensors["withheld_2B"],
             levels,
             Masking(**masking) if masking else None,

@@ -79,7 +79,7 @@ class TeacherFeatures:
     words_BM: Int[Tensor, "B M"]
 
     def to(self, device: torch.device) -> TeacherFeatures:
-        return TeacherFeatures(*(tensor.to(device) for tensor in vars(self).values()))
+        return TeacherFeatures(*(tensor.to(device, non_blocking=True) for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,10 @@ class FeatureStore:
                     raise ValueError(f"{file} is missing or not of {size} bytes; remove {path} and make it again")
         return store
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays are mapped anew where it is unpickled."""
+        return {**self.__dict__, "_mapped": {}}
+
     def __contains__(self, key: object) -> bool:
         return key in self._episodes
 

@@ -23,7 +23,7 @@ from xtok.actions.delta import tangent_width
 from xtok.actions.statistics import Statistics
 from xtok.actions.steady import pinned
 from xtok.actions.types import FRAMES_PER_SLOT, Context, slots
-from xtok.codec.base import Codec, KnownBy, Networks, narrowed, never_moved
+from xtok.codec.base import Codec, Groups, KnownBy, Networks, narrowed, never_moved
 from xtok.codec.batch import BatchContext
 from xtok.codec.config import GaussianConfig
 from xtok.codec.encoder import Encoder
@@ -175,13 +175,13 @@ class GaussianCodec(Codec):
         return self._bases[key]
 
     @pinned
-    def batch_context(self, context: Context) -> GaussianContext:
+    def batch_context(self, context: Context, groups: Groups | None = None) -> GaussianContext:
         """Look up the robots of a batch, with their priors.
 
         Raises:
             ValueError: as `Codec.batch_context`.
         """
-        batch, groups = self.grouped_context(context)
+        batch, groups = self.grouped_context(context, groups)
         robots = []
         for (name, mask), rows in groups.items():
             prior, basis = self.basis(name, np.frombuffer(mask, dtype=bool), context.horizon)

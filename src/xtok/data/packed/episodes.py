@@ -83,12 +83,19 @@ class PackedUnit:
         Raises:
             ValueError: an index that points outside the shard.
         """
-        shard = position // self.about.per_shard
-        start = int(self.ends_E[position - 1]) if position else 0
-        row, frames = start - int(self._shard_row[shard]), int(self.ends_E[position]) - start
-        if row < 0 or frames < 1 or row + frames > self._shard_frames[shard]:
-            raise ValueError(f"{self.folder / ENDS}: episode {position} lies outside its shard; {PACK_AGAIN}")
-        return shard, row, frames
+        shard_1, row_1, frames_1 = self.places(np.array([position]))
+        return int(shard_1[0]), int(row_1[0]), int(frames_1[0])
+
+    def places(self, position_n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`place` of several, [n] each."""
+        shard_n = position_n // self.about.per_shard
+        start_n = np.where(position_n > 0, self.ends_E[position_n - 1], 0)
+        row_n, frames_n = start_n - self._shard_row[shard_n], self.ends_E[position_n] - start_n
+        outside_n = (row_n < 0) | (frames_n < 1) | (row_n + frames_n > self._shard_frames[shard_n])
+        if outside_n.any():
+            first = position_n[outside_n][0]
+            raise ValueError(f"{self.folder / ENDS}: episode {first} lies outside its shard; {PACK_AGAIN}")
+        return shard_n, row_n, frames_n
 
     def columns(self, shard: int) -> np.ndarray:
         """The channels that a shard stores, in order: [K]."""
@@ -100,12 +107,25 @@ class PackedUnit:
         return _kept(self._maps, (shard, ABSOLUTE), _MAPS_KEPT, lambda: self._map(shard, ABSOLUTE, "<f4", shape))
 
     def mask(self, position: int) -> np.ndarray:
-        kind = int(self.table_E["kind"][position])
-        if kind >= len(self._masks):
+        return self._masks[int(self.kinds(np.array([position]))[0])]
+
+    def masks(self, kind_n: np.ndarray) -> np.ndarray:
+        """bool [n, D] of `kinds`."""
+        return np.stack(self._masks)[kind_n]
+
+    def kinds(self, position_n: np.ndarray) -> np.ndarray:
+        """Number of each episode's robot and mask in `about.kinds`.
+
+        Raises:
+            ValueError: an index that names others.
+        """
+        kind_n = self.table_E["kind"][position_n]
+        if (unknown_n := kind_n >= len(self._masks)).any():
             raise ValueError(
-                f"{self.folder / INDEX}: episode {position} is of kind {kind}, there are fewer; {PACK_AGAIN}"
+                f"{self.folder / INDEX}: episode {position_n[unknown_n][0]} is of kind {kind_n[unknown_n][0]}, there "
+                f"are fewer; {PACK_AGAIN}"
             )
-        return self._masks[kind]
+        return kind_n
 
     def read(self, position: int) -> np.ndarray:
         """float32 [N, D] of an episode.
@@ -124,6 +144,13 @@ class PackedUnit:
         """float32 [n, D]: some frames of an episode, unchecked."""
         shard, row, _ = self.place(position)
         return self._spread(self.absolute(shard)[row + frame_n], shard)
+
+    def gather(self, position_n: np.ndarray, frame_nT: np.ndarray, out_BTD: np.ndarray, row_n: np.ndarray) -> None:
+        """Frames of several episodes, unchecked, into rows of `out_BTD`, which is 0 elsewhere: see `rows`."""
+        shard_n, start_n, _ = self.places(position_n)
+        at_nT = start_n[:, None] + frame_nT
+        for shard, at_T, row in zip(shard_n.tolist(), at_nT, row_n.tolist(), strict=True):
+            out_BTD[row][:, self.columns(shard)] = self.absolute(shard)[at_T]
 
     def timestamps_s(self, position: int) -> np.ndarray:
         """float64 [N]."""
@@ -231,6 +258,11 @@ class PackedEpisode(Episode):
     def rows(self, frame_n: np.ndarray) -> np.ndarray:
         """float32 [n, D]: some of its frames, without reading the others."""
         return self._unit.rows(self._position, frame_n)
+
+    @property
+    def place(self) -> tuple[PackedUnit, int]:
+        """Where it lies: a unit, and its position in it."""
+        return self._unit, self._position
 
     @property
     def digest(self) -> int:

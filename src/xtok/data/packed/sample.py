@@ -111,16 +111,16 @@ class PackedCorpus(ChunkSampler):
             unit = self.units[number]
             rows = np.flatnonzero(unit_B == number)
             episode_B[rows], anchor_B[rows] = _draw(unit, horizon, len(rows), generator, split)
-            for b in rows:
-                position, anchor = int(episode_B[b]), int(anchor_B[b])
-                shard, row, frames = unit.place(position)
-                if not 0 <= anchor < frames - horizon:
-                    raise ValueError(_contradicts(unit))
-                stored = unit.absolute(shard)
-                path_BTD[b][:, unit.columns(shard)] = stored[row + anchor : row + anchor + horizon + 1]
-                mask_BD[b], last_B[b] = unit.mask(position), frames - 1
-                kind = unit.about.kinds[int(unit.table_E["kind"][position])]
-                names[b], hz_B[b] = kind.embodiment, kind.control_hz
+            shard_n, row_n, frames_n = unit.places(episode_B[rows])
+            if ((anchor_B[rows] < 0) | (anchor_B[rows] >= frames_n - horizon)).any():
+                raise ValueError(_contradicts(unit))
+            for b, shard, first in zip(rows.tolist(), shard_n.tolist(), (row_n + anchor_B[rows]).tolist(), strict=True):
+                path_BTD[b][:, unit.columns(shard)] = unit.absolute(shard)[first : first + horizon + 1]
+            kind_n = unit.kinds(episode_B[rows])
+            mask_BD[rows], last_B[rows] = unit.masks(kind_n), frames_n - 1
+            hz_B[rows] = np.array([kind.control_hz for kind in unit.about.kinds])[kind_n]
+            for b, kind in zip(rows.tolist(), kind_n.tolist(), strict=True):
+                names[b] = unit.about.kinds[kind].embodiment
         path = torch.from_numpy(path_BTD)
         context = Context(
             layout=self.layout,
@@ -141,9 +141,12 @@ class PackedCorpus(ChunkSampler):
         return PackedDrawn(ChunkBatch(path[:, 1:].contiguous(), context), origins, unit_B, episode_B, anchor_B)
 
     def _keys(self, unit_B: np.ndarray, episode_B: np.ndarray) -> Iterator[EpisodeKey]:
-        for number, position in zip(unit_B.tolist(), episode_B.tolist(), strict=True):
-            unit = self.units[number]
-            yield unit.source.name, int(unit.table_E["index"][position])
+        index_B = np.zeros(len(unit_B), dtype=np.int64)
+        for number in np.unique(unit_B):
+            rows = unit_B == number
+            index_B[rows] = self.units[number].table_E["index"][episode_B[rows]]
+        for number, index in zip(unit_B.tolist(), index_B.tolist(), strict=True):
+            yield self.units[number].source.name, index
 
     def batches(
         self, horizon: int, batch_size: int, seed: int = 0, first: int = 0, step: int = 1, split: Split = "train"
