@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +61,33 @@ def test_a_worker_that_dies_is_told_and_stops_the_others(tmp_path: Path) -> None
 
 
 @linux
+def test_a_worker_may_die_before_it_has_read_its_work(tmp_path: Path) -> None:
+    """More than a pipe holds; who gives the work must not wait for a reader that is gone."""
+    work = Recorded(tmp_path, [bytes(1 << 20)])
+
+    def kill_the_first() -> None:
+        until(lambda: any("spawn_main" in line for line in descendants(os.getpid()).values()))
+        for pid, line in descendants(os.getpid()).items():
+            if "spawn_main" in line:
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    with pytest.raises(ValueError, match="worker process died"), crew(work, Workers(2)) as run:
+        list(run([SLEEPS, SLEEPS]))
+    killer.join()
+
+
+def test_long_results_come_whole_and_leave_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    units = [bytes([number]) * (1 << 18) for number in range(5)]
+    (tmp_path / "seen").mkdir()
+    with crew(Recorded(tmp_path / "seen"), Workers(2)) as run:
+        assert [unit for unit, *_ in run(units)] == units
+    assert [path.name for path in tmp_path.iterdir()] == ["seen"]
+
+
+@linux
 def test_errors_come_through_and_stop_the_others(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="fails: nothing there"), crew(Recorded(tmp_path), Workers(2)) as run:
         list(run([FAILS, SLEEPS]))
@@ -70,13 +99,19 @@ def test_errors_come_through_and_stop_the_others(tmp_path: Path) -> None:
 
 @linux
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_workers_end_with_who_began_them(tmp_path: Path, by: signal.Signals) -> None:
+def test_workers_end_with_who_began_them(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, by: signal.Signals
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
     script = (
         f"from workers_kit import *\nfrom xtok.workers import *\n"
         f"with crew(Recorded(Path({str(tmp_path)!r})), Workers(2)) as run:\n    list(run([SLEEPS, SLEEPS]))\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", script], env=cli_kit.environment(), start_new_session=True, stderr=subprocess.PIPE
+        [sys.executable, "-c", script],
+        env={**cli_kit.environment(), "TMPDIR": str(temporary)},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
     )
     until(lambda: len(workers_seen(tmp_path)) == 2 or process.poll() is not None)
     if by == signal.SIGINT:
@@ -85,6 +120,7 @@ def test_workers_end_with_who_began_them(tmp_path: Path, by: signal.Signals) -> 
         process.send_signal(by)
     _, said = process.communicate(timeout=60)
     until(lambda: not any(map(is_alive, workers_seen(tmp_path))))
+    assert not list(temporary.glob("xtok-*"))
     assert said.count(b"KeyboardInterrupt") == (by == signal.SIGINT), said.decode()
 
 

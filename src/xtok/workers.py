@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +19,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
 from typing import Any
 
 from xtok.messages import say
@@ -74,35 +77,41 @@ def crew(work: Work, workers: Workers, gpus: bool = False) -> Iterator[Run]:
 
 # -- processes of this machine ----------------------------------------------------------------------------------------
 
+# A pipe holds 64 KiB. Whoever writes more waits for the other end, forever if that is killed by then, since both ends
+# are open here. So work, and results over PIPE_BYTES, go through files.
+PIPE_BYTES = 4096
+WORK = "work"
 _work: Work | None = None  # in a worker: its copy
+_folder = Path()  # in a worker: for what is too long for a pipe
 
 
 @contextmanager
 def _processes(work: Work, count: int) -> Iterator[Run]:
     context = get_context("spawn")
     stopped, stop = context.Pipe(duplex=False)
-    # As bytes, so that a process that begins has all of it before it imports what it needs, and the next one can begin.
-    executor = ProcessPoolExecutor(count, context, _begin_process, (pickle.dumps(work), stopped))
+    with tempfile.TemporaryDirectory(prefix="xtok-", ignore_cleanup_errors=True) as name:
+        (Path(name) / WORK).write_bytes(pickle.dumps(work))
+        executor = ProcessPoolExecutor(count, context, _begin_process, (Path(name), stopped))
 
-    def run(units: Iterable[Any]) -> Iterator[Any]:
-        with _one_thread_each(), _without_interrupts():  # processes begin with their first unit
-            return executor.map(_do, units)
+        def run(units: Iterable[Any]) -> Iterator[Any]:
+            with _one_thread_each(), _without_interrupts():  # processes begin with their first unit
+                return map(_received, executor.map(_do, units))
 
-    try:
-        yield run
-    except BaseException as error:
-        stop.send_bytes(b"stop")  # nobody reads it, so that all see it
-        if isinstance(error, BrokenProcessPool):
-            raise ValueError(f"{DIED}; with fewer --workers if it was the memory") from error
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
-        stop.close()
-        stopped.close()
+        try:
+            yield run
+        except BaseException as error:
+            stop.send_bytes(b"stop")  # nobody reads it, so that all see it
+            if isinstance(error, BrokenProcessPool):
+                raise ValueError(f"{DIED}; with fewer --workers if it was the memory") from error
+            raise
+        finally:
+            executor.shutdown(cancel_futures=True)
+            stop.close()
+            stopped.close()
 
 
-def _begin_process(work: bytes, stopped: connection.Connection) -> None:
-    global _work
+def _begin_process(folder: Path, stopped: connection.Connection) -> None:
+    global _work, _folder
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which tells us
     parent = parent_process()
     assert parent is not None, "a worker has one"
@@ -110,10 +119,12 @@ def _begin_process(work: bytes, stopped: connection.Connection) -> None:
 
     def end_with_parent() -> None:
         connection.wait([sentinel, stopped])
+        shutil.rmtree(folder, ignore_errors=True)  # of a parent that was killed
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _work = _unpacked(work)
+    _folder = folder
+    _work = _unpacked((folder / WORK).read_bytes())
 
 
 def _unpacked(work: bytes) -> Work:
@@ -121,9 +132,22 @@ def _unpacked(work: bytes) -> Work:
     return pickle.loads(work)
 
 
-def _do(unit: Any) -> Any:
+def _do(unit: Any) -> bytes | Path:
     assert _work is not None
-    return _work(unit)
+    packed = pickle.dumps(_work(unit))
+    if len(packed) <= PIPE_BYTES:
+        return packed
+    with tempfile.NamedTemporaryFile(dir=_folder, delete=False) as file:
+        file.write(packed)
+    return Path(file.name)
+
+
+def _received(sent: bytes | Path) -> Any:
+    if isinstance(sent, bytes):
+        return pickle.loads(sent)
+    packed = sent.read_bytes()
+    sent.unlink()
+    return pickle.loads(packed)
 
 
 @contextmanager
