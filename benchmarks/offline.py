@@ -4,9 +4,9 @@
 
 Whole commands, as a user gives them, on copies of a folder without its films (encode reads the corpus that pack made of
 them) and on a folder with films; in turns, so that a busy machine slows all alike. Figures are medians over the turns,
-"ratio" is the median of the turns' ratios of frames a second to one worker. "after the start" leaves out what the same
-command takes for the six demonstrations that ship: imports, processes or cluster begun, tokenizer opened. Every run
-must write the same bytes.
+"ratio" is the median of the turns' ratios of frames a second to one worker. "start" is what the same command takes for
+the six demonstrations that ship: imports, processes or cluster begun, tokenizer opened; items a CPU second are without
+it. Every run must write the same bytes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from xtok.data.packed.format import Manifest
 from xtok.semantics.store import FeatureStore
 
 HOWS = {"1 worker": [], "2 workers": ["--workers", "2"], "2 of Ray": ["--ray", "2"]}
-Seconds = dict[str, list[float]]  # how -> of each turn
+Seconds = dict[str, list[tuple[float, float]]]  # how -> of each turn: on the clock, of processors
 
 
 def copies(folder: Path, count: int, root: Path) -> list[Path]:
@@ -58,28 +59,40 @@ def in_turns(command: Sequence[object], out: Path, turns: int) -> Seconds:
     for turn in range(turns):
         for how, options in HOWS.items():
             shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
-            began = time.perf_counter()
+            began, used = time.perf_counter(), processor_s()
             line = [sys.executable, "-m", "xtok.cli.main", *map(str, command), "-o", str(out), *options]
             subprocess.run(line, check=True, capture_output=True)
-            took[how].append(time.perf_counter() - began)
+            took[how].append((time.perf_counter() - began, processor_s() - used))
             digests.add(written(out))
-            print(f"{command[0]}, turn {turn + 1}, {how}: {took[how][-1]:.1f} s", file=sys.stderr)
+            clock_s, cpu_s = took[how][-1]
+            print(f"{command[0]}, turn {turn + 1}, {how}: {clock_s:.1f} s, {cpu_s:.1f} of CPUs", file=sys.stderr)
     assert len(digests) == 1, f"{command[0]} wrote other bytes"
     return took
 
 
+def processor_s() -> float:
+    """Of all that this process began and that has ended. Workers of Ray are nobody's children, so they do not count."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def rates(seconds: Seconds, items: Mapping[str, int], start: Seconds | None = None) -> dict[str, Any]:
     """By how: median seconds, items a second, ratio to one worker; after the start too, where that was measured."""
-    first = seconds["1 worker"]
+    first = [clock_s for clock_s, _ in seconds["1 worker"]]
     found: dict[str, Any] = {}
-    for how, mine in seconds.items():
-        entry: dict[str, Any] = {"seconds": mine, "median_s": median(mine)}
-        entry |= {f"{name}_per_second": count / median(mine) for name, count in items.items()}
-        entry["ratio"] = median(one / each for one, each in zip(first, mine, strict=True))
+    for how, both in seconds.items():
+        clock, cpu = map(list, zip(*both, strict=True))
+        entry: dict[str, Any] = {"seconds": clock, "median_s": median(clock)}
+        entry |= {f"{name}_per_second": count / median(clock) for name, count in items.items()}
+        entry["ratio"] = median(one / each for one, each in zip(first, clock, strict=True))
+        started = [(0.0, 0.0)] if start is None else start[how]
+        start_s, start_cpu_s = (median(times) for times in zip(*started, strict=True))
         if start is not None:
-            entry["start_s"] = median(start[how])
-            left_s = median(mine) - median(start[how])
-            entry |= {f"{name}_per_second_after_the_start": count / left_s for name, count in items.items()}
+            entry["start_s"] = start_s
+        if "Ray" not in how:
+            entry |= {"cpu_s": median(cpu), "start_cpu_s": start_cpu_s}
+            left_s = median(cpu) - start_cpu_s
+            entry |= {f"{name}_per_cpu_second": count / left_s for name, count in items.items()}
         found[how] = entry
     return found
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -122,6 +125,40 @@ def test_workers_end_with_who_began_them(
     until(lambda: not any(map(is_alive, workers_seen(tmp_path))))
     assert not list(temporary.glob("xtok-*"))
     assert said.count(b"KeyboardInterrupt") == (by == signal.SIGINT), said.decode()
+
+
+def whole(folder: Path) -> dict[str, bytes]:
+    """All but what was killed half-way, which a command removes when it is given again."""
+    return {name: content for name, content in contents(folder).items() if not name.endswith(".tmp")}
+
+
+@linux
+@pytest.mark.parametrize("kills", [pytest.param(4, id="4"), pytest.param(100, id="100", marks=pytest.mark.slow)])
+def test_kills_at_any_moment_change_no_byte(tmp_path: Path, kills: int) -> None:
+    """Of a worker or of what it works for; in small, so that there can be many (test_workers_kills: the commands)."""
+    rng, program = random.Random(0), (sys.executable, str(cli_kit.HERE / "workers_kit.py"))
+    killed, rounds, out = Counter[str](), 0, tmp_path / "units"
+    began = time.monotonic()
+    assert cli_kit.run([out, 60], program)[0] == 0
+    took_s, expected = time.monotonic() - began, whole(out)
+    assert len(expected) == 60
+    while sum(killed.values()) < kills:
+        process = cli_kit.start([out, 60], program)
+        time.sleep(rng.uniform(0, took_s))
+        who = ("worker", "launcher")[sum(killed.values()) % 2]
+        workers = [pid for pid, line in descendants(process.pid).items() if "spawn_main" in line]
+        if process.poll() is None and (workers or who == "launcher"):
+            os.kill(process.pid if who == "launcher" else rng.choice(workers), signal.SIGKILL)
+            killed[who] += 1
+        process.communicate(timeout=60)
+        until(lambda: not any(map(is_alive, workers)))  # noqa: B023
+        if process.returncode == 0:
+            rounds += 1
+            assert whole(out) == expected
+            shutil.rmtree(out)
+    assert cli_kit.run([out, 60], program)[0] == 0
+    assert whole(out) == expected
+    print(f"{dict(killed)}, {rounds + 1} rounds ended")
 
 
 def test_there_is_at_least_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from xtok.atomic import atomic_write
+from xtok.workers import Workers, crew
 
 DIES, FAILS, SLEEPS = "dies", "fails", "sleeps"
 
@@ -28,6 +32,27 @@ class Recorded:
             time.sleep(600)
         self.done.append(unit)
         return unit, os.getpid(), len(self.done), os.environ.get("OMP_NUM_THREADS", "")
+
+
+@dataclass
+class Written:
+    """Writes a file a unit, and gives back more than a pipe holds. ballast: so that the work is more than that too."""
+
+    folder: Path
+    ballast: bytes = bytes(1 << 18)
+
+    def __call__(self, number: int) -> bytes:
+        content = bytes([number]) * (1 << 18)
+        atomic_write(self.folder / f"{number:03d}", content)
+        return content
+
+
+def write_all(folder: Path, units: int) -> None:
+    """Those that are missing, by two workers."""
+    missing = [number for number in range(units) if not (folder / f"{number:03d}").exists()]
+    with crew(Written(folder), Workers(2)) as run:
+        for number, content in zip(missing, run(missing), strict=True):
+            assert content[0] == number
 
 
 def workers_seen(folder: Path) -> list[int]:
@@ -57,3 +82,7 @@ def descendants(pid: int) -> dict[int, str]:
         new = {child for child, parent in parents.items() if parent in new} - found
         found |= new
     return {each: lines[each] for each in found}
+
+
+if __name__ == "__main__":
+    write_all(Path(sys.argv[1]), int(sys.argv[2]))

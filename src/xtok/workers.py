@@ -179,7 +179,8 @@ def _without_interrupts() -> Iterator[None]:
 
 
 class _RayWorker:
-    def __init__(self) -> None:
+    def __init__(self, folder: str) -> None:
+        os.chdir(folder)  # what paths are relative to where the command was given
         self.work: Work | None = None
 
     def do(self, work: bytes, number: int, unit: Any) -> tuple[int, Any]:
@@ -211,7 +212,7 @@ def _on_ray(work: Work, count: int, gpus: bool) -> Iterator[Run]:
             runtime_env={"env_vars": ONE_THREAD},
         )(_RayWorker)
         sent = ray.put(pickle.dumps(work))
-        actors += [worker.remote() for _ in range(count)]
+        actors += [worker.remote(str(Path.cwd())) for _ in range(count)]
         pool: Any = ActorPool(actors)
 
         def run(units: Iterable[Any]) -> Iterator[Any]:
