@@ -16,6 +16,7 @@ import synthetic
 import xtok
 from xtok.actions.types import ChunkBatch, concatenate
 from xtok.cli import encode as encode_command
+from xtok.cli import encode_parts
 from xtok.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, main
 from xtok.codec.gaussian import GaussianCodec
 from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
@@ -110,7 +111,7 @@ def test_encode_goes_on_after_a_stop_and_ends_with_the_same_bytes(
     assert pq.read_table(tmp_path / "codes.parquet").equals(pq.read_table(codes))
     (tmp_path / "codes.parquet").unlink()
 
-    write_part, written = encode_command.write_part, []
+    write_part, written = encode_parts.write_part, []
 
     def stopped(path: Path, *rest: object) -> None:
         if len(written) == 2:
@@ -118,16 +119,14 @@ def test_encode_goes_on_after_a_stop_and_ends_with_the_same_bytes(
         write_part(path, *rest)  # type: ignore[arg-type]
         written.append(path)
 
-    monkeypatch.setattr(encode_command, "write_part", stopped)
+    monkeypatch.setattr(encode_parts, "write_part", stopped)
     assert main(arguments) == EXIT_INTERRUPTED
     assert "same command again" in capsys.readouterr().err
     assert not (tmp_path / "codes.parquet").exists()
     assert [pq.read_table(path).num_rows > 0 for path in written] == [True, True]
 
     resumed: list[Path] = []
-    monkeypatch.setattr(
-        encode_command, "write_part", lambda path, *rest: resumed.append(path) or write_part(path, *rest)
-    )
+    monkeypatch.setattr(encode_parts, "write_part", lambda path, *rest: resumed.append(path) or write_part(path, *rest))
     assert main(arguments) == 0
     assert not set(resumed) & set(written)
     assert (tmp_path / "codes.parquet").read_bytes() == straight

@@ -15,6 +15,7 @@ import pytest
 
 import cli_kit
 from xtok.cli import encode as encode_command
+from xtok.cli import encode_parts
 from xtok.cli.main import EXIT_INTERRUPTED, EXIT_USER_ERROR, main
 from xtok.data.digests import WHOLE_BYTES, differences, folder_digest
 from xtok.data.fingerprint import fingerprint
@@ -42,7 +43,7 @@ def arguments(data: str = "a/set", mapping: str | None = None, statistics: str =
 
 def stop_after(parts: int, command: list[str]) -> None:
     """Run a command that is stopped after so many parts, as by Ctrl-C."""
-    real, written = encode_command.write_part, []
+    real, written = encode_parts.write_part, []
 
     def stopping(path: Path, *rest: object) -> None:
         if len(written) == parts:
@@ -51,7 +52,7 @@ def stop_after(parts: int, command: list[str]) -> None:
         written.append(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encode_command, "write_part", stopping)
+        patch.setattr(encode_parts, "write_part", stopping)
         assert main(command) == EXIT_INTERRUPTED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,6 +25,7 @@ from xtok.data.packed.episodes import PackedEpisode
 from xtok.data.packed.pack import finish, gather, index_source, pack, plan, write_shard
 from xtok.data.packed.sample import PackedCorpus
 from xtok.data.packed.sources import members, open_sources
+from xtok.data.packed.statistics import count_part
 from xtok.data.splits import split_positions
 from xtok.pretrain import corpus as corpora
 from xtok.pretrain.corpus import Corpus, fit_statistics_of
@@ -140,7 +142,7 @@ def test_order_and_stops_change_no_byte(corpus: Path, folders: list[Path], tmp_p
     with pytest.raises(ValueError, match="is not finished"):
         open_dataset(tmp_path / "again")
     sources = [index_source(work, i) for i in range(3)]
-    finish(work, sources, gather(work.out, sources, work.folders, map))
+    finish(work, sources, gather(work.out, sources, work.folders, partial(map, count_part)))
     assert contents(tmp_path / "again") == contents(corpus)
     before = contents(corpus)
     with SMALL:
@@ -163,19 +165,19 @@ def test_counting_goes_on_after_a_stop(folders: list[Path], corpus: Path, tmp_pa
     sources = [index_source(work, i) for i in range(3)]
     seen = 0
 
-    def stopped(step, each):  # type: ignore[no-untyped-def]
+    def stopped(counts):  # type: ignore[no-untyped-def]
         nonlocal seen
-        for one in each:
+        for one in counts:
             seen += 1
             if seen == 9:
                 raise KeyboardInterrupt
-            yield step(one)
+            yield count_part(one)
 
     with patch("xtok.data.packed.statistics.KEEP_EVERY", 2):
         with pytest.raises(KeyboardInterrupt):
             gather(work.out, sources, work.folders, stopped)
         before = seen
-        finish(work, sources, gather(work.out, sources, work.folders, lambda step, each: map(step, each)))
+        finish(work, sources, gather(work.out, sources, work.folders, partial(map, count_part)))
     assert before == 9
     assert contents(work.out) == contents(corpus)
 

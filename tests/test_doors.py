@@ -28,7 +28,10 @@ DOORS: dict[str, set[str]] = {
 DOORS["benchmark"] = set(DOORS) - {"adapters"}
 DOORS["recipes"] = set(DOORS)
 DOORS["cli"] = set(DOORS)
-PORCH = ("lock.py", "messages.py", "progress.py", "provenance.py", "ranks.py", "atomic.py", "write_errors.py")
+PORCH = (
+    *("lock.py", "messages.py", "progress.py", "provenance.py", "ranks.py", "atomic.py", "write_errors.py"),
+    "workers.py",
+)
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

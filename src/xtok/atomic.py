@@ -1,6 +1,7 @@
 """Files and folders that are there whole or not at all, whatever kills the process. Standard library only; any room.
 
-A draft lies beside what it becomes as `.<name>.<pid>.tmp`: a kill may leave one, and it is never taken for the real.
+A draft lies beside what it becomes as `.<name>.<process and machine>.tmp`: a kill may leave one, and it is never taken
+for the real.
 A full disk, a read-only folder and the like are `WriteError`s that name what was to be written, whoever found out.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import socket
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +92,8 @@ def _through_link(path: Path) -> Path:
 
 
 def _draft(path: Path, folder: Path) -> Path:
-    return folder / f".{path.name}.{os.getpid()}.tmp"
+    host = zlib.crc32(socket.gethostname().encode())  # processes of two machines may have one number
+    return folder / f".{path.name}.{os.getpid()}{host:010d}.tmp"
 
 
 def _flush(path: Path) -> None:

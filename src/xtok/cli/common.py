@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xtok.messages import say as say
+from xtok.workers import Workers
 
 if TYPE_CHECKING:
     from xtok.codec import Tokenizer
@@ -111,6 +112,28 @@ def add_statistics_argument(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="code a robot that the tokenizer lacks by its ranges alone, which is worse; for comparison",
     )
+
+
+def add_workers_arguments(parser: argparse.ArgumentParser) -> None:
+    """How many share out the work; what is written is the same."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--workers", type=int, default=1, metavar="N", help="processes of this machine (default: 1)")
+    group.add_argument(
+        "--ray",
+        type=int,
+        metavar="N",
+        help="N workers of a Ray cluster that shares the file system: of RAY_ADDRESS, or one started here for the "
+        "command (pip install 'xtok[ray]')",
+    )
+
+
+def workers_of(args: argparse.Namespace) -> Workers:
+    """What `add_workers_arguments` asked for.
+
+    Raises:
+        ValueError: fewer than one.
+    """
+    return Workers(args.workers) if args.ray is None else Workers(args.ray, ray=True)
 
 
 def hidden_alias(group: argparse._ActionsContainer, old: str, dest: str, **options: Any) -> None:

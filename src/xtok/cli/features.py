@@ -1,5 +1,6 @@
 """What a frozen teacher sees in the films of data sets, into a feature store. Stopped at any moment, it goes on.
 
+The bytes are the same whatever --workers or --ray, on machines of one kind, and however often it was stopped.
 Every fourth frame and the last one; views and words apart, float16. docs/features.md has the store's format and sizes.
 """
 
@@ -9,12 +10,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xtok.cli.common import add_workers_arguments, workers_of
 from xtok.cli.outputs import Writes
+from xtok.workers import Workers, crew
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from xtok.semantics.extract import Done, Shard, Work
+    from xtok.semantics.extract import Done, Shard, ShardWriter, Work
     from xtok.semantics.teacher import Teacher
 
 
@@ -38,9 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--layout", choices=("arms26", "joints"), help="how to read the actions, which are not used")
     parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="pictures at once (default: 64)")
-    parser.add_argument(
-        "--ray", type=int, metavar="N", help="N workers of a Ray cluster, which share the file system; needs ray[data]"
-    )
+    add_workers_arguments(parser)
     parser.set_defaults(
         run=run, resume_hint="Give the same command again: whole shards are kept.", writes=Writes(folder="out")
     )
@@ -58,31 +59,36 @@ def add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from xtok.semantics.extract import finish, is_done, plan
+    import time
+
+    from xtok.semantics.extract import ShardWriter, finish, is_done, plan
     from xtok.semantics.load import load_teacher
     from xtok.semantics.teacher import TEMPLATE
 
     if args.batch_size < 1:
         raise ValueError(f"--batch-size is {args.batch_size}; expected 1 or more")
+    workers = workers_of(args)
     teacher = load_teacher(args.teacher, args.layer)
     template = TEMPLATE if args.prompt is None else args.prompt
     work, shards = plan(args.data, teacher, args.out, template, args.views, args.layout, args.batch_size)
     missing = [shard for shard in shards if not is_done(work, shard)]
-    if args.ray is None:
-        done = list(local(work, shards, missing, teacher))
+    began_s = time.perf_counter()
+    if workers.is_here:
+        pictures = sum(done.pictures for done in local(work, shards, missing, teacher))
     else:
-        from xtok.semantics.on_ray import extract_on_ray
-
-        done = extract_on_ray(work, missing, args.teacher, args.layer, args.ray)
-    store = finish(work, shards, done)
+        writer = ShardWriter(work, args.teacher, args.layer, teacher.digest)
+        del teacher  # each worker has its own
+        pictures = sum(done.pictures for done in shared_out(writer, shards, missing, workers))
+    took_s = time.perf_counter() - began_s
+    store = finish(work, shards)
     counts = store.manifest
     print(
         f"{args.out}: {len(store)} episodes, {counts['samples']} samples of {counts['frames']} frames, "
         f"{counts['pictures']} pictures, {len(store.prompts)} prompts, {counts['bytes'] / 1e6:.1f} MB, "
         f"digest {store.digest}"
     )
-    if counts["pictures_per_second"] is not None:
-        print(f"  {counts['pictures_per_second']:.1f} pictures a second, films read included")
+    if pictures:
+        print(f"  {pictures / took_s:.1f} pictures a second, films read included")
 
 
 def local(work: Work, shards: Sequence[Shard], missing: Sequence[Shard], teacher: Teacher) -> Iterator[Done]:
@@ -105,3 +111,24 @@ def local(work: Work, shards: Sequence[Shard], missing: Sequence[Shard], teacher
         for shard in missing:
             yield write_shard(work, shard, teacher, progress, opened)
             bar.update(len(shard.episodes))
+
+
+def shared_out(
+    writer: ShardWriter, shards: Sequence[Shard], missing: Sequence[Shard], workers: Workers
+) -> Iterator[Done]:
+    """Shards by several workers, with a bar over the episodes of all that shows pictures so far."""
+    from tqdm import tqdm
+
+    if not missing:
+        return
+    total, left = (sum(len(shard.episodes) for shard in each) for each in (shards, missing))
+    with (
+        tqdm(total=total, initial=total - left, unit="episode", desc="features", disable=None) as bar,
+        crew(writer, workers, gpus=True) as run_all,
+    ):
+        seen = 0
+        for shard, done in zip(missing, run_all(missing), strict=True):
+            seen += done.pictures
+            bar.set_postfix_str(f"{seen} pictures")
+            bar.update(len(shard.episodes))
+            yield done

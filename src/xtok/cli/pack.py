@@ -1,7 +1,7 @@
 """Pack data sets into one memory-mapped corpus, motion and words only. Killed at any moment, it goes on where it was.
 
 CORPUS, or CORPUS/NAME for one of its sets, then stands in place of a folder in every command. The bytes are the same
-whatever --workers and however often it was stopped.
+whatever --workers or --ray and however often it was stopped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xtok.cli.common import add_skip_bad_argument, say
+from xtok.cli.common import add_skip_bad_argument, add_workers_arguments, say, workers_of
 from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="of recordings that have both: the measured motion, the goals, or both (default)",
     )
     add_skip_bad_argument(parser)
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    add_workers_arguments(parser)
     parser.add_argument(
         "--no-statistics", action="store_true", help="do not gather ranges of every robot now; training will"
     )
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     pack(
         args.data,
         args.out,
-        workers=args.workers,
+        workers=workers_of(args),
         progress=progress,
         layout=args.layout,
         embodiment=args.embodiment,

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from xtok.data.digests import differences, digest_of, folder_digest
 from xtok.data.fingerprint import mapping_rules
 from xtok.data.open import data_root
 from xtok.lock import entries
+from xtok.semantics.load import load_teacher
 from xtok.semantics.store import (
     FORMAT,
     MANIFEST,
@@ -69,6 +71,32 @@ class Done:
 
     pictures: int
     seconds: float
+
+
+@dataclass
+class ShardWriter:
+    """What a worker does: its copy loads the teacher of that name once, which must be the one that was planned with."""
+
+    work: Work
+    teacher: str
+    layer: int | None
+    digest: str
+
+    def __post_init__(self) -> None:
+        self._opened: dict[Path, EpisodeDataset] = {}
+
+    def __call__(self, shard: Shard) -> Done:
+        return write_shard(self.work, shard, self._loaded, opened=self._opened)
+
+    @cached_property
+    def _loaded(self) -> Teacher:
+        found = load_teacher(self.teacher, self.layer)
+        if found.digest != self.digest:
+            raise ValueError(
+                f"--teacher {self.teacher} has other weights here ({found.digest}) than where the command was given "
+                f"({self.digest}); put the same ones on every machine"
+            )
+        return found
 
 
 def plan(
@@ -177,13 +205,12 @@ def write_shard(
     return Done(len(places), time.perf_counter() - began)
 
 
-def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> FeatureStore:
-    """Write the manifest over shards that are all there; `done` are those computed now, for the rate."""
+def finish(work: Work, shards: Sequence[Shard]) -> FeatureStore:
+    """Write the manifest over shards that are all there."""
     settings: StoreSettings = json.loads((work.out / SETTINGS).read_text(encoding="utf-8"))
     indices: list[ShardJson] = [
         json.loads((_folder(work, s) / "index.json").read_text(encoding="utf-8")) for s in shards
     ]
-    pictures, seconds = sum(each.pictures for each in done), sum(each.seconds for each in done)
     episodes = [episode for index in indices for episode in index["episodes"]]
     sizes = [{path.name: path.stat().st_size for path in sorted(_folder(work, s).iterdir())} for s in shards]
     manifest: StoreManifest = {
@@ -195,7 +222,6 @@ def finish(work: Work, shards: Sequence[Shard], done: Sequence[Done]) -> Feature
         "frames": sum(episode["frames"] for episode in episodes),
         "pictures": sum(index["pictures"] for index in indices),
         "shards": sizes,
-        "pictures_per_second": round(pictures / seconds, 2) if seconds else None,
         "bytes": sum(sum(each.values()) for each in sizes),
     }
     atomic_write(work.out / MANIFEST, json.dumps(manifest))

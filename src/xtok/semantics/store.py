@@ -1,6 +1,6 @@
 """A folder of teacher features at a fixed stride, made once by `xtok features`, read from any place in any order.
 
-STORE/manifest.json: whose features (teacher, layer, prompt, views, data; their digest), index of all episodes, rate.
+STORE/manifest.json: whose features (teacher, layer, prompt, views, data; their digest), index of all episodes.
 STORE/shards/00007/: views.npy float16 [n, V, W], mask.npy bool [n, V], text.npy float16 [k, W], index.json. A shard
 appears whole or not at all; the manifest comes last, so a folder with one is complete. Arrays are memory-mapped.
 
@@ -82,8 +82,7 @@ class ShardJson(TypedDict):
 
 
 class StoreManifest(TypedDict):
-    """The `manifest.json` of a store. shards: bytes of each file. pictures_per_second: of the last run of the
-    command, None where it had nothing to do."""
+    """The `manifest.json` of a store. shards: bytes of each file."""
 
     format: int
     digest: str
@@ -93,7 +92,6 @@ class StoreManifest(TypedDict):
     frames: int
     pictures: int
     shards: list[dict[str, int]]
-    pictures_per_second: float | None
     bytes: int
 
 

@@ -8,20 +8,13 @@ nothing. Statistics take two passes (`xtok.actions.statistics`): ranges as shard
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from xtok.actions.layout import LAYOUTS
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN
@@ -53,75 +46,63 @@ from xtok.data.packed.format import (
 from xtok.data.packed.plan import Plan, Reading, Task, plan
 from xtok.data.packed.sample import belongs
 from xtok.data.packed.shard import EpisodeEntry, ShardDescription, read_shard
-from xtok.data.packed.statistics import STATISTICS, Run, gather, ranges_of, to_entry, to_npy
+from xtok.data.packed.statistics import STATISTICS, Count, count_part, gather, ranges_of, to_entry, to_npy
 from xtok.data.splits import is_heldout
+from xtok.workers import Workers, crew
 
 
 def pack(
     paths: Sequence[str | Path],
     out: str | Path,
-    workers: int = 1,
+    workers: int | Workers = 1,
     progress: Callable[[str, int, int], None] = lambda *_: None,
     **how: Any,
 ) -> Manifest:
     """Pack data sets into the folder `out`, or go on with it. `how`: as `plan`. progress: told what, how many, of how
-    many. More than one worker are processes that import the calling module, which wants `if __name__ == "__main__"`.
+    many. Several workers import the calling module: `xtok.workers.crew`.
 
     Raises:
-        ValueError: as `plan`; or an episode that cannot be read or has degenerate rotations.
+        ValueError: as `plan` and `crew`; or an episode that cannot be read or has degenerate rotations.
     """
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; expected 1 or more")
-    _opened.cache_clear()  # a folder may hold other data than at the last call
+    workers = Workers(workers) if isinstance(workers, int) else workers
     work = plan(paths, Path(out), **how)
     if work.finished:
         clean(work.out)
         return Manifest.load(work.out)
     total, missing = sum(map(len, work.tasks)), work.missing
-    with pool(workers) as run:
-        progress("shards", total - len(missing), total)
-        for done, _ in enumerate(run(write_shard, missing), total - len(missing) + 1):
+    progress("shards", total - len(missing), total)
+    with crew(Packer(), workers) as run:
+        for done, _ in enumerate(run(missing), total - len(missing) + 1):
             progress("shards", done, total)
         sources = [index_source(work, number) for number in range(len(work.folders))]
         statistics = gather(work.out, sources, work.folders, run, progress) if work.settings["statistics"] else {}
     return finish(work, sources, statistics)
 
 
-@contextmanager
-def pool(workers: int) -> Iterator[Run]:
-    """Work in this process, or in several that end with it, however it ends."""
-    if workers == 1:
-        yield lambda step, each: map(step, each)
-        return
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, context, initializer=_begin_worker)
-    try:
-        yield executor.map
-    finally:
-        executor.shutdown(cancel_futures=True)
+class Packer:
+    """What a worker does: shards, then counts. It keeps the set that it opened last."""
+
+    def __init__(self) -> None:
+        self._opened: tuple[Reading, EpisodeDataset] | None = None
+
+    def __call__(self, unit: Task | Count) -> np.ndarray | None:
+        if isinstance(unit, Count):
+            return count_part(unit)
+        if self._opened is None or self._opened[0] != unit.reading:
+            self._opened = unit.reading, unit.reading.open()
+        write_shard(unit, self._opened[1])
+        return None
 
 
-def _begin_worker() -> None:
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "a worker has one"
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def write_shard(task: Task) -> None:
-    """Read some episodes and write their shard.
+def write_shard(task: Task, dataset: EpisodeDataset | None = None) -> None:
+    """Read some episodes and write their shard. dataset: the task's reading, where it is open already.
 
     Raises:
         ValueError: an episode that cannot be read, or whose rotations are degenerate.
     """
     if task.folder.is_dir():
         return
-    dataset = _opened(task.reading)
+    dataset = task.reading.open() if dataset is None else dataset
     first = task.shard * task.per_shard
     episodes = [dataset[i] for i in range(first, min(first + task.per_shard, len(dataset)))]
     places = [dataset.place(first + i) for i in range(len(episodes))]
@@ -270,8 +251,3 @@ def clean(out: Path) -> None:
     shutil.rmtree(out / STATISTICS, ignore_errors=True)
     for left in out.rglob(".*.tmp"):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-
-
-@lru_cache(maxsize=4)
-def _opened(reading: Reading) -> EpisodeDataset:
-    return reading.open()

@@ -9,11 +9,10 @@ range of all; what was counted is kept now and then, so that a kill costs little
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,8 +22,8 @@ from xtok.actions.statistics_fit import DeltaRange, count_deltas, delta_range, s
 from xtok.atomic import atomic_write
 from xtok.data.packed.format import ABSOLUTE, Kind, PackedSource, StoredStatistics, map_array, read_json, statistics_key
 from xtok.data.packed.shard import RangeEntry, read_shard
+from xtok.workers import Run
 
-Run = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # a step done to each of some things, in order
 GROUP_FRAMES = 20_000  # deltas of so many frames are in memory at once
 KEEP_EVERY = 16  # shards
 STATISTICS = ".statistics"  # what has been counted so far
@@ -87,7 +86,7 @@ def gather(
 ) -> dict[str, StoredStatistics]:
     """Key -> Statistics.to_dict() for each robot and layout: of the motion that `open_dataset` gives unasked, and of it
     and the commanded one where a set has both. A robot whose episodes differ in rate, or none of whose episodes has all
-    its channels, is left out: training will refuse it, and says why."""
+    its channels, is left out: training will refuse it, and says why. run: does `count_part` to each of some counts."""
     found: dict[str, StoredStatistics] = {}
     for layout in sorted({unit.layout for source in sources for unit in source.units}):
         parts: dict[str, list[Part]] = {"achieved": [], "commanded": []}
@@ -136,7 +135,7 @@ def _fit(
     counts = [Count(part, layout, total.low, total.high) for part in moving[first:]]
     what = f"statistics of {kind.embodiment}"
     progress(what, first, len(moving))
-    for number, counted in enumerate(run(count_part, counts), first + 1):
+    for number, counted in enumerate(run(counts), first + 1):
         histogram.counts += counted
         progress(what, number, len(moving))
         if number % KEEP_EVERY == 0:
