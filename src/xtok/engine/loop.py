@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from xtok.engine.settings import PLAIN, Launch, Settings
 from xtok.engine.sharded import placed_like, shard, unpack_optimizer, whole, whole_tensor
 from xtok.engine.task import Batch, Task
 from xtok.engine.trackers import start_trackers, stop_trackers
+from xtok.write_errors import WriteError
 
 CHECKPOINTS = "checkpoints"
 
@@ -37,7 +39,8 @@ class NotFinite(ValueError):
 class Engine(Generic[Batch]):
     """The state of a run. `run` goes to its end (or to `until`), `finish` writes what it was for.
 
-    out: a folder that all processes see: checkpoints/, metrics.jsonl, failed/.
+    out: a folder that all processes see: checkpoints/, metrics.jsonl, failed/. waited_s: for batches so far, in this
+    process, while nothing was learned.
 
     Raises:
         ValueError: a global batch that does not split over the processes.
@@ -46,7 +49,7 @@ class Engine(Generic[Batch]):
     def __init__(self, task: Task[Batch], settings: Settings, out: Path, launch: Launch = PLAIN) -> None:
         self.task, self.settings, self.out, self.launch = task, settings, out, launch
         self.accelerator = accelerator_for(launch, out, task.cpu_only)
-        R, self.step = self.accelerator.num_processes, 0
+        R, self.step, self.waited_s = self.accelerator.num_processes, 0, 0.0
         if task.batch_size % (R * launch.accumulate):
             raise ValueError(
                 f"a global batch of {task.batch_size} does not split evenly over {R} processes in {launch.accumulate} "
@@ -75,6 +78,7 @@ class Engine(Generic[Batch]):
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came to some process; a checkpoint was written first.
             NotFinite: a loss or a gradient is no number; the step was not taken.
+            WriteError: checkpoint or log cannot be written; the checkpoint before is whole.
             ConnectionError: another process of the run is gone.
         """
         settings, last = self.settings, self.settings.steps if until is None else until
@@ -84,6 +88,7 @@ class Engine(Generic[Batch]):
         low = self.task.low_precision if self.accelerator.mixed_precision == "bf16" else ()
         with (
             self._tracked(),
+            self._told_of_full_disks(),
             stop_request() as request,
             bfloat16_networks(low, self.accelerator.device.type),
             tqdm(
@@ -121,6 +126,16 @@ class Engine(Generic[Batch]):
             self._stop_trackers()
             raise
 
+    @contextmanager
+    def _told_of_full_disks(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            whole = checkpoint.newest(self.out / CHECKPOINTS)
+            raise WriteError(
+                f"{error}. The checkpoint of step {whole} is whole: once there is room, the run goes on from it"
+            ) from error
+
     def _stop_trackers(self) -> None:
         self._tracking = False
         stop_trackers(self.accelerator)
@@ -146,7 +161,9 @@ class Engine(Generic[Batch]):
         accelerator, parts = self.accelerator, self.launch.accumulate
         count = accelerator.num_processes * parts
         before = torch.get_rng_state()
+        began_s = time.perf_counter()
         batch = self.task.draw(self.step)
+        self.waited_s += time.perf_counter() - began_s
         weights = self.task.weights(self.step)
         sums: dict[str, Tensor] = {}
         for group, rate in zip(self.optimizer.param_groups, self.task.rates(self.step), strict=True):
@@ -188,7 +205,7 @@ class Engine(Generic[Batch]):
     def finish(self) -> Path:
         """What the run was for, written into `out` by the first process."""
         for figures in first_does(self.task.finish, self.accelerator) or ():
-            self.metrics.log(self.step, figures.logged)
+            self.metrics.log(self.step, figures.logged, once=True)
         self._stop_trackers()
         return self.out
 
