@@ -289,13 +289,14 @@ def compile_step(options: Any, before: Before, tell: Tell) -> None:
     first_s: dict[str, float] = {}
     while len(took["compiled"]) < most and (options.left_s > 15.0 or len(took["compiled"]) < 2):
         for name, trainer in trainers.items():
+            start = time.perf_counter()
             trainer.run(until=trainer.step + block)
             took_s = sum(steps[name])
             steps[name].clear()
             if name in first_s:
                 took[name].append(took_s / block)
             else:
-                first_s[name] = took_s  # compiles
+                first_s[name] = time.perf_counter() - start  # compiles, in processes of its own too
         if not took["compiled"]:
             continue
         ratios = [p / c for p, c in zip(took["plain"], took["compiled"], strict=True)]

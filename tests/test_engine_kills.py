@@ -31,14 +31,17 @@ def start(out: Path, processes: int) -> subprocess.Popen[bytes]:
     resume = ["--resume"] if (out / "run.json").is_file() else []
     command = [sys.executable, *(launcher if processes > 1 else []), kit.__file__, "kills", str(out), *resume]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path), "XTOK_SLOW": "0.02"}
-    return subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with _log(out).open("ab") as log:
+        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
+
+
+def _log(out: Path) -> Path:
+    return out.with_name(f"{out.name}.log")
 
 
 def finish(out: Path, processes: int) -> None:
     with start(out, processes) as run:
-        assert run.wait(kit.TIMEOUT_S) == 0
+        assert run.wait(kit.TIMEOUT_S) == 0, _log(out).read_text(errors="replace")[-4000:]
 
 
 def killed(out: Path, processes: int, who: str, moment: Callable[[], bool]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import signal
@@ -48,7 +49,8 @@ def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = Fa
         raise ValueError(f"mixed precision {precision!r} is not for codebooks; expected no (fp32) or bf16")
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()  # of an earlier run in this process; the process group stays
-    return Accelerator(
+    before = _joined()
+    accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=precision,
         # The engine divides and joins by itself: Accelerate's count is one for all engines of a process.
@@ -61,6 +63,19 @@ def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = Fa
             InitProcessGroupKwargs(timeout=WAIT),
         ],
     )
+    if _joined() and not before:
+        atexit.register(_leave)
+    return accelerator
+
+
+def _leave() -> None:
+    """Before Python ends: a thread of the group that is still at work then aborts a process that had done all."""
+    if _joined():
+        dist.destroy_process_group()
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
 
 
 def end_with_launcher() -> None:
@@ -70,7 +85,7 @@ def end_with_launcher() -> None:
     Raises:
         ConnectionError: it is gone already. Without this look, joining the others would wait for it for hours.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
+    if "TORCHELASTIC_RUN_ID" not in os.environ or _joined():
         return
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
