@@ -35,7 +35,7 @@ def torchrun(processes: int, *arguments: object, check: bool = True) -> subproce
 
 
 def recipe(name: str) -> Any:
-    """Without dropout, of which each process has its own random numbers."""
+    """Without dropout, of which each process has its own random numbers; "kills" has it, and a checkpoint often."""
     import semantics_kit as kit
     from xtok.recipes import tiny
 
@@ -44,6 +44,8 @@ def recipe(name: str) -> Any:
     codec = replace(base.codec, dropout=0.0)
     if name == "perceiver":
         return base.varied(codec=codec, masking={"start": 0.1}, **common)
+    if name == "kills":
+        return base.varied(masking={"start": 0.1}, **{**common, "checkpoint_every": 7})
     if name == "heads":
         published = {"trainable": "all", "grad_scope": "latents", "input_dims": "latents", "forms": "both"}
         return kit.recipe(codec=codec, cosine=True, **published, **common)
@@ -102,8 +104,9 @@ def main(name: str, out: str, *options: str) -> None:
 
     given = dict(option.lstrip("-").split("=") for option in options if "=" in option)
     launch = Launch(accumulate=int(given.get("accumulate", 1)))
-    features = None if name == "perceiver" else kit.store()
-    corpus = synthetic.corpus() if name == "perceiver" else kit.corpus()
+    alone = name in ("perceiver", "kills")
+    features = None if alone else kit.store()
+    corpus = synthetic.corpus() if alone else kit.corpus()
     with synthetic.small_samples():
         begin = resume_run if "--resume" in options else begin_run
         trainer = begin(recipe(name), corpus, Path(out), features=features, launch=launch)
@@ -112,6 +115,13 @@ def main(name: str, out: str, *options: str) -> None:
             trainer.train_step = lambda: (time.sleep(float(os.environ["XTOK_SLOW"])), step())[1]
         trainer.run(until=int(given["until"]) if "until" in given else None)
         trainer.finish()
+
+
+def result(out: Path) -> dict[str, object]:
+    """All that a run says and leaves but for how long it took, to be compared bit for bit."""
+    files = {name: (out / name).read_bytes() for name in ("model.safetensors", "heads.safetensors")}
+    lines = [{key: value for key, value in line.items() if key != "time"} for line in metrics(out)]
+    return {**files, "metrics": lines}
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:

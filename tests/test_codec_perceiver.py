@@ -16,6 +16,7 @@ import codec_kit as kit
 import synthetic
 from xtok import Tokenizer
 from xtok.actions.types import ChunkBatch, concatenate
+from xtok.codec.layers import rotate
 from xtok.codec.perceiver import PerceiverCodec
 
 ROBOTS = (synthetic.ONE_ARM, "none")
@@ -99,3 +100,10 @@ def test_statistics_alone_make_a_robot_and_the_tokenizer_stays(tmp_path: Path) -
     again = Tokenizer.from_pretrained(tmp_path)
     assert again.digest == wider.digest
     assert torch.equal(again.encode(batch).grid_BMQ, wider.encode(batch).grid_BMQ)  # type: ignore[arg-type]
+
+
+def test_bfloat16_rounds_what_is_rotated_and_not_the_angles() -> None:
+    x, time_T = torch.randn(1, 4, 64, 32, generator=torch.Generator().manual_seed(0)).bfloat16(), torch.arange(64.0)
+    exact = rotate(x.double(), time_T.double())
+    assert rotate(x, time_T).dtype == torch.bfloat16
+    assert (rotate(x, time_T).double() - exact).abs().max() < 0.02 < 0.2 * exact.abs().max()

@@ -190,7 +190,6 @@ def test_trackers_are_asked_for_by_name(tmp_path: Path) -> None:
 
 
 def test_tensorboard_has_what_the_log_has_and_forgets_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out, launch = tmp_path / "run", Launch(trackers=("tensorboard",))
@@ -207,6 +206,8 @@ def test_tensorboard_has_what_the_log_has_and_forgets_what_a_resumed_run_writes_
     assert shown == pytest.approx(logged)
     assert len(board.Scalars("total")) == 4
     assert {"usage/0", "perplexity/3", "l1_validation/16", "released_l1_train/8"} <= set(board.Tags()["scalars"])
+    (settings,) = (out / "trackers/tiny").glob("*/hparams.yml")
+    assert "optimiser/learning_rate: 0.001" in settings.read_text().splitlines()
 
 
 def test_numbers_of_a_log_go_to_trackers_by_name() -> None:

@@ -14,11 +14,14 @@ ROPE_BASE = 1e4  # docs/method.md#encoder-quantizer-decoder
 
 
 def rotate(x: Float[Tensor, "B n L c"], time_L: Float[Tensor, " L"]) -> Float[Tensor, "B n L c"]:
-    """Rotary embedding by time in frames, so that a slot and its four frames stand side by side."""
-    half = x.shape[-1] // 2
-    frequency = ROPE_BASE ** (-torch.arange(half, device=x.device, dtype=x.dtype) / half)
-    angle = time_L.to(x.dtype)[:, None] * frequency
-    cos, sin = angle.cos(), angle.sin()
+    """Rotary embedding by time in frames, so that a slot and its four frames stand side by side.
+
+    Angles have float32 or more: in bfloat16 those of late frames are off by up to .13 rad.
+    """
+    half, exact = x.shape[-1] // 2, torch.promote_types(x.dtype, torch.float32)
+    frequency = ROPE_BASE ** (-torch.arange(half, device=x.device, dtype=exact) / half)
+    angle = time_L.to(exact)[:, None] * frequency
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half : 2 * half]
     return torch.cat([a * cos - b * sin, a * sin + b * cos, x[..., 2 * half :]], dim=-1)
 

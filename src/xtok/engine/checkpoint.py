@@ -17,11 +17,19 @@ from torch import Tensor
 
 from xtok.atomic import atomic_folder, atomic_write
 from xtok.engine.task import Parts
+from xtok.write_errors import telling
 
 
 def save_checkpoint(folder: Path, step: int, parts: Parts) -> Path:
-    """Write `parts` as checkpoint `step`, then drop older ones. Killed at any moment, a whole checkpoint remains."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `parts` as checkpoint `step`, then drop older ones. Killed at any moment, a whole checkpoint remains.
+
+    Raises:
+        WriteError: it cannot be written; the one before stays.
+    """
+    with telling(folder, surely=True):
+        folder.mkdir(parents=True, exist_ok=True)
+    for draft in folder.glob(".*.tmp"):  # of a run that was killed: room for this one
+        shutil.rmtree(draft)
     target = folder / f"{step:08d}"
     if not target.exists():
         with atomic_folder(target) as draft:
@@ -40,11 +48,14 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
     Raises:
         ValueError: there is none.
     """
-    steps = sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
-    if not steps:
+    if (step := newest(folder)) is None:
         raise ValueError(f"no checkpoint in {folder}; start the run without --resume")
-    newest = steps[-1]
-    return int(newest.name), {path.stem: load_file(path) for path in newest.glob("*.safetensors")}
+    return step, {path.stem: load_file(path) for path in (folder / f"{step:08d}").glob("*.safetensors")}
+
+
+def newest(folder: Path) -> int | None:
+    """Step of the newest checkpoint, None where there is none."""
+    return max((int(path.name) for path in folder.glob("[0-9]*") if path.is_dir()), default=None)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

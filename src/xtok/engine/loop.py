@@ -28,6 +28,7 @@ from xtok.engine.sharded import placed_like, shard, unpack_optimizer, whole, who
 from xtok.engine.stall import Stall
 from xtok.engine.task import Task
 from xtok.engine.trackers import start_trackers, stop_trackers
+from xtok.write_errors import WriteError
 
 CHECKPOINTS = "checkpoints"
 
@@ -39,7 +40,8 @@ class NotFinite(ValueError):
 class Engine(Generic[Batch]):
     """The state of a run. `run` goes to its end (or to `until`), `finish` writes what it was for.
 
-    out: a folder that all processes see: checkpoints/, metrics.jsonl, failed/.
+    out: a folder that all processes see: checkpoints/, metrics.jsonl, failed/. waited_s: for batches so far, in this
+    process, while nothing was learned.
 
     Raises:
         ValueError: a global batch that does not split over the processes.
@@ -48,7 +50,7 @@ class Engine(Generic[Batch]):
     def __init__(self, task: Task[Batch], settings: Settings, out: Path, launch: Launch = PLAIN) -> None:
         self.task, self.settings, self.out, self.launch = task, settings, out, launch
         self.accelerator = accelerator_for(launch, out, task.cpu_only)
-        R, self.step = self.accelerator.num_processes, 0
+        R, self.step, self.waited_s = self.accelerator.num_processes, 0, 0.0
         if task.batch_size % (R * launch.accumulate):
             raise ValueError(
                 f"a global batch of {task.batch_size} does not split evenly over {R} processes in {launch.accumulate} "
@@ -79,6 +81,7 @@ class Engine(Generic[Batch]):
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came to some process; a checkpoint was written first.
             NotFinite: a loss or a gradient is no number; the step was not taken.
+            WriteError: checkpoint or log cannot be written; the checkpoint before is whole.
             ConnectionError: another process of the run is gone.
             ChildProcessError: a process that draws batches is gone.
         """
@@ -90,6 +93,7 @@ class Engine(Generic[Batch]):
         low = self.task.low_precision if self.accelerator.mixed_precision == "bf16" else ()
         with (
             self._tracked(),
+            self._told_of_full_disks(),
             stop_request() as request,
             self._batches_to(last),
             bfloat16_networks(low, self.accelerator.device.type),
@@ -127,6 +131,16 @@ class Engine(Generic[Batch]):
         except BaseException:
             self._stop_trackers()
             raise
+
+    @contextmanager
+    def _told_of_full_disks(self) -> Iterator[None]:
+        try:
+            yield
+        except WriteError as error:
+            whole = checkpoint.newest(self.out / CHECKPOINTS)
+            raise WriteError(
+                f"{error}. The checkpoint of step {whole} is whole: once there is room, the run goes on from it"
+            ) from error
 
     def _stop_trackers(self) -> None:
         self._tracking = False
@@ -207,6 +221,7 @@ class Engine(Generic[Batch]):
         batches = self._batches or self._loader(range(self.step, self.step + 1), 0)
         found = next(batches)
         self._stall.waited(batches.waited_s)
+        self.waited_s += batches.waited_s
         return found
 
     def rerun(self, folder: Path) -> dict[str, float]:
@@ -225,7 +240,7 @@ class Engine(Generic[Batch]):
     def finish(self) -> Path:
         """What the run was for, written into `out` by the first process."""
         for figures in first_does(self.task.finish, self.accelerator) or ():
-            self.metrics.log(self.step, figures.logged)
+            self.metrics.log(self.step, figures.logged, once=True)
         self._stop_trackers()
         return self.out
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
+import signal
+import socket
+import sys
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 # For the first process, which places codebooks alone. One that died is found by its launcher at once.
 WAIT = timedelta(hours=12)
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = False) -> Accelerator:
@@ -34,6 +40,7 @@ def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = Fa
     from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin, ProjectConfiguration
 
     check_trackers(launch.trackers)
+    end_with_launcher()
     cpu = cpu_only or not torch.cuda.is_available()
     precision = {"auto": os.environ.get("ACCELERATE_MIXED_PRECISION", "no" if cpu else "bf16"), "fp32": "no"}.get(
         launch.precision, launch.precision
@@ -42,7 +49,8 @@ def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = Fa
         raise ValueError(f"mixed precision {precision!r} is not for codebooks; expected no (fp32) or bf16")
     if AcceleratorState._shared_state and AcceleratorState().mixed_precision != precision:
         AcceleratorState._reset_state()  # of an earlier run in this process; the process group stays
-    return Accelerator(
+    before = _joined()
+    accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=precision,
         # The engine divides and joins by itself: Accelerate's count is one for all engines of a process.
@@ -55,6 +63,41 @@ def accelerator_for(launch: Launch, out: Path | None = None, cpu_only: bool = Fa
             InitProcessGroupKwargs(timeout=WAIT),
         ],
     )
+    if _joined() and not before:
+        atexit.register(_leave)
+    return accelerator
+
+
+def _leave() -> None:
+    """Before Python ends: a thread of the group that is still at work then aborts a process that had done all."""
+    if _joined():
+        dist.destroy_process_group()
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def end_with_launcher() -> None:
+    """Be told to stop (SIGTERM: a checkpoint, then the end) when torchrun is killed, which else leaves its processes
+    training on with nobody to watch them. Linux alone has this.
+
+    Raises:
+        ConnectionError: it is gone already. Without this look, joining the others would wait for it for hours.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ or _joined():
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        try:
+            socket.create_connection(address, timeout=60).close()
+        except OSError as error:
+            raise ConnectionError(
+                f"torchrun, which started this process, is gone or cannot be reached at {address[0]}:{address[1]} "
+                f"({error}); start all processes again"
+            ) from error
 
 
 def first_does(do: Callable[[], Found], accelerator: Accelerator) -> Found | None:
