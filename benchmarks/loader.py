@@ -44,7 +44,7 @@ from xtok.pretrain.recipe import Recipe
 from xtok.recipes import small_perceiver_arms26
 
 WORKERS = (0, 1, 2)
-TURNS, BATCHES, STEPS, RUN_STEPS = 5, 100, 3, 8
+BATCHES, STEPS, RUN_STEPS = 60, 3, 8
 IN_PLACE = "packed, in place"
 LONG = 1_000_000  # steps: more than are asked for
 
@@ -102,10 +102,10 @@ def memory_mb(pid: int) -> dict[str, float]:
 
 
 def workers_of(trainer: Trainer) -> list[dict[str, float]]:
-    """Memory of two workers after some hundred batches, and of this process, last."""
+    """Memory of two workers after two hundred batches, and of this process, last."""
     loader = Batches(trainer.task.batches, range(LONG), (0,), 1, 2, pin=False)
     try:
-        per_second(loader, 400)
+        per_second(loader, 200)
         pids = [child.pid for child in multiprocessing.active_children() if child.pid is not None]
         return [memory_mb(pid) for pid in (*pids, os.getpid())]
     finally:
@@ -124,7 +124,7 @@ def waited(trainer: Trainer, work: Path, workers: int) -> dict[str, float]:
 
 
 def measure(
-    name: str, paths: Sequence[Path], work: Path, begun: Trainer | None = None
+    name: str, paths: Sequence[Path], work: Path, turns: int, begun: Trainer | None = None
 ) -> tuple[dict[str, Any], Trainer]:
     """begun: a run whose codec is taken over, in place of placing codebooks again."""
     with patch("xtok.pretrain.motion.IN_MEMORY_BYTES", 0 if name == IN_PLACE else 1 << 28):
@@ -141,7 +141,7 @@ def measure(
     with loaders(trainer, 0) as found:
         for loader in found.values():
             per_second(loader, 20)
-        for _ in range(TURNS):
+        for _ in range(turns):
             for W, loader in found.items():
                 rates.setdefault(f"workers {W}", []).append(per_second(loader, BATCHES))
             rates.setdefault("steps", []).append(steps_per_second(trainer, STEPS))
@@ -166,17 +166,18 @@ def main() -> int:
     parser.add_argument("--packed", type=Path, required=True, metavar="CORPUS")
     parser.add_argument("--folders", type=Path, nargs="+", required=True, metavar="DATA", help="what it was packed of")
     parser.add_argument("-o", "--out", type=Path, metavar="F.json")
+    parser.add_argument("--turns", type=int, default=5, metavar="N", help="(default: 5)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         results, trainer = {}, None
         for name, paths in (("packed", [args.packed]), (IN_PLACE, [args.packed]), ("folders", args.folders)):
-            results[name], trainer = measure(name, paths, work, trainer)
+            results[name], trainer = measure(name, paths, work, args.turns, trainer)
     result = {
         "recipe": "small_perceiver_arms26",
         "batch": recipe().data.batch_size,
-        "turns": TURNS,
+        "turns": args.turns,
         "results": results,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread each",
         "load_average": os.getloadavg(),

@@ -94,6 +94,7 @@ class Engine(Generic[Batch]):
         with (
             self._tracked(),
             self._told_of_full_disks(),
+            self._told_of_others(),
             stop_request() as request,
             self._batches_to(last),
             bfloat16_networks(low, self.accelerator.device.type),
@@ -152,9 +153,14 @@ class Engine(Generic[Batch]):
         Raises:
             NotFinite, ConnectionError, ChildProcessError: see `run`.
         """
+        with self._told_of_others(), self._stall.step():
+            return self._train_step()
+
+    @contextmanager
+    def _told_of_others(self) -> Iterator[None]:
+        """An error of talking with other processes of the run says so, wherever in a step it came."""
         try:
-            with self._stall.step():
-                return self._train_step()
+            yield
         except RuntimeError as error:
             if self.accelerator.num_processes > 1 and _of_the_group(error):
                 raise ConnectionError(
