@@ -99,12 +99,12 @@ def _processes(work: Work, count: int) -> Iterator[Run]:
 
         try:
             yield run
-        except BaseException as error:
-            stop.send_bytes(b"stop")  # nobody reads it, so that all see it
-            if isinstance(error, BrokenProcessPool):
-                raise ValueError(f"{DIED}; with fewer --workers if it was the memory") from error
-            raise
+        except BrokenProcessPool as error:
+            raise ValueError(f"{DIED}; with fewer --workers if it was the memory") from error
         finally:
+            # Nobody reads it, so that all see it and end. Also where all is done: asked by the executor one after
+            # another, the second one would wait forever for a first one that is killed just then.
+            stop.send_bytes(b"stop")
             executor.shutdown(cancel_futures=True)
             stop.close()
             stopped.close()
@@ -124,7 +124,11 @@ def _begin_process(folder: Path, stopped: connection.Connection) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     _folder = folder
-    _work = _unpacked((folder / WORK).read_bytes())
+    try:
+        packed = (folder / WORK).read_bytes()
+    except FileNotFoundError:  # another worker has seen that the parent is gone
+        os._exit(1)
+    _work = _unpacked(packed)
 
 
 def _unpacked(work: bytes) -> Work:
@@ -243,7 +247,11 @@ def _connect(ray: Any, count: int) -> None:
                 "RAY_ADDRESS for one on this machine"
             ) from error
         return
-    ray.init("local", num_cpus=count, object_store_memory=RAY_STORE_BYTES, include_dashboard=False, **quiet)
+    try:
+        ray.init("local", num_cpus=count, object_store_memory=RAY_STORE_BYTES, include_dashboard=False, **quiet)
+    except Exception as error:  # that is what Ray raises where its processes take over 30 s to begin
+        ray.shutdown()
+        raise ValueError(f"Ray did not begin on this machine: {error} Try again, or take --workers") from error
 
 
 def _in_order(numbered: Iterable[tuple[int, Any]]) -> Iterator[Any]:
