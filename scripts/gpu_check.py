@@ -37,7 +37,7 @@ import tarfile
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ LIMITS_S: dict[str, float] = {  # in this order; train has what is left
     "matmul": 30,
     "step_small": 60,
     "step_paper": 90,
-    "compile": 120,
+    "compile": 110,
     "train": 1e9,
 }
 GRACE_S = 8.0  # for a part that was told to stop: a checkpoint of the training
@@ -76,7 +76,7 @@ RUN_FILES = ("run.json", "metrics.jsonl", "start", "checkpoints", "placing")
 
 @dataclass(frozen=True)
 class Options:
-    """What parts are told. ends_s: by time.monotonic(), when all is to be over. work: of the training."""
+    """What parts are told. ends_s: by time.monotonic(), when a part (or all) is to be over. work: of the training."""
 
     smoke: bool
     data: tuple[Path, ...]
@@ -212,9 +212,10 @@ def run_part(part: Any, name: str, limit_s: float, options: Options, results: Re
     note.unlink(missing_ok=True)
     began_s = time.monotonic()
     before = {each: found.get("result") for each, found in results.content["parts"].items()}
+    options = replace(options, ends_s=min(options.ends_s, began_s + limit_s))
     child = multiprocessing.get_context("fork").Process(target=_part, args=(part, options, before, note), name=name)
     child.start()
-    child.join(max(min(limit_s, options.left_s - GRACE_S), 1.0))
+    child.join(max(options.left_s - GRACE_S, 1.0))
     late = child.is_alive()
     for stop in (child.terminate, child.kill):
         if child.is_alive():

@@ -164,11 +164,11 @@ def throughput(options: Any, before: Before, tell: Tell) -> None:
     tell("done", {"tokenizer": "arms26", "horizon": T, "frames_per_second": found})
 
 
-def _median_s(call: Callable[[], object], budget_s: float) -> float:
+def _median_s(call: Callable[[], object], budget_s: float, most: int = 50) -> float:
     """Of the calls that fit the budget, after one that warms up; at least one."""
     call()
     took: list[float] = []
-    while not took or (sum(took) < budget_s and len(took) < 50):
+    while not took or (sum(took) < budget_s and len(took) < most):
         start = finished()
         call()
         took.append(finished() - start)
@@ -181,9 +181,10 @@ def _median_s(call: Callable[[], object], budget_s: float) -> float:
 def matmul(options: Any, before: Before, tell: Tell) -> None:
     """TFLOP/s of a large product of random matrices: what shares of the peak are shares of."""
     n, found = 256 if options.smoke else 8192 if device().type == "cuda" else 1024, {}
+    most = 10_000  # a GPU's clocks need a while to rise
     for dtype in (torch.bfloat16, torch.float32):
         a, b = (torch.randn(n, n, device=device()).to(dtype) for _ in range(2))
-        found[str(dtype).removeprefix("torch.")] = 2 * n**3 / _median_s(lambda a=a, b=b: a @ b, 1.0) / 1e12
+        found[str(dtype).removeprefix("torch.")] = 2 * n**3 / _median_s(lambda a=a, b=b: a @ b, 1.0, most) / 1e12
     tell("done", {"device": device().type, "size": n, "tflops": found})
 
 
@@ -287,7 +288,7 @@ def compile_step(options: Any, before: Before, tell: Tell) -> None:
     steps = {name: _timed(trainer, clock) for name, trainer in trainers.items()}
     took: dict[str, list[float]] = {name: [] for name in trainers}
     first_s: dict[str, float] = {}
-    while len(took["compiled"]) < most and (options.left_s > 15.0 or len(took["compiled"]) < 2):
+    while len(took["compiled"]) < most and (options.left_s > 2 * PIECE_S or len(took["compiled"]) < 2):
         for name, trainer in trainers.items():
             start = time.perf_counter()
             trainer.run(until=trainer.step + block)
