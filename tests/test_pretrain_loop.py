@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 import synthetic
 from ranks_kit import metrics
+from xtok import Tokenizer
 from xtok.actions.embodiments import NONE_SLOT
 from xtok.codec.perceiver import PerceiverCodec
 from xtok.engine import Launch, checkpoint
@@ -131,6 +132,22 @@ def test_training_lowers_the_error(tmp_path: Path) -> None:
     trainer.run()
     for T, chunks in trainer.watched["validation"].items():
         assert trainer.l1(chunks) < 0.7 * before[T]
+
+
+@pytest.mark.parametrize("name", ["small_arms26", "small_joints"])
+def test_a_recipe_of_closed_forms_ends_in_a_tokenizer(name: str, tmp_path: Path) -> None:
+    recipe = get_recipe(name)
+    config = replace(recipe.codec, hidden=16, heads=2, codebook_size=32, code_dim=8, prior_rank=16)
+    short = recipe.varied(codec=config, codebooks={"vectors": 2000, "iterations": 2})
+    out = train(short, [], tmp_path / "run")
+    tokenizer = Tokenizer.from_pretrained(out)
+    chunks = synthetic.corpus(recipe.codec.layout).validate(18, 8)
+    decoded = tokenizer.decode(tokenizer.encode(chunks), chunks.context)
+    assert torch.isfinite(decoded.delta_BTD).all()
+    metrics_of_run = (out / "metrics.jsonl").read_text()
+    assert "released_l1_validation" in metrics_of_run
+    train(short, [], out, resume=True)  # nothing is left to do; the same weights are released again
+    assert Tokenizer.from_pretrained(out).digest == tokenizer.digest
 
 
 def test_what_cannot_be_begun_or_resumed_is_refused(tmp_path: Path) -> None:

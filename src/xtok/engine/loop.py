@@ -59,7 +59,9 @@ class Engine(Generic[Batch]):
         self.metrics = Metrics(out, self.accelerator)
         from_first((*task.module.parameters(), *task.module.buffers()), self.accelerator)
         self.module: nn.Module = _Losses(task)
-        if launch.shard and R > 1:
+        if not any(parameter.requires_grad for parameter in task.module.parameters()):
+            self.optimizer = task.optimizer  # of no steps: DDP refuses what has no gradient
+        elif launch.shard and R > 1:
             shard(task, self.module)
             self.optimizer = self.accelerator.prepare(task.optimizer)
         else:

@@ -74,8 +74,9 @@ class CodecTask(Task[CodecBatch]):
         self.codec.requires_grad_(recipe.trainable != "heads")
         self.module = nn.ModuleDict({"codec": self.codec, "heads": self.heads})
         self.low_precision = [*self.codec.networks.values(), *self.heads.values()]
+        learned = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.module.parameters() if p.requires_grad],
+            learned or [nn.Parameter(torch.zeros(0))],  # closed forms learn nothing, and an optimiser wants something
             lr=recipe.optimiser.learning_rate,
             weight_decay=recipe.optimiser.weight_decay,
         )
