@@ -21,27 +21,27 @@ from xtok.actions.types import ChunkBatch, Context, concatenate
 from xtok.codec import storage
 
 GOLDEN = Path(__file__).with_name("golden_codes.json")
-LAYOUTS = ("arms26", "joints")
+NAMES = storage.SHIPPED
 HORIZONS = (32, 13)  # the second fills its last slot in part
 
 
-def golden_chunks(layout: str, horizon: int) -> ChunkBatch:
+def golden_chunks(name: str, horizon: int) -> ChunkBatch:
     """Two chunks that nothing but this file decides: of the packaged sample, or drawn for "cr5"."""
-    if layout == "arms26":
+    if name != "joints":
         sample = kit.chunks(horizon, stride=40)
         return concatenate([sample[0:1], sample[3:4]])
     absolute = torch.from_numpy(kit.smooth_joints(horizon, count=2, seed=0))
     mask_BD = torch.from_numpy(get_embodiment("cr5").mask(JOINTS)).expand(2, -1)
     absolute = torch.where(mask_BD[:, None], absolute, 0.0)
-    rate = Tokenizer.from_pretrained(layout).statistics["cr5"].control_hz
+    rate = Tokenizer.from_pretrained(name).statistics["cr5"].control_hz
     context = Context(JOINTS, absolute[:, 0], mask_BD, torch.full((2,), rate), ("cr5",) * 2, horizon)
     return ChunkBatch(absolute[:, 1:], context)
 
 
-def found(layout: str) -> dict[str, object]:
-    """What the shipped weights of a layout say now."""
-    tokenizer = Tokenizer.from_pretrained(layout)
-    chunks = {str(horizon): golden_chunks(layout, horizon) for horizon in HORIZONS}
+def found(name: str) -> dict[str, object]:
+    """What some of the shipped weights say now."""
+    tokenizer = Tokenizer.from_pretrained(name)
+    chunks = {str(horizon): golden_chunks(name, horizon) for horizon in HORIZONS}
     motion = hashlib.sha256(b"".join(batch.target_BTD.numpy().tobytes() for batch in chunks.values())).hexdigest()[:16]
     codes = {horizon: tokenizer.encode(batch).grid_BMQ for horizon, batch in chunks.items()}
     return {
@@ -51,20 +51,20 @@ def found(layout: str) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_codes_of_the_shipped_weights_are_the_golden_ones(layout: str) -> None:
-    if not (storage.shipped(layout) / storage.WEIGHTS).is_file():
-        pytest.skip(f"this checkout has no weights for layout {layout!r} yet")
+@pytest.mark.parametrize("name", NAMES)
+def test_codes_of_the_shipped_weights_are_the_golden_ones(name: str) -> None:
+    if not (storage.shipped(name) / storage.WEIGHTS).is_file():
+        pytest.skip(f"this checkout has no weights {name!r} yet")
     assert GOLDEN.is_file(), "weights without golden codes; run `python tests/test_codec_golden.py --write`"
-    golden, now = json.loads(GOLDEN.read_text()).get(layout, {"digest": None}), found(layout)
+    golden, now = json.loads(GOLDEN.read_text()).get(name, {"digest": None}), found(name)
     assert now["digest"] == golden["digest"], "other weights than the golden codes were written for: rewrite on purpose"
     assert now["motion"] == golden["motion"], "other chunks (was the sample rebuilt?): rewrite on purpose"
     assert now["codes"] == golden["codes"], "a refactor changed what the codes mean"
 
 
 def write() -> None:
-    present = [layout for layout in LAYOUTS if (storage.shipped(layout) / storage.WEIGHTS).is_file()]
-    lines = [f' "{layout}": {json.dumps(found(layout))}' for layout in present]
+    present = [name for name in NAMES if (storage.shipped(name) / storage.WEIGHTS).is_file()]
+    lines = [f' "{name}": {json.dumps(found(name))}' for name in present]
     GOLDEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     print(f"wrote {GOLDEN} for {present}")
 
