@@ -15,6 +15,8 @@ from typing import Any
 
 STEPS = 50
 TIMEOUT_S = 240
+# Of the perceiver. With 0, two codes are equally near but for last bits at step 43, and the order of sums chooses.
+SEED = 1
 
 
 def torchrun(processes: int, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -43,7 +45,7 @@ def recipe(name: str) -> Any:
     common = {"steps": STEPS, "validate_every": 25, "checkpoint_every": 25}
     codec = replace(base.codec, dropout=0.0)
     if name == "perceiver":
-        return base.varied(codec=codec, masking={"start": 0.1}, **common)
+        return base.varied(codec=codec, masking={"start": 0.1}, seed=SEED, **common)
     if name == "kills":
         return base.varied(masking={"start": 0.1}, **{**common, "checkpoint_every": 7})
     if name == "heads":
