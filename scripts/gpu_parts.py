@@ -30,6 +30,7 @@ from xtok.codec.storage import make_codec
 from xtok.data import iter_chunks, open_dataset, sample_path
 from xtok.engine import Launch
 from xtok.engine.processes import accelerator_for
+from xtok.engine.settings import Precision
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.loop import Trainer, begin_run, resume_run
@@ -259,9 +260,11 @@ def _timed(trainer: Trainer, clock: Callable[[], float]) -> list[float]:
     return took
 
 
-def _trainer(recipe: Recipe, options: Any, features: Path | None = None, compiled: bool = False) -> Trainer:
-    """For steps in bf16 alone, with codebooks that are placed no better than a measurement needs."""
-    launch, out = Launch(precision="bf16"), options.work / "steps"
+def _trainer(
+    recipe: Recipe, options: Any, features: Path | None = None, precision: Precision = "bf16", compiled: bool = False
+) -> Trainer:
+    """For steps alone, with codebooks that are placed no better than a measurement needs."""
+    launch, out = Launch(precision=precision), options.work / "steps"
     recipe = recipe.varied(steps=10_000, log_every=10_000, validate_every=0)
     corpus, store = _corpus(recipe, options), None if features is None else FeatureStore.open(features)
     codec = make_codec(recipe.codec).to(accelerator_for(launch).device)
@@ -279,12 +282,12 @@ def _corpus(recipe: Recipe, options: Any) -> Corpus:
 
 def compile_step(options: Any, before: Before, tell: Tell) -> None:
     """torch.compile of the networks against none: two trainers of one recipe take blocks of steps in turns, over the
-    same batches of mixed horizons; the ratio is the median over the blocks. On a CPU it is of CPU time, so that other
-    programs do not count."""
+    same batches of mixed horizons; the ratio is the median over the blocks. In the precision that runs have: bf16 on a
+    GPU; fp32 on a CPU, of CPU time there, so that other programs do not count."""
     clock = finished if device().type == "cuda" else time.process_time
     recipe = small_recipe(options).varied(masking={"start": 0.0})
     block, most = (1, 2) if options.smoke else (8, 12)
-    trainers = {name: _trainer(recipe, options, compiled=name == "compiled") for name in ("plain", "compiled")}
+    trainers = {name: _trainer(recipe, options, None, "auto", name == "compiled") for name in ("plain", "compiled")}
     steps = {name: _timed(trainer, clock) for name, trainer in trainers.items()}
     took: dict[str, list[float]] = {name: [] for name in trainers}
     first_s: dict[str, float] = {}
