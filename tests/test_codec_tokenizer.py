@@ -234,6 +234,8 @@ def test_all_four_combinations_of_state_and_embodiment(robot_type: str, anchored
 def test_state_and_embodiment_are_seen_by_the_networks() -> None:
     """The four combinations above are not one: each conditions encoder and decoder."""
     codec, batch = synthetic.fitted_codec("perceiver").eval(), kit.renamed(kit.chunks(), synthetic.ONE_ARM)
+    for network in codec.networks.values():  # that start at zero beside the linear path
+        torch.nn.init.normal_(network.get_parameter("out.weight"))
     batch_context = codec.batch_context(batch.context)
     motion = codec.motion(batch, batch_context)
     for given in (batch_context.conditions.without_state(), batch_context.conditions.without_embodiment()):

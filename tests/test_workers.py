@@ -222,7 +222,8 @@ def test_the_command_tells_a_worker_that_was_killed(tmp_path: Path) -> None:
     assert process.returncode == EXIT_USER_ERROR
     assert "xtok: error: a worker process died" in said and "same command again" in said and "Traceback" not in said
     assert not is_alive(workers[1])
-    assert cli_kit.run(command)[0] == 0
+    code, said = cli_kit.run(command, (sys.executable, cli_kit.TINY))
+    assert code == 0, said
 
 
 @linux
