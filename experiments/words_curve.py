@@ -1,0 +1,289 @@
+"""Motion words beside FAST along the number of tokens: l1, millimetres, degrees, and how steady words are. JSON out.
+
+python experiments/words_curve.py DATA... -o words-curve.json [--validation] [--total 32768] [--horizons 8,16,32,64]
+
+A robot's own words and residual books, fitted on train episodes; FAST on tangent channels with a vocabulary of 2,048,
+fitted on the same ones. Figures are of held-out episodes; with --validation of every fifth train episode, which is
+then kept from both fits: all choices are made there. Errors are at M, 2M, 3M and 4M mean tokens (M = T / 4), read off
+a sweep of rates (FAST: of scales), log error linear in tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xtok.actions.delta import tangent_mask
+from xtok.actions.statistics import Statistics
+from xtok.actions.tangent import tangent_centre, tangent_scale
+from xtok.actions.types import Actions, ChunkBatch, Codes, Context, concatenate, slots
+from xtok.baselines.common import normalised_chunks, to_actions
+from xtok.baselines.fast import Cosines, FastTokenizer, cosines, finest_scale
+from xtok.codec.words import FitSettings, Grammar, Sequences, WordModel, Words, encode, fit
+from xtok.data import Episode, iter_chunks, open_dataset, select
+from xtok.evaluate.compare import CURVE, Rival, at
+from xtok.evaluate.errors import measure
+from xtok.evaluate.rate import RatePoint, tokens_mean
+from xtok.evaluate.rivals import affordable
+from xtok.evaluate.robustness import add_noise
+from xtok.evaluate.strides import spread_chunks, stride_within
+from xtok.evaluate.sweep import Price, enclose
+from xtok.pretrain.corpus import VALIDATION_EVERY, Corpus
+
+RATES = (0.005, 0.015, 0.04, 0.1, 0.25, 0.6, 1.5, 4.0)
+SIGMAS = (0.004, 0.008)
+BITS = 11.0  # of a FAST token, vocabulary 2,048
+FIGURES = ("l1", "position_mm", "rotation_deg", "joint")
+
+
+@dataclass(frozen=True)
+class Robot:
+    """One robot of a set, as motion words see it: its moving tangent channels over half their range, not centred."""
+
+    name: str
+    statistics: Statistics
+    corpus: Corpus
+    train: list[Episode]
+    judged: list[Episode]
+
+    @property
+    def channels(self) -> Tensor:
+        return tangent_mask(self.corpus.layout, torch.from_numpy(self.statistics.moving_D.copy()))
+
+    @property
+    def scale_K(self) -> Tensor:
+        return tangent_scale(self.corpus.layout, self.statistics)[self.channels]
+
+    @property
+    def _shift_K(self) -> Tensor:
+        return tangent_centre(self.corpus.layout, self.statistics)[self.channels] / self.scale_K
+
+    def motion(self, chunks: ChunkBatch) -> Tensor:
+        """[B, T, K], float64."""
+        values = torch.from_numpy(normalised_chunks({self.name: self.statistics}, chunks, "tangent"))
+        return values[..., self.channels] + self._shift_K
+
+    def actions(self, motion_BTK: Tensor, context: Context) -> Actions:
+        values = torch.zeros(*motion_BTK.shape[:2], len(self.channels), dtype=torch.float64)
+        values[..., self.channels] = motion_BTK - self._shift_K
+        failed = np.zeros(len(motion_BTK), dtype=bool)
+        return to_actions({self.name: self.statistics}, context, values.numpy(), failed, "tangent")
+
+    def windows(self, count: int, seed: int) -> Tensor:
+        """[N, 64, K] of train motion, played at several speeds and backwards too."""
+        generator = torch.Generator().manual_seed(seed)
+        return (self.corpus.windows(self.name, count, generator).double() / self.scale_K).float()
+
+    def chunks(self, horizon: int, count: int) -> ChunkBatch | None:
+        return spread_chunks(self.judged, horizon, count)
+
+
+def robots_of(folder: Path, validation: bool) -> list[Robot]:
+    """The robots of a set, with episodes to fit on and episodes to judge on."""
+    dataset = open_dataset(folder)
+    train = [episode for episode in select(dataset, "train") if len(episode) > 8]
+    held_out = [] if validation else list(select(dataset, "heldout"))
+    found = []
+    for name in dataset.embodiments:
+        mine = [episode for episode in train if episode.embodiment == name]
+        judged = [episode for episode in held_out if episode.embodiment == name]
+        corpus = Corpus(dataset.layout, mine, validation=validation)
+        if validation:
+            judged = mine[VALIDATION_EVERY - 1 :: VALIDATION_EVERY]
+            mine = [e for i, e in enumerate(mine) if i % VALIDATION_EVERY != VALIDATION_EVERY - 1]
+        found.append(Robot(name, corpus.statistics[name], corpus, mine, judged))
+    return found
+
+
+# -- FAST --------------------------------------------------------------------------------------------------------------
+
+
+def fast_points(robot: Robot, chunks: ChunkBatch) -> list[RatePoint]:
+    """FAST on tangent channels at scales that enclose M to 4M tokens on the judged chunks."""
+    horizon = chunks.context.horizon
+    statistics = {robot.name: robot.statistics}
+    usable = [episode for episode in robot.train if len(episode) > horizon]
+    most = affordable(8000, horizon * int(robot.statistics.mask_D.sum()))
+    train = concatenate(list(iter_chunks(usable, horizon, stride_within(usable, horizon, most))))
+    whole, given = (cosines(statistics, [part], "tangent") for part in (train, chunks))
+    points: list[RatePoint] = []
+
+    def spend(scale: float) -> Price:
+        fast, codes = _fast(statistics, whole, given, scale)
+        errors = measure(chunks, fast.decode(codes, chunks.context), statistics)
+        l1 = tangent_l1(robot, chunks, fast.decode(codes, chunks.context))
+        points.append(_point(codes, l1, errors.position_mm, errors.rotation_deg, errors.joint))
+        return Price.of(codes)
+
+    low, high = (Price(times * slots(horizon) * BITS, times * slots(horizon)) for times in (CURVE[0], CURVE[-1]))
+    enclose(spend, low, high, finest_scale(whole))
+    return points
+
+
+def _fast(
+    statistics: dict[str, Statistics], whole: Cosines, given: Cosines, scale: float
+) -> tuple[FastTokenizer, Codes]:
+    fast = FastTokenizer(statistics, scale).fit_cosines(whole)
+    return fast, fast.encode_cosines(given)
+
+
+def tangent_l1(robot: Robot, chunks: ChunkBatch, actions: Actions) -> float:
+    """Mean absolute error over the moving tangent channels, normalised."""
+    got = robot.motion(replace(chunks, target_BTD=_absolute(actions)))
+    return float((got - robot.motion(chunks)).abs().mean())
+
+
+def _absolute(actions: Actions) -> Tensor:
+    assert actions.absolute_BTD is not None
+    return actions.absolute_BTD
+
+
+def _point(
+    codes: Codes, l1: float, position_mm: float | None, rotation_deg: float | None, joint: float | None
+) -> RatePoint:
+    tokens = tokens_mean(codes)
+    return RatePoint(tokens * BITS, l1, tokens, None, position_mm, rotation_deg, joint)
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def word_points(
+    robot: Robot, model: WordModel, chunks: ChunkBatch, rates: Sequence[float], paths: int, beam: int
+) -> list[RatePoint]:
+    """Errors at each rate; from ids, as a reader of the codes would have them."""
+    motion = robot.motion(chunks)
+    horizon, points = chunks.context.horizon, []
+    for rate in rates:
+        ids = encode(model, motion, rate, paths, beam).ids(model.grammar)
+        decoded = model.decode([each.tolist() for each in ids], horizon)
+        errors = measure(chunks, robot.actions(decoded, chunks.context), {robot.name: robot.statistics})
+        l1 = float((decoded - motion).abs().mean())
+        codes = Codes(tuple(ids), model.grammar.total)
+        points.append(_point(codes, l1, errors.position_mm, errors.rotation_deg, errors.joint))
+    return points
+
+
+def steadiness(robot: Robot, model: WordModel, chunks: ChunkBatch, rate: float, paths: int, beam: int) -> dict:
+    """Shares of words and of residual tokens that noise changes, by sigma. Residuals are compared where both codings
+    have a segment of the same place and length that is as deep."""
+    clean = encode(model, robot.motion(chunks), rate, paths, beam)
+    out = {"tokens": float(clean.tokens_B.double().mean())}
+    for sigma in SIGMAS:
+        noisy = encode(model, robot.motion(add_noise(chunks, sigma, 0)), rate, paths, beam)
+        out[f"{sigma}"] = changed(clean, noisy)
+    return out
+
+
+def changed(clean: Sequences, noisy: Sequences) -> dict[str, float]:
+    same = (clean.length_BM == noisy.length_BM)[..., None] & (clean.codes_BMQ >= 0) & (noisy.codes_BMQ >= 0)
+    differ = (clean.codes_BMQ != noisy.codes_BMQ)[same].double()
+    return {
+        "words": float((clean.words_BN != noisy.words_BN).double().mean()),
+        "residuals": float(differ.mean()) if len(differ) else float("nan"),
+        "compared": int(same.sum()),
+    }
+
+
+# -- one set -----------------------------------------------------------------------------------------------------------
+
+
+def curve_of(words: list[RatePoint], fast: list[RatePoint], horizon: int) -> list[dict]:
+    """Errors at M to 4M tokens and the ratios to FAST's; None outside a sweep."""
+    rows = []
+    for times in CURVE:
+        tokens = times * slots(horizon)
+        ours, theirs = at(Rival("words", words), "tokens", tokens), at(Rival("fast", fast), "tokens", tokens)
+        row: dict = {"times": times, "tokens": tokens}
+        for figure in FIGURES:
+            mine, his = getattr(ours, figure), getattr(theirs, figure)
+            if mine is not None or his is not None:
+                ratio = None if mine is None or not his else mine / his
+                row[figure] = {"words": mine, "fast": his, "ratio": ratio}
+        if ours.reason or theirs.reason:
+            row["reason"] = ours.reason or theirs.reason
+        rows.append(row)
+    return rows
+
+
+def run(robot: Robot, args: argparse.Namespace, words: Words | None = None) -> dict:
+    grammar = Grammar.of_total(args.total)
+    settings = FitSettings(seed=args.seed)
+    start, cpu = time.time(), _cpu()
+    windows = robot.windows(args.windows, args.seed)
+    drawn = _cpu() - cpu
+    model = fit(windows, robot.scale_K, grammar, settings, words)
+    frames = sum(len(episode) for episode in robot.train)
+    out: dict = {
+        "robot": robot.name,
+        "channels": model.channels,
+        "train_frames": frames,
+        "fit_cpu_s": round(_cpu() - cpu, 1),
+        "windows_cpu_s": round(drawn, 1),
+        "fit_s": round(time.time() - start, 1),
+        "horizons": {},
+    }
+    for horizon in args.horizons:
+        chunks = robot.chunks(horizon, args.chunks)
+        if chunks is None:
+            continue
+        ours = word_points(robot, model, chunks, args.rates, args.paths, args.beam)
+        fast = fast_points(robot, chunks) if args.fast else []
+        out["horizons"][str(horizon)] = {
+            "chunks": len(chunks),
+            "curve": curve_of(ours, fast, horizon),
+            "words": [asdict(point) for point in ours],
+            "fast": [asdict(point) for point in fast],
+            "steadiness": [steadiness(robot, model, chunks, rate, args.paths, args.beam) for rate in (0.1, 0.6)],
+        }
+        told = " ".join(
+            "-"
+            if "l1" not in row or row["l1"]["words"] is None
+            else f"{row['l1']['words']:.5f}({row['l1']['ratio'] or float('nan'):.2f})"
+            for row in out["horizons"][str(horizon)]["curve"]
+        )
+        print(robot.name, "T", horizon, "l1 at M..4M (of FAST):", told, flush=True)
+    return out
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="+")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--validation", action="store_true", help="judge on every fifth train episode")
+    parser.add_argument("--total", type=int, default=32768, help="ids of the vocabulary")
+    parser.add_argument("--horizons", type=lambda text: [int(t) for t in text.split(",")], default=[8, 16, 32, 64])
+    parser.add_argument("--rates", type=lambda text: [float(t) for t in text.split(",")], default=list(RATES))
+    parser.add_argument("--windows", type=int, default=14_000)
+    parser.add_argument("--chunks", type=int, default=240, help="judged, at most, of each length")
+    parser.add_argument("--paths", type=int, default=4)
+    parser.add_argument("--beam", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-fast", dest="fast", action="store_false")
+    args = parser.parse_args()
+    results = {}
+    for folder in args.data:
+        for robot in robots_of(folder, args.validation):
+            results[f"{folder.name}/{robot.name}"] = run(robot, args)
+            about = {key: value for key, value in vars(args).items() if key not in ("data", "out")}
+            args.out.write_text(
+                json.dumps({"settings": about, "lengths_shown": LENGTHS_SHOWN, "results": results}, indent=1) + "\n"
+            )
+
+
+if __name__ == "__main__":
+    main()

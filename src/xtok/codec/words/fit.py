@@ -1,0 +1,200 @@
+"""Motion words of one robot from its train motion, by closed forms and k-means: no gradient.
+
+First the words, then what predicts segments and the books of residuals: once on true pasts with noise on them, once on
+the pasts that the encoder itself decodes, at mixed rates.
+
+# N windows, S = 64 frames, n rows, T frames, K channels, F features, X values of a segment, C dimensions of a code
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from xtok.actions.steady import exact
+from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX
+from xtok.codec.gaussian.basis import expand
+from xtok.codec.words.encode import encode
+from xtok.codec.words.fit_segments import Samples, fit_coders
+from xtok.codec.words.grammar import BLOCK_SLOTS, Grammar
+from xtok.codec.words.kmeans import kmeans
+from xtok.codec.words.model import TAILS, WordModel, paths
+from xtok.codec.words.segment import PAST, Past, features
+from xtok.codec.words.smoother import NOISE, Smoother, fit_smoother
+from xtok.codec.words.word import BEND, BLOCK_FRAMES, NearestWords, Projection, Words, block_motions, fit_projection
+
+LENGTHS_SHOWN = (
+    (64, 0.4),
+    (32, 0.3),
+    (16, 0.15),
+    (8, 0.15),
+)  # chunk lengths that words are taken at; shares of windows
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """word_dim, dim: directions of words' distances, and of residual codes. sample: vectors that a book is placed on.
+    closed: windows that the encoder decodes for the second round. rates: lambdas that are mixed there."""
+
+    word_dim: int = 32
+    dim: int = 40
+    rank: int = 256
+    noise: float = NOISE
+    sample: int = 24_000
+    word_iterations: int = 8
+    iterations: tuple[int, int] = (7, 4)  # of k-means: the first level, the others
+    open_rows: int = 9_000
+    closed: int = 1_800
+    rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+    past_noise: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
+    seed: int = 0
+
+
+@exact
+def fit(
+    windows_NSK: Float[Tensor, "N S K"],
+    scale_K: Float[Tensor, " K"],
+    grammar: Grammar,
+    settings: FitSettings = FitSettings(),
+    words: Words | None = None,
+) -> WordModel:
+    """A robot's own residual books, and its own words unless they are given.
+
+    Args:
+        windows_NSK: 64-frame windows of train motion relative to the frame before, normalised.
+        scale_K: physical units of one normalised unit, for the sensors' noise.
+
+    Raises:
+        ValueError: windows of another shape, or too few.
+    """
+    if windows_NSK.ndim != 3 or windows_NSK.shape[1] != HORIZON_MAX or len(windows_NSK) < 2:
+        raise ValueError(f"windows have shape {list(windows_NSK.shape)}; expected [2 or more, {HORIZON_MAX}, K]")
+    generator = torch.Generator().manual_seed(settings.seed)
+    windows = windows_NSK.float()
+    if words is None:
+        words = own_words(windows, scale_K, grammar.words, settings)
+    shown = _shown(windows, words, settings, generator)
+    first = fit_coders(open_loop(shown, settings, generator), grammar, settings, generator)
+    model = WordModel(grammar, words, first)
+    samples = closed_loop(model, windows, settings, generator)
+    samples.fill(open_loop(shown, settings, generator))
+    return WordModel(grammar, words, fit_coders(samples, grammar, settings, generator))
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def own_words(windows_NSK: Tensor, scale_K: Tensor, size: int, settings: FitSettings = FitSettings()) -> NearestWords:
+    """A book of words of this robot alone, in its companded principal directions."""
+    smoother, projections, motions_nFK = _word_space(windows_NSK, scale_K, settings)
+    generator = torch.Generator().manual_seed(settings.seed)
+    whole = projections[BLOCK_FRAMES]
+    picked = torch.randperm(len(motions_nFK), generator=generator)[: settings.sample]
+    code_VC = kmeans(whole(motions_nFK[picked].flatten(1)), size, settings.word_iterations, generator)
+    book_VX = expand(code_VC.double(), BEND) * whole.usual @ whole.direction_XC.double().T
+    return NearestWords(smoother, projections, book_VX.unflatten(1, (BLOCK_FRAMES, -1)).float())
+
+
+def _word_space(
+    windows_NSK: Tensor, scale_K: Tensor, settings: FitSettings
+) -> tuple[Smoother, dict[int, Projection], Float[Tensor, "n F K"]]:
+    """Smoother, projections for blocks of 1 to 4 slots, and the likely motion of all blocks."""
+    smoother = fit_smoother(windows_NSK, scale_K, settings.rank, settings.noise)
+    blocks = torch.cat(block_motions(smoother.smooth(windows_NSK)))
+    projections = {
+        count * FRAMES_PER_SLOT: fit_projection(blocks[:, : count * FRAMES_PER_SLOT].flatten(1), settings.word_dim)
+        for count in TAILS
+    }
+    return smoother, projections, blocks
+
+
+# -- what segments are predicted from ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Windows of one length, beside the paths of their words."""
+
+    motion_NTK: Float[Tensor, "N T K"]
+    path_NBFK: Float[Tensor, "N B 17 K"]
+
+
+def _shown(windows_NSK: Tensor, words: Words, settings: FitSettings, generator: torch.Generator) -> list[_Shown]:
+    """Windows at several chunk lengths: the last block of some has fewer slots, and its word knows less."""
+    order = torch.randperm(len(windows_NSK), generator=generator)[: settings.open_rows]
+    out, start = [], 0
+    for length, share in LENGTHS_SHOWN:
+        rows = order[start : start + max(2, round(share * len(order)))]
+        start += len(rows)
+        if len(rows):
+            motion = windows_NSK[rows, :length]
+            out.append(_Shown(motion, paths(words, words.encode(motion)).float()))
+    return out
+
+
+def open_loop(shown: Sequence[_Shown], settings: FitSettings, generator: torch.Generator) -> Samples:
+    """Segments at random places, behind true pasts with noise on them."""
+    samples = Samples()
+    for part in shown:
+        N, T, _ = part.motion_NTK.shape
+        for length in TAILS:
+            starts = [s for s in range(T // FRAMES_PER_SLOT) if _fits(s, length, T // FRAMES_PER_SLOT)]
+            for slot in _drawn(starts, N, generator):
+                rows, place = slot
+                samples.add(length, place, *_open(part, rows, place, length, settings, generator))
+    return samples
+
+
+def _fits(slot: int, length: int, M: int) -> bool:
+    return slot + length <= min(M, (slot // BLOCK_SLOTS + 1) * BLOCK_SLOTS)
+
+
+def _drawn(starts: Sequence[int], rows: int, generator: torch.Generator) -> list[tuple[Tensor, int]]:
+    """Rows by the slot that a segment begins at: all rows at slots 0 and 1, each row at two random ones behind."""
+    every = torch.arange(rows)
+    out = [(every, slot) for slot in starts if slot < 2]
+    later = [slot for slot in starts if slot >= 2]
+    if later:
+        for _ in range(2):
+            drawn = torch.randint(len(later), (rows,), generator=generator)
+            out += [((drawn == number).nonzero()[:, 0], slot) for number, slot in enumerate(later)]
+    return out
+
+
+def _open(
+    part: _Shown, rows: Tensor, slot: int, length: int, settings: FitSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    block, in_block = divmod(slot, BLOCK_SLOTS)
+    motion = part.motion_NTK[rows]
+    start = slot * FRAMES_PER_SLOT
+    framed = torch.nn.functional.pad(motion, (0, 0, PAST + 1, 0))  # frame t at 9 + t
+    sigma = torch.tensor(settings.past_noise)[
+        torch.randint(len(settings.past_noise), (len(rows), 1, 1), generator=generator)
+    ]
+    first = block * BLOCK_SLOTS * FRAMES_PER_SLOT + PAST  # the frame before the block
+    low = min(start, first)
+    noisy = framed[:, low : start + PAST + 1].clone()
+    true = torch.arange(low, start + PAST + 1) <= PAST  # the anchor is known
+    noisy += sigma * torch.randn(noisy.shape, generator=generator) * ~true[:, None]
+    past = Past(noisy[:, start - low :], noisy[:, first - low])
+    wanted = motion[:, start : start + length * FRAMES_PER_SLOT] - past.last_N1K
+    return features(past, part.path_NBFK[rows, block], in_block, length), wanted.flatten(1)
+
+
+def closed_loop(model: WordModel, windows_NSK: Tensor, settings: FitSettings, generator: torch.Generator) -> Samples:
+    """Segments behind what the encoder decodes, one path, at mixed rates."""
+    samples = Samples()
+    order = torch.randperm(len(windows_NSK), generator=generator)[: settings.closed]
+    start = 0
+    for length, share in LENGTHS_SHOWN:
+        rows = order[start : start + max(1, round(share * len(order)))]
+        start += len(rows)
+        if len(rows):
+            drawn = torch.randint(len(settings.rates), (len(rows),), generator=generator)
+            rate = torch.tensor(settings.rates, dtype=torch.float64)[drawn]
+            encode(model, windows_NSK[rows, :length], rate, 1, 1, samples.add)
+    return samples
