@@ -280,9 +280,7 @@ def main() -> None:
         for robot in robots_of(folder, args.validation):
             results[f"{folder.name}/{robot.name}"] = run(robot, args)
             about = {key: value for key, value in vars(args).items() if key not in ("data", "out")}
-            args.out.write_text(
-                json.dumps({"settings": about, "lengths_shown": LENGTHS_SHOWN, "results": results}, indent=1) + "\n"
-            )
+            args.out.write_text(json.dumps({"settings": about, "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,15 +17,14 @@ from torch import Tensor
 
 from xtok.actions.steady import exact
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX
-from xtok.codec.gaussian.basis import expand
 from xtok.codec.words.encode import encode
 from xtok.codec.words.fit_segments import Samples, fit_coders
 from xtok.codec.words.grammar import BLOCK_SLOTS, Grammar
 from xtok.codec.words.kmeans import kmeans
 from xtok.codec.words.model import TAILS, WordModel, paths
 from xtok.codec.words.segment import PAST, Past, features
-from xtok.codec.words.smoother import NOISE, Smoother, fit_smoother
-from xtok.codec.words.word import BEND, BLOCK_FRAMES, NearestWords, Projection, Words, block_motions, fit_projection
+from xtok.codec.words.smoother import NOISE
+from xtok.codec.words.word import NearestWords, Words, WordSpace, fit_word_space
 
 LENGTHS_SHOWN = (
     (64, 0.4),
@@ -54,12 +53,15 @@ class FitSettings:
     seed: int = 0
 
 
+DEFAULT = FitSettings()
+
+
 @exact
 def fit(
     windows_NSK: Float[Tensor, "N S K"],
     scale_K: Float[Tensor, " K"],
     grammar: Grammar,
-    settings: FitSettings = FitSettings(),
+    settings: FitSettings = DEFAULT,
     words: Words | None = None,
 ) -> WordModel:
     """A robot's own residual books, and its own words unless they are given.
@@ -88,28 +90,26 @@ def fit(
 # -- words -----------------------------------------------------------------------------------------------------------
 
 
-def own_words(windows_NSK: Tensor, scale_K: Tensor, size: int, settings: FitSettings = FitSettings()) -> NearestWords:
+def own_words(windows_NSK: Tensor, scale_K: Tensor, size: int, settings: FitSettings = DEFAULT) -> NearestWords:
     """A book of words of this robot alone, in its companded principal directions."""
-    smoother, projections, motions_nFK = _word_space(windows_NSK, scale_K, settings)
+    space = word_space(windows_NSK, scale_K, settings)
     generator = torch.Generator().manual_seed(settings.seed)
-    whole = projections[BLOCK_FRAMES]
-    picked = torch.randperm(len(motions_nFK), generator=generator)[: settings.sample]
-    code_VC = kmeans(whole(motions_nFK[picked].flatten(1)), size, settings.word_iterations, generator)
-    book_VX = expand(code_VC.double(), BEND) * whole.usual @ whole.direction_XC.double().T
-    return NearestWords(smoother, projections, book_VX.unflatten(1, (BLOCK_FRAMES, -1)).float())
+    blocks_nFK = blocks_of_windows(space, windows_NSK, settings.sample, generator)
+    code_VC = kmeans(space.whole(blocks_nFK.flatten(1)), size, settings.word_iterations, generator)
+    return NearestWords(space, space.unwhitened(code_VC / space.spread_C))
 
 
-def _word_space(
-    windows_NSK: Tensor, scale_K: Tensor, settings: FitSettings
-) -> tuple[Smoother, dict[int, Projection], Float[Tensor, "n F K"]]:
-    """Smoother, projections for blocks of 1 to 4 slots, and the likely motion of all blocks."""
-    smoother = fit_smoother(windows_NSK, scale_K, settings.rank, settings.noise)
-    blocks = torch.cat(block_motions(smoother.smooth(windows_NSK)))
-    projections = {
-        count * FRAMES_PER_SLOT: fit_projection(blocks[:, : count * FRAMES_PER_SLOT].flatten(1), settings.word_dim)
-        for count in TAILS
-    }
-    return smoother, projections, blocks
+def word_space(windows_NSK: Tensor, scale_K: Tensor, settings: FitSettings = DEFAULT) -> WordSpace:
+    """`fit_word_space` as the settings say."""
+    return fit_word_space(windows_NSK, scale_K, settings.rank, settings.word_dim, settings.noise)
+
+
+def blocks_of_windows(
+    space: WordSpace, windows_NSK: Tensor, most: int, generator: torch.Generator
+) -> Float[Tensor, "n F K"]:
+    """The likely motion of at most so many blocks."""
+    blocks_nFK = torch.cat(space.motions(windows_NSK))
+    return blocks_nFK[torch.randperm(len(blocks_nFK), generator=generator)[:most]]
 
 
 # -- what segments are predicted from ----------------------------------------------------------------------------------
