@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from words_kit import SMALL, random_ids
-from xtok.codec.words import Grammar, Sequences
+from xtok.codec.words import Grammar, Sequences, repair
 from xtok.codec.words.grammar import Block, Segment, Symbol
 
 HORIZONS = st.integers(8, 64)
@@ -48,7 +48,7 @@ def test_what_the_automaton_allows_parses_and_is_written_again(horizon: int, see
     assert sequences.blocks() == [blocks]
     assert sequences.tokens_B.tolist() == [len(ids)]
     assert int(sequences.length_BM.sum()) == -(-horizon // 4)  # every slot belongs to a segment or a tail
-    assert SMALL.repair(ids, horizon).remarks == ()
+    assert repair(SMALL, ids, horizon).remarks == ()
 
 
 @settings(max_examples=60, deadline=None)
@@ -81,7 +81,7 @@ def test_errors_say_what_was_expected() -> None:
 
 def test_repair_changes_as_little_as_it_can_and_says_so() -> None:
     word, first, second, third = 3, *(SMALL.range_of(1, level)[0] + 5 for level in (1, 2, 3))
-    found = SMALL.repair([first, word, first, third, second, 10**6, word], 16, word=7)
+    found = repair(SMALL, [first, word, first, third, second, 10**6, word], 16, word=7)
     assert found.ids == (word, first, second)
     assert [remark.split(" cannot")[0] for remark in found.remarks] == [
         "token 0 (residual 5 (length 1, level 1))",
@@ -89,7 +89,7 @@ def test_repair_changes_as_little_as_it_can_and_says_so() -> None:
         f"token 5 (id {10**6}, which does not exist)",
         "token 6 (word 3)",
     ]
-    lost = SMALL.repair([first, second, word], 32, word=7)
+    lost = repair(SMALL, [first, second, word], 32, word=7)
     assert lost.ids == (7, first, second, word)
     assert lost.remarks == ("the word of block 0 was missing; word 7 was put in",)
 
@@ -97,11 +97,9 @@ def test_repair_changes_as_little_as_it_can_and_says_so() -> None:
 @settings(max_examples=60, deadline=None)
 @given(HORIZONS, st.lists(st.integers(-3, SMALL.total + 3), max_size=40))
 def test_any_ids_are_repaired_to_some_that_parse(horizon: int, ids: list[int]) -> None:
-    found = SMALL.repair(ids, horizon)
+    found = repair(SMALL, ids, horizon)
     SMALL.parse(found.ids, horizon)
-    kept = [token for token in found.ids if token in ids]
-    assert len(found.remarks) <= len(ids) + 4
-    assert len(kept) <= len(ids)
+    assert len(found.remarks) <= len(ids) + 4  # at the worst all are left out, and a word put in for every block
     assert bool(found.remarks) == (list(found.ids) != ids)
 
 
@@ -117,3 +115,30 @@ def test_blocks_are_written_with_the_ids_of_their_books() -> None:
         SMALL.write([Block(2, (Segment(1, (24,)),))])
     with pytest.raises(ValueError, match="no book for"):
         SMALL.write([Block(2, (Segment(3, (1,)),))])
+
+
+@settings(max_examples=40, deadline=None)
+@given(HORIZONS, st.integers(0, 2**32 - 1))
+def test_batches_are_read_as_their_rows_are(horizon: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    rows = [random_ids(SMALL, horizon, generator) for _ in range(5)]
+    expected = Sequences.of_blocks([SMALL.parse(ids, horizon) for ids in rows], horizon)
+    found = Sequences.of_ids(SMALL, rows, horizon)
+    for name, value in vars(expected).items():
+        assert (getattr(found, name) == value).all()
+    assert [ids.tolist() for ids in found.ids(SMALL)] == rows
+    rows[3].insert(int(generator.integers(0, len(rows[3]) + 1)), int(generator.integers(-2, SMALL.total + 2)))
+    try:
+        SMALL.parse(rows[3], horizon)
+    except ValueError as error:
+        with pytest.raises(ValueError) as raised:
+            Sequences.of_ids(SMALL, rows, horizon)
+        assert str(raised.value) == f"row 3: {error}"
+    else:
+        assert Sequences.of_ids(SMALL, rows, horizon).blocks()[3] == SMALL.parse(rows[3], horizon)
+
+
+def test_a_batch_with_something_that_is_no_id_is_refused() -> None:
+    for bad in (1.5, True, None, "3", 10**30):
+        with pytest.raises(ValueError, match="row 1: token 1"):
+            Sequences.of_ids(SMALL, [[0], [0, bad]], 8)  # type: ignore[list-item]

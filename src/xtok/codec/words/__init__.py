@@ -4,6 +4,7 @@ from xtok.codec.words.encode import encode, encode_fixed
 from xtok.codec.words.fit import FitSettings, fit, own_words
 from xtok.codec.words.grammar import Grammar
 from xtok.codec.words.model import WordModel
+from xtok.codec.words.repair import Repaired, repair
 from xtok.codec.words.sequences import Sequences
 from xtok.codec.words.stream import WordStream
 from xtok.codec.words.word import NearestWords, Words
@@ -12,6 +13,7 @@ __all__ = [
     "FitSettings",
     "Grammar",
     "NearestWords",
+    "Repaired",
     "Sequences",
     "WordModel",
     "WordStream",
@@ -20,4 +22,5 @@ __all__ = [
     "encode_fixed",
     "fit",
     "own_words",
+    "repair",
 ]

@@ -1,4 +1,4 @@
-"""Ids of motion words and residuals, and which may follow which: an automaton, a parser, a repair.
+"""Ids of motion words and residuals, and which may follow which: an automaton and a parser.
 
 A chunk of M slots is cut into blocks of 4. A block is one word, then segments of 1, 2 or 4 slots until it is full or
 the writer stops. A segment is its residual codes, level 1 first; the first id tells its length, and each further level
@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from numbers import Integral
 from typing import Literal
 
 from xtok.actions.types import slots
@@ -116,14 +117,6 @@ class State:
 
 
 @dataclass(frozen=True)
-class Repaired:
-    """A sequence that parses. remarks: what was left out and what was put in, in order; none if nothing had to be."""
-
-    ids: tuple[int, ...]
-    remarks: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Grammar:
     """words: size of the book of words. residuals: of each (length, level), in the order of their ids.
 
@@ -201,7 +194,7 @@ class Grammar:
         Raises:
             ValueError: an id outside the vocabulary, or no whole number.
         """
-        if isinstance(token, bool) or int(token) != token or not 0 <= token < self.total:
+        if not is_whole(token) or not 0 <= token < self.total:
             raise ValueError(f"id {token!r}; expected a whole number from 0 to {self.total - 1}")
         token = int(token)
         if token < self.words:
@@ -300,78 +293,12 @@ class Grammar:
                 ]
         return tuple(ids)
 
-    def repair(self, ids: Sequence[int], horizon: int, word: int = 0) -> Repaired:
-        """The nearest sequence that parses: as few tokens as possible are left out or put in.
-
-        Only words are ever put in, for blocks that have none. word: its code. Of two ways that are equally near, the
-        one that puts in less.
-        """
-        reached: dict[State, _Way] = self._with_words({self.start(horizon): _Way(0, 0, None, None)})
-        for place, token in enumerate(ids):
-            following: dict[State, _Way] = {}
-            try:
-                symbol: Symbol | None = self.symbol(token)
-            except (ValueError, TypeError):
-                symbol = None
-            for state, way in reached.items():
-                if symbol is not None and state.follows(symbol):
-                    _offer(following, state.after(symbol), _Way(way.edits, way.put_in, way, ("keep", place)))
-                _offer(following, state, _Way(way.edits + 1, way.put_in, way, ("leave", place)))
-            reached = self._with_words(following)
-        best = min((way for state, way in reached.items() if state.complete), key=lambda way: way.cost)
-        return self._told(best, ids, word)
-
-    def _with_words(self, reached: dict[State, _Way]) -> dict[State, _Way]:
-        """And the states that missing words would lead to."""
-        for block in range(-1, BLOCK_SLOTS):  # a chunk has at most four blocks: 64 frames
-            for state, way in [(s, w) for s, w in reached.items() if s.block == block and not s.complete]:
-                new = State(state.slots, block + 1)
-                _offer(reached, new, _Way(way.edits + 1, way.put_in + 1, way, ("word", block + 1)))
-        return reached
-
-    def _told(self, way: _Way, ids: Sequence[int], word: int) -> Repaired:
-        steps = []
-        while way.before is not None and way.step is not None:
-            steps.append(way.step)
-            way = way.before
-        kept: list[int] = []
-        remarks: list[str] = []
-        for what, place in reversed(steps):
-            if what == "keep":
-                kept.append(int(ids[place]))
-            elif what == "word":
-                kept.append(self.id_of(Symbol("word", word)))
-                remarks.append(f"the word of block {place} was missing; word {word} was put in")
-            else:
-                remarks.append(f"token {place} ({self._name(ids[place])}) cannot stand there; it was left out")
-        return Repaired(tuple(kept), tuple(remarks))
-
-    def _name(self, token: int) -> str:
-        try:
-            return str(self.symbol(token))
-        except (ValueError, TypeError):
-            return f"id {token!r}, which does not exist"
-
-
-@dataclass(frozen=True)
-class _Way:
-    """A way to a state in `repair`: what it cost, and the step that led there."""
-
-    edits: int
-    put_in: int
-    before: _Way | None
-    step: tuple[Literal["keep", "leave", "word"], int] | None
-
-    @property
-    def cost(self) -> tuple[int, int]:
-        return self.edits, self.put_in
-
-
-def _offer(reached: dict[State, _Way], state: State, way: _Way) -> None:
-    if state not in reached or way.cost < reached[state].cost:
-        reached[state] = way
-
 
 def blocks_of(slot_count: int) -> int:
     """Blocks of a chunk of so many slots."""
     return -(-slot_count // BLOCK_SLOTS)
+
+
+def is_whole(token: object) -> bool:
+    """Whether something is a whole number, and not a truth value."""
+    return isinstance(token, Integral) and not isinstance(token, bool)
