@@ -14,9 +14,10 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -39,6 +40,7 @@ from xtok.evaluate.strides import spread_chunks, stride_within
 from xtok.evaluate.sweep import Price, enclose
 from xtok.pretrain.corpus import VALIDATION_EVERY, Corpus
 
+Result = TypeVar("Result")
 RATES = (0.005, 0.015, 0.04, 0.1, 0.25, 0.6, 1.5, 4.0)
 SIGMAS = (0.004, 0.008)
 BITS = 11.0  # of a FAST token, vocabulary 2,048
@@ -177,7 +179,7 @@ def steadiness(robot: Robot, model: WordModel, chunks: ChunkBatch, rate: float, 
     """Shares of words and of residual tokens that noise changes, by sigma. Residuals are compared where both codings
     have a segment of the same place and length that is as deep."""
     clean = encode(model, robot.motion(chunks), rate, paths, beam)
-    out = {"tokens": float(clean.tokens_B.double().mean())}
+    out: dict = {"rate": rate, "tokens": float(clean.tokens_B.double().mean())}
     for sigma in SIGMAS:
         noisy = encode(model, robot.motion(add_noise(chunks, sigma, 0)), rate, paths, beam)
         out[f"{sigma}"] = changed(clean, noisy)
@@ -215,6 +217,29 @@ def curve_of(words: list[RatePoint], fast: list[RatePoint], horizon: int) -> lis
     return rows
 
 
+def speed(robot: Robot, model: WordModel, rate: float = 0.3, horizon: int = 32, batch: int = 256) -> dict:
+    """CPU milliseconds a chunk on one thread, in batches: encoding by paths, decoding from ids."""
+    motion = robot.windows(batch, 1)[:, :horizon].double()
+    out: dict = {"horizon": horizon, "batch": batch, "rate": rate, "channels": model.channels, "encode_ms": {}}
+    for paths in (1, 2, 4, 8, 16):
+        ids, taken = _timed(lambda paths=paths: encode(model, motion, rate, paths).ids(model.grammar), batch)
+        off = (model.decode(ids, horizon) - motion).abs().mean()
+        tokens = float(np.mean([len(each) for each in ids]))
+        out["encode_ms"][str(paths)] = {"ms": taken, "tokens": tokens, "l1": float(off)}
+    out["decode_ms"] = _timed(lambda: model.decode(ids, horizon), batch)[1]
+    return out
+
+
+def _timed(function: Callable[[], Result], batch: int) -> tuple[Result, float]:
+    """What a function gives, and the least of three runs' CPU milliseconds a chunk."""
+    taken = []
+    for _ in range(3):
+        start = _cpu()
+        result = function()
+        taken.append((_cpu() - start) * 1000 / batch)
+    return result, round(min(taken), 4)
+
+
 def run(robot: Robot, args: argparse.Namespace, words: Words | None = None) -> dict:
     grammar = Grammar.of_total(args.total)
     settings = FitSettings(seed=args.seed)
@@ -230,6 +255,7 @@ def run(robot: Robot, args: argparse.Namespace, words: Words | None = None) -> d
         "fit_cpu_s": round(_cpu() - cpu, 1),
         "windows_cpu_s": round(drawn, 1),
         "fit_s": round(time.time() - start, 1),
+        "speed": speed(robot, model),
         "horizons": {},
     }
     for horizon in args.horizons:
@@ -275,6 +301,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-fast", dest="fast", action="store_false")
     args = parser.parse_args()
+    torch.set_num_threads(1)
     results = {}
     for folder in args.data:
         for robot in robots_of(folder, args.validation):

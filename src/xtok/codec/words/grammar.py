@@ -135,16 +135,18 @@ class Grammar:
             raise ValueError(f"a book without codes: {self.words} words, residuals {dict(self.residuals)}")
 
     @classmethod
-    def of_total(cls, total: int) -> Grammar:
-        """Book sizes for a vocabulary of `total` ids: an eighth for words, 2,048 at most; residual books share the
-        rest evenly.
+    def of_total(cls, total: int, words: int | None = None) -> Grammar:
+        """Book sizes for a vocabulary of `total` ids: `words` of them (an eighth, 2,048 at most, if it is not said);
+        residual books share the rest evenly.
 
         Raises:
-            ValueError: a size outside 2,048 to 32,768.
+            ValueError: a size outside 2,048 to 32,768, or words that leave no half of it to residuals.
         """
         if not TOTAL_MIN <= total <= TOTAL_MAX:
             raise ValueError(f"a vocabulary of {total} ids; expected {TOTAL_MIN} to {TOTAL_MAX}")
-        words = min(WORDS_DEFAULT, total // 8)
+        words = min(WORDS_DEFAULT, total // 8) if words is None else words
+        if not 1 <= words <= total // 2:
+            raise ValueError(f"{words} words in a vocabulary of {total} ids; expected 1 to {total // 2}")
         keys = [(length, level) for length in LENGTHS for level in range(1, LEVELS + 1)]
         each, more = divmod(total - words, len(keys))
         return cls(words, tuple((key, each + (number < more)) for number, key in enumerate(keys)))
