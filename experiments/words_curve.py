@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -179,10 +179,10 @@ def steadiness(robot: Robot, model: WordModel, chunks: ChunkBatch, rate: float, 
     """Shares of words and of residual tokens that noise changes, by sigma. Residuals are compared where both codings
     have a segment of the same place and length that is as deep."""
     clean = encode(model, robot.motion(chunks), rate, paths, beam)
-    out: dict = {"rate": rate, "tokens": float(clean.tokens_B.double().mean())}
+    out: dict[str, Any] = {"rate": rate, "tokens": float(clean.tokens_B.double().mean())}
     for sigma in SIGMAS:
         noisy = encode(model, robot.motion(add_noise(chunks, sigma, 0)), rate, paths, beam)
-        out[f"{sigma}"] = changed(clean, noisy)
+        out[str(sigma)] = changed(clean, noisy)
     return out
 
 

@@ -96,6 +96,9 @@ def _segment(
     edges = coder.edge_HA[history].numpy().astype(float)
     size = coder.size_HA[history].numpy().astype(float)[int((edges < active).sum())]
     if codes:
-        total = sum(coder.books[group][level][code].numpy().astype(float) for level, code in enumerate(codes))
+        total, unit = np.zeros(coder.direction_GXC.shape[2]), 1.0
+        for level, code in zip(coder.books[group], codes, strict=False):
+            total += unit * level.codes_VC[code].numpy().astype(float)
+            unit *= float(level.spread_V[code])
         predicted = predicted + size * (coder.direction_GXC[group].numpy().astype(float) @ total)
     return last + predicted.reshape(4 * length, -1)

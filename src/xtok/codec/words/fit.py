@@ -43,11 +43,11 @@ class FitSettings:
     dim: int = 40
     rank: int = 256
     noise: float = NOISE
-    sample: int = 24_000
+    sample: int = 48_000
     word_iterations: int = 8
     iterations: tuple[int, int] = (7, 4)  # of k-means: the first level, the others
-    open_rows: int = 9_000
-    closed: int = 1_800
+    open_rows: int = 14_000
+    closed: int = 8_000
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
     past_noise: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     seed: int = 0

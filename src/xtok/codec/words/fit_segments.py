@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import os
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -17,7 +18,7 @@ from xtok.codec.gaussian.basis import fixed_sign
 from xtok.codec.words.grammar import LENGTHS, LEVELS, Grammar
 from xtok.codec.words.kmeans import kmeans, nearest
 from xtok.codec.words.model import TAILS
-from xtok.codec.words.segment import BINS, HISTORIES, SegmentCoder, activity, group_of, history_of
+from xtok.codec.words.segment import BINS, HISTORIES, Level, SegmentCoder, activity, group_of, history_of
 
 ENOUGH = 8_000  # rows of a length and history; with fewer, rows of the open loop are put beside them
 _RIDGE = 1e-5  # a row
@@ -89,7 +90,7 @@ def _fit_coder(
             members = [each for history, each in seen.items() if group_of(history) == group]
             left_nX = torch.cat([each.left_nX for each in members])
             size_n = torch.cat([each.size_n for each in members])
-            picked = torch.multinomial(size_n, settings.sample, replacement=True, generator=generator)
+            picked = torch.multinomial(size_n, min(settings.sample, len(size_n)), generator=generator)
             x_nX = left_nX[picked]
             direction_XC = _directions(x_nX, settings.dim)
             sizes = [grammar.size_of[length, level] for level in range(1, LEVELS + 1)]
@@ -135,11 +136,34 @@ def _directions(x_nX: Tensor, dim: int) -> Float[Tensor, "x C"]:
 
 def _books(
     x_nC: Tensor, sizes: list[int], iterations: tuple[int, int], generator: torch.Generator
-) -> tuple[Tensor, ...]:
-    """Level after level, on what the ones before leave."""
-    books = []
-    for level, size in enumerate(sizes):
-        book_VC = kmeans(x_nC, size, iterations[min(level, 1)], generator)
-        books.append(book_VC)
-        x_nC = x_nC - book_VC[nearest(x_nC, book_VC)]
-    return tuple(books)
+) -> tuple[Level, ...]:
+    """Level after level, on what the ones before leave, in units of how large that usually is behind each code."""
+    levels = []
+    for number, size in enumerate(sizes):
+        code_VC = kmeans(x_nC, size, iterations[min(number, 1)], generator)
+        index_n, left_nC = left_open(x_nC, code_VC)
+        energy_n = left_nC.square().mean(dim=1)
+        total_V = torch.zeros(size).index_add_(0, index_n, energy_n) + _PRIOR_ROWS * energy_n.mean()
+        spread_V = (total_V / (torch.bincount(index_n, minlength=size) + _PRIOR_ROWS)).sqrt().clamp_min(_SIZE_MIN)
+        if os.environ.get('NOSPREAD'): spread_V=torch.ones_like(spread_V)*spread_V.mean()
+        levels.append(Level(code_VC, spread_V))
+        x_nC = left_nC / spread_V[index_n][:, None]
+    return tuple(levels)
+
+
+def left_open(x_nC: Tensor, code_VC: Tensor) -> tuple[Tensor, Tensor]:
+    """The code of each vector that a book was placed on, and what it leaves of vectors that it was not placed on.
+
+    A code is the mean of its own vectors, which lie nearer to it than others will. Without one of them, the mean of the
+    n - 1 that remain is n / (n - 1) times as far from it; a code of a single vector is gone, and the next one serves.
+    """
+    index_n = nearest(x_nC, code_VC)
+    if os.environ.get('NOLOO'): return index_n, x_nC - code_VC[index_n]
+    count_n = torch.bincount(index_n, minlength=len(code_VC))[index_n]
+    alone = (count_n == 1).nonzero()[:, 0]
+    if len(alone):
+        distance_mV = torch.cdist(x_nC[alone], code_VC)
+        distance_mV[torch.arange(len(alone)), index_n[alone]] = torch.inf
+        index_n[alone] = distance_mV.argmin(dim=1)
+    factor_n = torch.where(count_n > 1, count_n / (count_n - 1).clamp_min(1), 1.0)
+    return index_n, (x_nC - code_VC[index_n]) * factor_n[:, None]

@@ -28,22 +28,25 @@ def search(coder: SegmentCoder, slot: int, x_NC: Float[Tensor, "N C"], beam: int
     """Of depth 1, 2, ...: the `beam` best sums that were found, by squared distance. float64."""
     N, C = x_NC.shape
     sum_NbC = x_NC.new_zeros(N, 1, C)
+    unit_Nb = x_NC.new_ones(N, 1)
     codes_NbQ = torch.full((N, 1, LEVELS), -1)
     found = []
-    for level in range(coder.levels):
-        book = coder.book(slot, level)
+    for number in range(coder.levels):
+        level = coder.level(slot, number)
         left_NbC = x_NC[:, None] - sum_NbC
         b = left_NbC.shape[1]
-        near_Nbk = book.least(left_NbC.flatten(0, 1), beam).view(N, b, -1)
+        near_Nbk = level.book.least((left_NbC / unit_Nb[..., None]).flatten(0, 1), beam).view(N, b, -1)
         k = near_Nbk.shape[2]
-        tried_NbkC = book.codes_VC[near_Nbk]
-        error_NE = (left_NbC[:, :, None] - tried_NbkC).square().sum(dim=3).flatten(1)
-        keep = min(beam, b * k)
-        best_Nb = error_NE.argsort(dim=1, stable=True)[:, :keep] if b * k > 1 else torch.zeros(N, 1, dtype=torch.long)
-        parent_Nb = best_Nb // k
+        tried_NbkC = level.book.codes_VC[near_Nbk] * unit_Nb[..., None, None]
+        best_Nb = torch.zeros(N, 1, dtype=torch.long)
+        if b * k > 1:
+            error_NE = (left_NbC[:, :, None] - tried_NbkC).square().sum(dim=3).flatten(1)
+            best_Nb = error_NE.argsort(dim=1, stable=True)[:, : min(beam, b * k)]
+        parent_Nb, code_Nb = best_Nb // k, near_Nbk.flatten(1).gather(1, best_Nb)
         sum_NbC = _rows(sum_NbC, parent_Nb) + _rows(tried_NbkC.flatten(1, 2), best_Nb)
+        unit_Nb = unit_Nb.gather(1, parent_Nb) * level.spread_of(code_Nb)
         codes_NbQ = _rows(codes_NbQ, parent_Nb)
-        codes_NbQ[:, :, level] = near_Nbk.flatten(1).gather(1, best_Nb)
+        codes_NbQ[:, :, number] = code_Nb
         found.append(Depth(sum_NbC, codes_NbQ))
     return found
 

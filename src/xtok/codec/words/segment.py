@@ -85,6 +85,29 @@ def group_of(slot: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
+class Level:
+    """A residual book. spread_V: how large what each code leaves open usually is; the next level's codes are in units
+    of it, so that a small residual is refined at its own size."""
+
+    codes_VC: Float[Tensor, "V C"]
+    spread_V: Float[Tensor, " V"]
+    _search: list[Book] = field(default_factory=list, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.codes_VC)
+
+    @property
+    def book(self) -> Book:
+        """To search it, float64."""
+        if not self._search:
+            self._search.append(Book(self.codes_VC))
+        return self._search[0]
+
+    def spread_of(self, code_N: Int[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        return self.spread_V[code_N].double()
+
+
+@dataclass(frozen=True, eq=False)
 class SegmentCoder:
     """One length. books: by group and level; length 3 has none, since only tails are so long."""
 
@@ -93,9 +116,8 @@ class SegmentCoder:
     edge_HA: Float[Tensor, "H a"]
     size_HA: Float[Tensor, "H A"]
     direction_GXC: Float[Tensor, "G x C"]
-    books: tuple[tuple[Float[Tensor, "V C"], ...], ...]
+    books: tuple[tuple[Level, ...], ...]
     _double: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    _search: dict[tuple[int, int], Book] = field(default_factory=dict, repr=False)
 
     @property
     def channels(self) -> int:
@@ -121,20 +143,19 @@ class SegmentCoder:
         """Inverse of `analyse` on its directions."""
         return code_NC @ self._of("direction_GXC")[group_of(slot)].T
 
-    def book(self, slot: int, level: int) -> Book:
-        """Of a level, from 0."""
-        key = (group_of(slot), level)
-        if key not in self._search:
-            self._search[key] = Book(self.books[key[0]][level])
-        return self._search[key]
+    def level(self, slot: int, level: int) -> Level:
+        """The book of a level, from 0."""
+        return self.books[group_of(slot)][level]
 
     def look_up(self, codes_NQ: Int[Tensor, "N Q"], slot: int) -> Float[Tensor, "N C"]:
         """Sum of the codes of all levels; -1 stands for none."""
         total = torch.zeros(len(codes_NQ), self.direction_GXC.shape[2], dtype=torch.float64)
-        for level in range(min(codes_NQ.shape[1], self.levels)):
-            code_N = codes_NQ[:, level]
-            chosen = self.book(slot, level).codes_VC[code_N.clamp_min(0)]
-            total = total + torch.where(code_N[:, None] >= 0, chosen, 0.0)
+        unit_N1 = torch.ones(len(codes_NQ), 1, dtype=torch.float64)
+        for number in range(self.levels):
+            level, code_N = self.level(slot, number), codes_NQ[:, number]
+            chosen_NC = level.book.codes_VC[code_N.clamp_min(0)]
+            total = total + torch.where(code_N[:, None] >= 0, chosen_NC * unit_N1, 0.0)
+            unit_N1 = unit_N1 * level.spread_of(code_N.clamp_min(0))[:, None]
         return total
 
     def decode(
