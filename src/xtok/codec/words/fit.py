@@ -9,7 +9,7 @@ the pasts that the encoder itself decodes, at mixed rates.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -43,11 +43,13 @@ class FitSettings:
     dim: int = 40
     rank: int = 256
     noise: float = NOISE
-    sample: int = 48_000
+    sample: int = 100_000
+    rough_sample: int = 24_000  # in all rounds but the last
+    rounds: int = 1  # on what the encoder decodes
     word_iterations: int = 8
     iterations: tuple[int, int] = (7, 4)  # of k-means: the first level, the others
     open_rows: int = 14_000
-    closed: int = 8_000
+    closed: int = 14_000
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
     past_noise: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     seed: int = 0
@@ -80,11 +82,15 @@ def fit(
     if words is None:
         words = own_words(windows, scale_K, grammar.words, settings)
     shown = _shown(windows, words, settings, generator)
-    first = fit_coders(open_loop(shown, settings, generator), grammar, settings, generator)
-    model = WordModel(grammar, words, first)
-    samples = closed_loop(model, windows, settings, generator)
-    samples.fill(open_loop(shown, settings, generator))
-    return WordModel(grammar, words, fit_coders(samples, grammar, settings, generator))
+    rough = replace(settings, sample=settings.rough_sample)
+    model = WordModel(grammar, words, fit_coders(open_loop(shown, settings, generator), grammar, rough, generator))
+    for number in range(settings.rounds):
+        samples = closed_loop(model, windows, settings, generator)
+        samples.fill(open_loop(shown, settings, generator))
+        last = number == settings.rounds - 1
+        coders = fit_coders(samples, grammar, settings if last else rough, generator)
+        model = WordModel(grammar, words, coders)
+    return model
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import os
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -145,7 +144,6 @@ def _books(
         energy_n = left_nC.square().mean(dim=1)
         total_V = torch.zeros(size).index_add_(0, index_n, energy_n) + _PRIOR_ROWS * energy_n.mean()
         spread_V = (total_V / (torch.bincount(index_n, minlength=size) + _PRIOR_ROWS)).sqrt().clamp_min(_SIZE_MIN)
-        if os.environ.get('NOSPREAD'): spread_V=torch.ones_like(spread_V)*spread_V.mean()
         levels.append(Level(code_VC, spread_V))
         x_nC = left_nC / spread_V[index_n][:, None]
     return tuple(levels)
@@ -158,7 +156,6 @@ def left_open(x_nC: Tensor, code_VC: Tensor) -> tuple[Tensor, Tensor]:
     n - 1 that remain is n / (n - 1) times as far from it; a code of a single vector is gone, and the next one serves.
     """
     index_n = nearest(x_nC, code_VC)
-    if os.environ.get('NOLOO'): return index_n, x_nC - code_VC[index_n]
     count_n = torch.bincount(index_n, minlength=len(code_VC))[index_n]
     alone = (count_n == 1).nonzero()[:, 0]
     if len(alone):
