@@ -16,6 +16,7 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -167,7 +168,7 @@ def word_points(
     horizon, points = chunks.context.horizon, []
     for rate in rates:
         ids = encode(model, motion, rate, paths, beam).ids(model.grammar)
-        decoded = model.decode([each.tolist() for each in ids], horizon)
+        decoded = model.decode(ids, horizon)
         errors = measure(chunks, robot.actions(decoded, chunks.context), {robot.name: robot.statistics})
         l1 = float((decoded - motion).abs().mean())
         codes = Codes(tuple(ids), model.grammar.total)
@@ -221,13 +222,18 @@ def speed(robot: Robot, model: WordModel, rate: float = 0.3, horizon: int = 32, 
     """CPU milliseconds a chunk on one thread, in batches: encoding by paths, decoding from ids."""
     motion = robot.windows(batch, 1)[:, :horizon].double()
     out: dict = {"horizon": horizon, "batch": batch, "rate": rate, "channels": model.channels, "encode_ms": {}}
+    ids: list[np.ndarray] = []
     for paths in (1, 2, 4, 8, 16):
-        ids, taken = _timed(lambda paths=paths: encode(model, motion, rate, paths).ids(model.grammar), batch)
+        ids, taken = _timed(partial(_coded, model, motion, rate, paths), batch)
         off = (model.decode(ids, horizon) - motion).abs().mean()
         tokens = float(np.mean([len(each) for each in ids]))
         out["encode_ms"][str(paths)] = {"ms": taken, "tokens": tokens, "l1": float(off)}
-    out["decode_ms"] = _timed(lambda: model.decode(ids, horizon), batch)[1]
+    out["decode_ms"] = _timed(partial(model.decode, ids, horizon), batch)[1]
     return out
+
+
+def _coded(model: WordModel, motion: Tensor, rate: float, paths: int) -> list[np.ndarray]:
+    return encode(model, motion, rate, paths).ids(model.grammar)
 
 
 def _timed(function: Callable[[], Result], batch: int) -> tuple[Result, float]:

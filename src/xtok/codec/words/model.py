@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -48,7 +49,7 @@ class WordModel:
         return self.coders[1].channels
 
     @exact
-    def decode(self, ids_B: Sequence[Sequence[int]], horizon: int) -> Float[Tensor, "B T K"]:
+    def decode(self, ids_B: Sequence[Sequence[int] | np.ndarray], horizon: int) -> Float[Tensor, "B T K"]:
         """The motion of sequences of ids, float64.
 
         Raises:

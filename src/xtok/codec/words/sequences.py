@@ -81,7 +81,7 @@ class Sequences:
         return Sequences(words_BN, length_BM, codes_BMQ)
 
     @staticmethod
-    def of_ids(grammar: Grammar, ids_B: Sequence[Sequence[int]], horizon: int) -> Sequences:
+    def of_ids(grammar: Grammar, ids_B: Sequence[Sequence[int] | np.ndarray], horizon: int) -> Sequences:
         """Sequences of ids; the automaton of the grammar, run over all rows at once.
 
         Raises:
@@ -95,7 +95,7 @@ class Sequences:
         if reader.wrong_B.any() or not reader.complete_B.all():
             row = int(np.flatnonzero(reader.wrong_B | ~reader.complete_B)[0])
             try:
-                grammar.parse(ids_B[row], horizon)
+                grammar.parse(list(ids_B[row]), horizon)
             except ValueError as error:
                 raise ValueError(f"row {row}: {error}") from error
             raise AssertionError(f"row {row} parses, yet was refused")
@@ -161,7 +161,7 @@ class _Reader:
         return Sequences(*map(torch.from_numpy, (self.words_BN, self.length_BM, self.codes_BMQ)))
 
 
-def _whole(ids: Sequence[int]) -> np.ndarray:
+def _whole(ids: Sequence[int] | np.ndarray) -> np.ndarray:
     """As integers; -1, which is no id, in place of what is no whole number."""
     if isinstance(ids, np.ndarray) and ids.ndim == 1 and ids.dtype.kind == "i":
         return ids.astype(np.int64)
