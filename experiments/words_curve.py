@@ -42,7 +42,7 @@ from xtok.evaluate.sweep import Price, enclose
 from xtok.pretrain.corpus import VALIDATION_EVERY, Corpus
 
 Result = TypeVar("Result")
-RATES = (0.005, 0.015, 0.04, 0.1, 0.25, 0.6, 1.5, 4.0)
+RATES = (0.0, 0.002, 0.006, 0.015, 0.04, 0.1, 0.25, 0.6, 1.5, 4.0)
 SIGMAS = (0.004, 0.008)
 BITS = 11.0  # of a FAST token, vocabulary 2,048
 FIGURES = ("l1", "position_mm", "rotation_deg", "joint")

@@ -50,6 +50,21 @@ def test_k_means_leaves_out_what_vectors_lack() -> None:
     assert torch.equal(nearest(wild, book, valid), nearest(torch.where(valid, x, 0.0), book, valid))
 
 
+def test_codes_keep_apart_if_they_are_to() -> None:
+    x = torch.cat([sample(3000, 5), 0.01 * sample(3000, 6)])  # half of it is all but still
+    close = kmeans(x, 200, 8, torch.Generator().manual_seed(0))
+    apart = kmeans(x, 200, 8, torch.Generator().manual_seed(0), apart=0.5)
+
+    def still(book: torch.Tensor) -> int:
+        return int((book.norm(dim=1) < 0.1).sum())
+
+    assert still(close) > 50 and still(apart) == 1
+    used = apart[torch.bincount(nearest(x, apart), minlength=200) > 0]
+    distance = torch.cdist(used, used) + 10 * torch.eye(len(used))
+    assert float((distance.amin(dim=1) < 0.45).double().mean()) < 0.1
+    assert apart.norm(dim=1).max() < 1.3 * x.norm(dim=1).max()
+
+
 def test_the_same_windows_and_seed_give_the_same_model() -> None:
     again = fit(waves(900, 0), torch.full((CHANNELS,), 0.2), SMALL, QUICK)
     for length, coder in small_model().coders.items():

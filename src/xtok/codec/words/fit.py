@@ -24,7 +24,7 @@ from xtok.codec.words.kmeans import kmeans
 from xtok.codec.words.model import TAILS, WordModel, paths
 from xtok.codec.words.segment import PAST, Past, features
 from xtok.codec.words.smoother import NOISE
-from xtok.codec.words.word import NearestWords, Words, WordSpace, fit_word_space
+from xtok.codec.words.word import NearestWords, Words, WordSpace, fit_word_space, moved_by_noise
 
 LENGTHS_SHOWN = (
     (64, 0.4),
@@ -36,7 +36,8 @@ LENGTHS_SHOWN = (
 
 @dataclass(frozen=True)
 class FitSettings:
-    """word_dim, dim: directions of words' distances, and of residual codes. sample: vectors that a book is placed on.
+    """word_dim, dim: directions of words' distances, and of residual codes. noise: sigma of the sensors that words hold
+    still under, in m, rad or the channel's unit. sample, word_sample: vectors that a book is placed on.
     closed: windows that the encoder decodes for the second round. rates: lambdas that are mixed there."""
 
     word_dim: int = 32
@@ -47,6 +48,8 @@ class FitSettings:
     rough_sample: int = 24_000  # in all rounds but the last
     rounds: int = 1  # on what the encoder decodes
     word_iterations: int = 8
+    word_sample: int = 24_000
+    apart: float = 2.6  # words' distance from each other, over what noise moves the likely motion
     iterations: tuple[int, int] = (7, 4)  # of k-means: the first level, the others
     open_rows: int = 14_000
     closed: int = 14_000
@@ -56,6 +59,7 @@ class FitSettings:
 
 
 DEFAULT = FitSettings()
+SHAKEN = 1_000  # windows on which it is measured what noise does
 
 
 @exact
@@ -100,8 +104,13 @@ def own_words(windows_NSK: Tensor, scale_K: Tensor, size: int, settings: FitSett
     """A book of words of this robot alone, in its companded principal directions."""
     space = word_space(windows_NSK, scale_K, settings)
     generator = torch.Generator().manual_seed(settings.seed)
-    blocks_nFK = blocks_of_windows(space, windows_NSK, settings.sample, generator)
-    code_VC = kmeans(space.whole(blocks_nFK.flatten(1)), size, settings.word_iterations, generator)
+    blocks_nFK = blocks_of_windows(space, windows_NSK, settings.word_sample, generator)
+
+    def along(blocks_nFK: Tensor) -> Tensor:
+        return space.whole(blocks_nFK.flatten(1))
+
+    apart = settings.apart * moved_by_noise(space, windows_NSK[:SHAKEN], along, generator)
+    code_VC = kmeans(along(blocks_nFK), size, settings.word_iterations, generator, apart=apart)
     return NearestWords(space, space.unwhitened(code_VC / space.spread_C))
 
 

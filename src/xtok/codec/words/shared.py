@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,9 +22,9 @@ from xtok.actions.steady import exact
 from xtok.actions.tangent import tangent_kinds
 from xtok.codec.gaussian.basis import compand, expand
 from xtok.codec.gaussian.prior import COARSE_UNIT
-from xtok.codec.words.fit import DEFAULT, FitSettings, blocks_of_windows, word_space
+from xtok.codec.words.fit import DEFAULT, SHAKEN, FitSettings, blocks_of_windows, word_space
 from xtok.codec.words.kmeans import kmeans
-from xtok.codec.words.word import BEND, BLOCK_FRAMES, NearestWords, WordSpace
+from xtok.codec.words.word import BEND, BLOCK_FRAMES, NearestWords, WordSpace, moved_by_noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +59,15 @@ def physical_book(
     if any(member.valid_D.shape != unit_D.shape for member in members):
         raise ValueError(f"members have other channels than layout {layout.name!r}, which has {len(unit_D)}")
     generator = torch.Generator().manual_seed(settings.seed)
-    values, valid = [], []
+    values, valid, moved = [], [], []
     for member in members:
         space = word_space(member.windows_NSK, member.scale_K, settings)
         blocks_nFK = _blocks(member, space, len(members), settings, generator)
-        physical_nFD = torch.zeros(len(blocks_nFK), BLOCK_FRAMES, len(unit_D))
-        physical_nFD[..., member.valid_D] = (blocks_nFK * member.scale_K).float()
-        values.append(compand(physical_nFD / unit_D, BEND).flatten(1))
+        values.append(_physical(member, unit_D, blocks_nFK))
         valid.append(member.valid_D.repeat(BLOCK_FRAMES).expand(len(blocks_nFK), -1))
-    code_VX = kmeans(torch.cat(values), size, settings.word_iterations, generator, torch.cat(valid))
+        coordinates = partial(_physical, member, unit_D)
+        moved.append(moved_by_noise(space, member.windows_NSK[:SHAKEN], coordinates, generator))
+    code_VX = _placed(values, valid, moved, size, settings, generator)
     known_D = torch.stack([member.valid_D for member in members]).any(dim=0)
     return expand(code_VX, BEND).unflatten(1, (BLOCK_FRAMES, -1)) * unit_D * known_D
 
@@ -92,13 +93,16 @@ def whitened_book(members: Sequence[Member], size: int, settings: FitSettings = 
     width = max(len(space.spread_C) for space in spaces)
     spread_RC = torch.stack([_wide(space.spread_C, width) for space in spaces])
     weight_C = spread_RC.sum(dim=0) / (spread_RC > 0).sum(dim=0)  # a direction counts for as much as it usually holds
-    values, valid = [], []
+    values, valid, moved = [], [], []
     for member, space, spread_C in zip(members, spaces, spread_RC, strict=True):
-        white_nC = space.whitened(_blocks(member, space, len(members), settings, generator)).float()
-        values.append(_wide(white_nC, width) * weight_C)
-        valid.append((spread_C > 0).expand(len(white_nC), -1))
-    code_VC = kmeans(torch.cat(values), size, settings.word_iterations, generator, torch.cat(valid))
-    return code_VC / weight_C
+
+        def coordinates(blocks_nFK: Tensor, space: WordSpace = space) -> Tensor:
+            return _wide(space.whitened(blocks_nFK).float(), width) * weight_C
+
+        values.append(coordinates(_blocks(member, space, len(members), settings, generator)))
+        valid.append((spread_C > 0).expand(len(values[-1]), -1))
+        moved.append(moved_by_noise(space, member.windows_NSK[:SHAKEN], coordinates, generator))
+    return _placed(values, valid, moved, size, settings, generator) / weight_C
 
 
 def with_whitened_book(space: WordSpace, book_VC: Float[Tensor, "V C"]) -> NearestWords:
@@ -110,7 +114,27 @@ def _blocks(
     member: Member, space: WordSpace, members: int, settings: FitSettings, generator: torch.Generator
 ) -> Float[Tensor, "n F K"]:
     """A member's share of the motions that a book is placed on."""
-    return blocks_of_windows(space, member.windows_NSK, settings.sample // members, generator)
+    return blocks_of_windows(space, member.windows_NSK, settings.word_sample // members, generator)
+
+
+def _physical(member: Member, unit_D: Tensor, blocks_nFK: Tensor) -> Float[Tensor, "n X"]:
+    """Companded physical motion at the layout's places; 0 where the robot lacks a channel."""
+    physical_nFD = torch.zeros(len(blocks_nFK), BLOCK_FRAMES, len(unit_D))
+    physical_nFD[..., member.valid_D] = (blocks_nFK * member.scale_K).float()
+    return compand(physical_nFD / unit_D, BEND).flatten(1)
+
+
+def _placed(
+    values: list[Tensor],
+    valid: list[Tensor],
+    moved: list[float],
+    size: int,
+    settings: FitSettings,
+    generator: torch.Generator,
+) -> Float[Tensor, "V C"]:
+    """moved: how far noise moves each member's motions; words keep a multiple of its rms apart."""
+    apart = settings.apart * (sum(each**2 for each in moved) / len(moved)) ** 0.5
+    return kmeans(torch.cat(values), size, settings.word_iterations, generator, torch.cat(valid), apart)
 
 
 def _wide(x_NC: Tensor, width: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, slots
 from xtok.codec.gaussian.basis import posterior
 
-NOISE = 0.004  # sigma of a sensor: m, rad, or the unit of the channel
+NOISE = 0.008  # sigma of a sensor: m, rad, or the unit of the channel; the most that words should hold still under
 _JITTER = 1e-9
 
 

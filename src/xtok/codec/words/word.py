@@ -8,7 +8,7 @@ What chooses words and what they stand for is a seam: anything that meets `Words
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -94,6 +94,18 @@ class WordSpace:
         code_VC = code_VC.double()[:, : len(self.spread_C)] * self.spread_C.double()
         flat = expand(code_VC, BEND) * self.whole.usual @ self.whole.direction_XC.double().T
         return flat.unflatten(1, (BLOCK_FRAMES, -1)).float()
+
+
+def moved_by_noise(
+    space: WordSpace,
+    windows_NSK: Float[Tensor, "N S K"],
+    coordinates: Callable[[Float[Tensor, "n F K"]], Float[Tensor, "n C"]],
+    generator: torch.Generator,
+) -> float:
+    """How far the sensors' noise moves the likely motion of a block, rms, in some coordinates."""
+    noise = torch.randn(windows_NSK.shape, generator=generator) * space.smoother.noise_K
+    clean, noisy = (coordinates(torch.cat(space.motions(x))) for x in (windows_NSK, windows_NSK + noise))
+    return float((clean - noisy).square().sum(dim=1).mean().sqrt())
 
 
 def fit_word_space(
