@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=14_000)
     parser.add_argument("--chunks", type=int, default=240, help="judged, at most, of each length")
     parser.add_argument("--paths", type=int, default=4)
-    parser.add_argument("--beam", type=int, default=1)
+    parser.add_argument("--beam", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-fast", dest="fast", action="store_false")
     args = parser.parse_args()
