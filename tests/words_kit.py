@@ -99,7 +99,8 @@ def _segment(
     size = coder.size_HA[history].numpy().astype(float)[int((edges < active).sum())]
     if codes:
         total, unit = np.zeros(coder.direction_GXC.shape[2]), 1.0
-        for level, code in zip(coder.books[group], codes, strict=False):
+        for number, code in enumerate(codes):
+            level = coder.books[group][min(number, 3)]
             total += unit * level.codes_VC[code].numpy().astype(float)
             unit *= float(level.spread_V[code])
         predicted = predicted + size * (coder.direction_GXC[group].numpy().astype(float) @ total)

@@ -1,6 +1,6 @@
 """Motion to words and residuals: a beam over the slots of a chunk, in the closed loop.
 
-# B chunks, P paths, n candidates of a path, T frames, M slots, K channels, X values of a segment, Q = 4 levels
+# B chunks, P paths, n candidates of a path, T frames, M slots, K channels, X values and Q = 6 codes of a segment
 
 The words come first and depend on the motion alone. Then segments: from every slot that paths reach, every length and
 depth is tried, and the paths of least |error| + rate x tokens go on. Errors are in normalised units, summed over frames
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from xtok.actions.steady import exact
 from xtok.actions.types import FRAMES_PER_SLOT, slots
-from xtok.codec.words.grammar import BLOCK_SLOTS, LEVELS
+from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH
 from xtok.codec.words.levels import Depth, search
 from xtok.codec.words.model import TAILS, WordModel, check_horizon, paths
 from xtok.codec.words.segment import Past, SegmentCoder, features
@@ -84,14 +84,14 @@ def encode_fixed(
     model: WordModel, motion_BTK: Float[Tensor, "B T K"], residuals: int, paths_kept: int = 1, beam: int = BEAM
 ) -> Sequences:
     """Sequences of one length for all chunks of one length: a word and `residuals` tokens a block (a last block of
-    fewer slots: at most 4 a slot).
+    fewer slots: at most 6 a slot).
 
     Raises:
-        ValueError: as `encode`, or residuals outside 0 to 16.
+        ValueError: as `encode`, or residuals outside 0 to 24.
     """
     _check(model, motion_BTK)
-    if not 0 <= residuals <= LEVELS * BLOCK_SLOTS:
-        raise ValueError(f"residuals is {residuals}; expected 0 to {LEVELS * BLOCK_SLOTS} tokens a block")
+    if not 0 <= residuals <= DEPTH * BLOCK_SLOTS:
+        raise ValueError(f"residuals is {residuals}; expected 0 to {DEPTH * BLOCK_SLOTS} tokens a block")
     none_B = torch.zeros(len(motion_BTK), dtype=torch.float64)
     return _in_parts(
         model, motion_BTK, lambda part, rows: _Beam(model, part, none_B[rows], paths_kept, beam, None, residuals)
@@ -147,7 +147,7 @@ class _Beam:
                 none,
                 none,
                 none,
-                torch.full((B, 1, LEVELS), -1),
+                torch.full((B, 1, DEPTH), -1),
             )
         ]
 
@@ -213,7 +213,7 @@ class _Beam:
     ) -> tuple[Float[Tensor, "N n x"], Int[Tensor, "N n Q"]]:
         """What may be coded of a segment, nothing first, over its size; and the codes."""
         zero = torch.zeros_like(left_NX)[:, None]
-        none = torch.full((len(left_NX), 1, LEVELS), -1)
+        none = torch.full((len(left_NX), 1, DEPTH), -1)
         if not depths:
             return zero, none
         value = coder.synthesise(torch.cat([depth.sum_NbC for depth in depths], dim=1), slot)
@@ -224,9 +224,9 @@ class _Beam:
         if self.residuals is None:
             return cost_BPn
         end = self._block_end(slot - 1)
-        due = min(self.residuals, LEVELS * (end - (slot - 1) // BLOCK_SLOTS * BLOCK_SLOTS))
+        due = min(self.residuals, DEPTH * (end - (slot - 1) // BLOCK_SLOTS * BLOCK_SLOTS))
         open_BPn = due - spent_BPn
-        possible_BPn = (open_BPn >= 0) & (open_BPn <= LEVELS * (end - slot))
+        possible_BPn = (open_BPn >= 0) & (open_BPn <= DEPTH * (end - slot))
         return torch.where(possible_BPn, cost_BPn, torch.inf)
 
     def _best(self, cost_BC: Tensor, spent_BC: Tensor) -> tuple[Int[Tensor, "B p"], Float[Tensor, "B p"]]:
@@ -252,7 +252,7 @@ class _Beam:
     def _read_back(self) -> Sequences:
         B = len(self.words_BN)
         length_BM = torch.zeros(B, self.M, dtype=torch.long)
-        codes_BMQ = torch.full((B, self.M, LEVELS), -1)
+        codes_BMQ = torch.full((B, self.M, DEPTH), -1)
         at_B, path_B = torch.full((B,), self.M), torch.zeros(B, dtype=torch.long)
         for slot in range(self.M, 0, -1):
             rows = (at_B == slot).nonzero()[:, 0]

@@ -2,11 +2,12 @@
 
 A chunk of M slots is cut into blocks of 4. A block is one word, then segments of 1, 2 or 4 slots until it is full or
 the writer stops. A segment is its residual codes, level 1 first; the first id tells its length, and each further level
-has ids of its own, so no id is spent on where something ends. What no segment covers is a tail: it costs nothing.
+has ids of its own, so no id is spent on where something ends; level 4 may come again. What no segment covers is a tail:
+it costs nothing.
 
     chunk    = block, one for every 4 slots (the last may have fewer)
     block    = word segment*              lengths of the segments together: at most the block's slots
-    segment  = level 1 [level 2 [level 3 [level 4]]]      all of one length
+    segment  = level 1 [level 2 [level 3 [level 4]*]]      all of one length, 6 codes at most
 
 # M slots of a chunk, V ids in all
 """
@@ -25,7 +26,8 @@ from xtok.actions.types import slots
 
 BLOCK_SLOTS = 4
 LENGTHS = (1, 2, 4)  # slots of a segment
-LEVELS = 4  # residual codes of a segment, at most
+LEVELS = 4  # books of a length
+DEPTH = 6  # residual codes of a segment, at most: from the fourth on they are of the fourth book
 TOTAL_MIN, TOTAL_MAX = 2048, 32768
 WORDS_DEFAULT = 2048
 
@@ -49,7 +51,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Segment:
-    """length: slots. codes: of level 1, 2, ..., one to four of them."""
+    """length: slots. codes: of level 1, 2, 3, 4, 4, ..., one to six of them."""
 
     length: int
     codes: tuple[int, ...]
@@ -77,13 +79,13 @@ class Allowed:
 @dataclass(frozen=True)
 class State:
     """Where in a chunk a writer is. block: the one being written, -1 before the first word. filled: slots of it that
-    segments cover, the one being written included. length, level: of the residual written last, 0 after a word."""
+    segments cover, the one being written included. length, depth: of that segment, 0 after a word."""
 
     slots: int
     block: int = -1
     filled: int = 0
     length: int = 0
-    level: int = 0
+    depth: int = 0
 
     @property
     def blocks(self) -> int:
@@ -98,6 +100,11 @@ class State:
     def complete(self) -> bool:
         return self.block == self.blocks - 1
 
+    @property
+    def next_level(self) -> int | None:
+        """The level that the segment being written may go on with."""
+        return min(self.depth + 1, LEVELS) if 0 < self.depth < DEPTH else None
+
     def follows(self, symbol: Symbol) -> bool:
         """Whether this symbol may come next."""
         if symbol.kind == "word":
@@ -106,14 +113,15 @@ class State:
             return False
         if symbol.level == 1:
             return symbol.length <= self.room
-        return symbol.length == self.length and symbol.level == self.level + 1
+        return symbol.length == self.length and symbol.level == self.next_level
 
     def after(self, symbol: Symbol) -> State:
         """The state behind a symbol that `follows`."""
         if symbol.kind == "word":
             return State(self.slots, self.block + 1)
-        filled = self.filled + (symbol.length if symbol.level == 1 else 0)
-        return replace(self, filled=filled, length=symbol.length, level=symbol.level)
+        if symbol.level == 1:
+            return replace(self, filled=self.filled + symbol.length, length=symbol.length, depth=1)
+        return replace(self, depth=self.depth + 1)
 
 
 @dataclass(frozen=True)
@@ -216,7 +224,7 @@ class Grammar:
         keys = [] if state.complete else [(0, 0)]
         if state.block >= 0:
             firsts = [(length, 1) for length in LENGTHS if length <= state.room]
-            deeper = [(state.length, state.level + 1)] if 0 < state.level < LEVELS else []
+            deeper = [] if state.next_level is None else [(state.length, state.next_level)]
             keys += sorted(firsts + deeper)
         return Allowed(tuple(self.range_of(*key) for key in keys), state.complete)
 
@@ -250,8 +258,8 @@ class Grammar:
         said = [] if state.complete else [f"the word of block {state.block + 1} (ids 0 to {self.words - 1})"]
         if state.block >= 0:
             said += [f"a segment of length {length} (level 1)" for length in LENGTHS if length <= state.room]
-            if 0 < state.level < LEVELS:
-                said.append(f"level {state.level + 1} of length {state.length}")
+            if state.next_level is not None:
+                said.append(f"level {state.next_level} of length {state.length}")
         return ", ".join([*said, "the end"] if state.complete else said)
 
     # -- whole sequences ------------------------------------------------------------------------------------------
@@ -290,8 +298,8 @@ class Grammar:
             ids.append(self.id_of(Symbol("word", block.word)))
             for segment in block.segments:
                 ids += [
-                    self.id_of(Symbol("residual", code, segment.length, level))
-                    for level, code in enumerate(segment.codes, start=1)
+                    self.id_of(Symbol("residual", code, segment.length, min(depth, LEVELS)))
+                    for depth, code in enumerate(segment.codes, start=1)
                 ]
         return tuple(ids)
 

@@ -1,6 +1,6 @@
 """Residual codes of one segment at every depth, by beam search over the levels.
 
-# N rows, X values of a segment, C dimensions, b candidates, Q = 4 levels
+# N rows, X values of a segment, C dimensions, b candidates, Q = 6 codes
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from xtok.codec.words.grammar import LEVELS
+from xtok.codec.words.grammar import DEPTH, LEVELS
 from xtok.codec.words.segment import SegmentCoder
 
 
@@ -29,10 +29,10 @@ def search(coder: SegmentCoder, slot: int, x_NC: Float[Tensor, "N C"], beam: int
     N, C = x_NC.shape
     sum_NbC = x_NC.new_zeros(N, 1, C)
     unit_Nb = x_NC.new_ones(N, 1)
-    codes_NbQ = torch.full((N, 1, LEVELS), -1)
+    codes_NbQ = torch.full((N, 1, DEPTH), -1)
     found = []
-    for number in range(coder.levels):
-        level = coder.level(slot, number)
+    for number in range(DEPTH):
+        level = coder.level(slot, min(number, LEVELS - 1))
         left_NbC = x_NC[:, None] - sum_NbC
         b = left_NbC.shape[1]
         near_Nbk = level.book.least((left_NbC / unit_Nb[..., None]).flatten(0, 1), beam).view(N, b, -1)

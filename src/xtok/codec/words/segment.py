@@ -151,8 +151,8 @@ class SegmentCoder:
         """Sum of the codes of all levels; -1 stands for none."""
         total = torch.zeros(len(codes_NQ), self.direction_GXC.shape[2], dtype=torch.float64)
         unit_N1 = torch.ones(len(codes_NQ), 1, dtype=torch.float64)
-        for number in range(self.levels):
-            level, code_N = self.level(slot, number), codes_NQ[:, number]
+        for number, code_N in enumerate(codes_NQ.unbind(dim=1)):
+            level = self.level(slot, min(number, self.levels - 1))
             chosen_NC = level.book.codes_VC[code_N.clamp_min(0)]
             total = total + torch.where(code_N[:, None] >= 0, chosen_NC * unit_N1, 0.0)
             unit_N1 = unit_N1 * level.spread_of(code_N.clamp_min(0))[:, None]

@@ -1,6 +1,6 @@
 """Sequences of a batch of chunks as arrays, for the encoder and the decoder; ids are made of them and read into them.
 
-# B chunks, M slots, N blocks, Q = 4 levels
+# B chunks, M slots, N blocks, Q = 6 codes of a segment
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from xtok.actions.types import slots
-from xtok.codec.words.grammar import BLOCK_SLOTS, LEVELS, Block, Grammar, Segment, blocks_of, is_whole
+from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH, LENGTHS, LEVELS, Block, Grammar, Segment, blocks_of, is_whole
 
 
 @dataclass(frozen=True)
 class Sequences:
     """words_BN. length_BM: slots of the segment that begins at a slot, tails included; 0 where none begins.
-    codes_BMQ: its residual codes by level, -1 where there is none."""
+    codes_BMQ: its residual codes, -1 where there is none."""
 
     words_BN: Int[Tensor, "B N"]
     length_BM: Int[Tensor, "B M"]
@@ -53,8 +53,8 @@ class Sequences:
         """One int64 array a chunk."""
         B, M, Q = self.codes_BMQ.shape
         first_LQ = np.zeros((BLOCK_SLOTS + 1, Q), dtype=np.int64)
-        for length, level in grammar.size_of:
-            first_LQ[length, level - 1] = grammar.range_of(length, level)[0]
+        for length in LENGTHS:
+            first_LQ[length] = [grammar.range_of(length, min(depth, LEVELS))[0] for depth in range(1, Q + 1)]
         codes_BMQ = self.codes_BMQ.numpy()
         ids_BMX = np.full((B, M, 1 + Q), -1, dtype=np.int64)
         ids_BMX[:, ::BLOCK_SLOTS, 0] = self.words_BN.numpy()
@@ -67,7 +67,7 @@ class Sequences:
         M = slots(horizon)
         words_BN = torch.zeros(len(blocks_B), blocks_of(M), dtype=torch.long)
         length_BM = torch.zeros(len(blocks_B), M, dtype=torch.long)
-        codes_BMQ = torch.full((len(blocks_B), M, LEVELS), -1)
+        codes_BMQ = torch.full((len(blocks_B), M, DEPTH), -1)
         for b, blocks in enumerate(blocks_B):
             for n, block in enumerate(blocks):
                 words_BN[b, n] = block.word
@@ -117,7 +117,7 @@ class _Reader:
         self.wrong_B = np.zeros(rows, dtype=bool)
         self.words_BN = np.zeros((rows, blocks_of(self.M)), dtype=np.int64)
         self.length_BM = np.zeros((rows, self.M), dtype=np.int64)
-        self.codes_BMQ = np.full((rows, self.M, LEVELS), -1)
+        self.codes_BMQ = np.full((rows, self.M, DEPTH), -1)
 
     @property
     def complete_B(self) -> np.ndarray:
@@ -130,21 +130,24 @@ class _Reader:
         length, level, code = self.length_V[ids], self.level_V[ids], self.code_V[ids]
         block, filled = self.block_B[rows], self.filled_B[rows]
         room = np.minimum(BLOCK_SLOTS, self.M - block * BLOCK_SLOTS) - filled
-        deeper = (length == self.now_B[rows]) & (level == self.depth_B[rows] + 1)
+        depth = self.depth_B[rows] + 1
+        goes_on = (depth > 1) & (depth <= DEPTH)
+        deeper = (length == self.now_B[rows]) & (level == np.minimum(depth, LEVELS)) & goes_on
         fits = np.where(level == 1, length <= room, deeper) & (block >= 0)
         good = np.where(level == 0, ~self.complete_B[rows], fits) & ~unknown
         self.wrong_B[rows] |= ~good
-        rows, length, level, code = (each[good] for each in (rows, length, level, code))
+        rows, length, level, code, depth = (each[good] for each in (rows, length, level, code, depth))
         word, first = level == 0, level == 1
         self.block_B[rows[word]] += 1
         self.words_BN[rows[word], self.block_B[rows[word]]] = code[word]
         self.filled_B[rows[word]] = 0
         self.filled_B[rows[first]] += length[first]
-        self.now_B[rows], self.depth_B[rows] = length, level
-        rows, length, level, code = (each[~word] for each in (rows, length, level, code))
+        self.now_B[rows] = length
+        self.depth_B[rows] = np.where(level > 1, depth, level)
+        rows, length, code = (each[~word] for each in (rows, length, code))
         at = self.block_B[rows] * BLOCK_SLOTS + self.filled_B[rows] - length
         self.length_BM[rows, at] = length
-        self.codes_BMQ[rows, at, level - 1] = code
+        self.codes_BMQ[rows, at, self.depth_B[rows] - 1] = code
 
     def sequences(self) -> Sequences:
         """What was read, with the tails behind it."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xtok.actions.steady import exact
 from xtok.actions.types import FRAMES_PER_SLOT
-from xtok.codec.words.grammar import BLOCK_SLOTS, LEVELS, State
+from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH, State
 from xtok.codec.words.model import WordModel, check_horizon, paths
 from xtok.codec.words.segment import Past
 
@@ -31,7 +31,7 @@ class WordStream:
         self._past = Past.none(1, model.channels)  # before the segment being written
         self._path_NFK = torch.zeros(1, 1, model.channels)
         self._done: list[Tensor] = []  # frames of whole segments
-        self._codes = torch.full((1, LEVELS), -1)  # of the segment being written
+        self._codes = torch.full((1, DEPTH), -1)  # of the segment being written
         self._open: list[Tensor] = []  # frames of the segment being written, and of the tail
 
     @property
@@ -77,8 +77,8 @@ class WordStream:
         else:
             if symbol.level == 1:
                 self._settle(1 if self._state.length else 0)
-                self._codes = torch.full((1, LEVELS), -1)
-            self._codes[0, symbol.level - 1] = symbol.code
+                self._codes = torch.full((1, DEPTH), -1)
+            self._codes[0, state.depth - 1] = symbol.code
         self._state = state
         self._ids.append(int(token))
         start = self.settled
