@@ -1,6 +1,6 @@
 """Motion to words and residuals: a beam over the slots of a chunk, in the closed loop.
 
-# B chunks, P paths, n candidates of a path, T frames, M slots, K channels, X values and Q = 6 codes of a segment
+# B chunks, P paths, n candidates of a path, s in all, T frames, M slots, K channels, X values of a segment, Q = 6 codes
 
 The words come first and depend on the motion alone. Then segments: from every slot that paths reach, every length and
 depth is tried, and the paths of least |error| + rate x tokens go on. Errors are in normalised units, summed over frames
@@ -19,7 +19,7 @@ from torch import Tensor
 from xtok.actions.steady import exact
 from xtok.actions.types import FRAMES_PER_SLOT, slots
 from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH
-from xtok.codec.words.levels import Depth, search
+from xtok.codec.words.levels import search
 from xtok.codec.words.model import TAILS, WordModel, check_horizon, paths
 from xtok.codec.words.segment import Past, SegmentCoder, features
 from xtok.codec.words.sequences import Sequences
@@ -51,6 +51,18 @@ class _Node:
     def at_block(self) -> _Node:
         """The same, where a block begins: what the one before spent no longer tells paths apart."""
         return replace(self, base_BPK=self.frames_BPNK[:, :, -1], spent_BP=torch.zeros_like(self.spent_BP))
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Candidates s of a segment: of row N the n-th is at at_Nn, errs by error_Nn (inf: there is none) and takes
+    tokens_n. value_sX: over the row's size."""
+
+    at_Nn: Int[Tensor, "N n"]
+    error_Nn: Float[Tensor, "N n"]
+    tokens_n: Int[Tensor, " n"]
+    value_sX: Float[Tensor, "s x"]
+    codes_sQ: Int[Tensor, "s Q"]
 
 
 @exact
@@ -181,21 +193,18 @@ class _Beam:
             self.observe(length, slot, features_NF[best], want_NX[best])
         predicted_NX, size_N1 = coder.predict(features_NF, slot)
         left_NX = (want_NX - predicted_NX) / size_N1
-        depths = search(coder, slot, coder.analyse(left_NX, slot), self.beam) if coder.levels else []
         counted = min(frames, self.horizon - first) * coder.channels
-        code_NnX, codes_NnQ = self._candidates(coder, slot, depths, left_NX)
-        error_Nn = (code_NnX - left_NX[:, None])[..., :counted].abs().sum(dim=2) * size_N1
-        tokens_n = (codes_NnQ[0] >= 0).sum(dim=1)
-        n = len(tokens_n)
-        cost_BPn = node.cost_BP[..., None] + error_Nn.view(B, P, n) + self.rate_B[:, None, None] * tokens_n
-        spent_BPn = node.spent_BP[..., None] + tokens_n
+        tried = self._candidates(coder, slot, left_NX, size_N1, counted)
+        n = tried.at_Nn.shape[1]
+        cost_BPn = node.cost_BP[..., None] + tried.error_Nn.view(B, P, n) + self.rate_B[:, None, None] * tried.tokens_n
+        spent_BPn = node.spent_BP[..., None] + tried.tokens_n
         if slot + length < self._block_end(slot):
-            cost_BPn = torch.where(tokens_n == 0, torch.inf, cost_BPn)  # only a tail has no token
+            cost_BPn = torch.where(tried.tokens_n == 0, torch.inf, cost_BPn)  # only a tail has no token
         cost_BPn = self._only_possible(cost_BPn, spent_BPn, slot + length)
         index_Bp, cost_Bp = self._best(cost_BPn.flatten(1), spent_BPn.flatten(1))
-        parent_Bp, row_Bp = index_Bp // n, index_Bp + torch.arange(B)[:, None] * (P * n)
-        source_Bp = row_Bp // n
-        value_BpX = predicted_NX[source_Bp] + code_NnX.flatten(0, 1)[row_Bp] * size_N1[source_Bp]
+        source_Bp = torch.arange(B)[:, None] * P + index_Bp // n
+        at_Bp = tried.at_Nn.view(B, P * n).gather(1, index_Bp)
+        value_BpX = predicted_NX[source_Bp] + tried.value_sX[at_Bp] * size_N1[source_Bp]
         segment_BpfK = past.last_N1K[source_Bp] + value_BpX.unflatten(2, (frames, coder.channels))
         frames_BpNK = torch.cat([past.frames_NPK[source_Bp], segment_BpfK], dim=2)[:, :, -past.frames_NPK.shape[1] :]
         return _Node(
@@ -203,21 +212,39 @@ class _Beam:
             past.base_NK[source_Bp],
             cost_Bp,
             spent_BPn.flatten(1).gather(1, index_Bp),
-            torch.full_like(parent_Bp, slot),
-            parent_Bp,
-            codes_NnQ.flatten(0, 1)[row_Bp],
+            torch.full_like(index_Bp, slot),
+            index_Bp // n,
+            tried.codes_sQ[at_Bp],
         )
 
-    def _candidates(
-        self, coder: SegmentCoder, slot: int, depths: list[Depth], left_NX: Tensor
-    ) -> tuple[Float[Tensor, "N n x"], Int[Tensor, "N n Q"]]:
-        """What may be coded of a segment, nothing first, over its size; and the codes."""
-        zero = torch.zeros_like(left_NX)[:, None]
-        none = torch.full((len(left_NX), 1, DEPTH), -1)
-        if not depths:
-            return zero, none
-        value = coder.synthesise(torch.cat([depth.sum_NbC for depth in depths], dim=1), slot)
-        return torch.cat([zero, value], dim=1), torch.cat([none, *(depth.codes_NbQ for depth in depths)], dim=1)
+    def _candidates(self, coder: SegmentCoder, slot: int, left_NX: Tensor, size_N1: Tensor, counted: int) -> _Tried:
+        """What may be coded of a segment: nothing, and at every depth some codes, where they can be worth their tokens:
+        the error that is left, about sqrt(X) times its length, is more than a token's rate."""
+        N, X = left_NX.shape
+        error_N = left_NX[:, :counted].abs().sum(dim=1) * size_N1[:, 0]
+        if not coder.levels:
+            none = torch.full((1, DEPTH), -1)
+            return _Tried(torch.zeros(N, 1).long(), error_N[:, None], torch.zeros(1).long(), left_NX[:1] * 0, none)
+        rate_N = self.rate_B.repeat_interleave(N // len(self.rate_B))
+        enough_N = rate_N / (X**0.5 * size_N1[:, 0])
+        depths = search(coder, slot, coder.analyse(left_NX, slot), self.beam, enough_N)
+        n = 1 + DEPTH * self.beam
+        at_Nn = torch.zeros(N, n, dtype=torch.long)
+        error_Nn = torch.full((N, n), torch.inf, dtype=torch.float64)
+        error_Nn[:, 0] = error_N
+        values, codes, count = [torch.zeros(1, X, dtype=torch.float64)], [torch.full((1, DEPTH), -1)], 1
+        for number, depth in enumerate(depths):
+            value_nbX = coder.synthesise(depth.sum_nbC, slot)
+            rows_n, b = depth.rows_n, value_nbX.shape[1]
+            off_nb = (value_nbX - left_NX[rows_n, None])[..., :counted].abs().sum(dim=2) * size_N1[rows_n]
+            here = slice(1 + number * self.beam, 1 + number * self.beam + b)
+            error_Nn[rows_n, here] = off_nb
+            at_Nn[rows_n, here] = count + torch.arange(len(rows_n) * b).view(-1, b)
+            values.append(value_nbX.flatten(0, 1))
+            codes.append(depth.codes_nbQ.flatten(0, 1))
+            count += len(rows_n) * b
+        tokens_n = torch.cat([torch.zeros(1).long(), torch.arange(1, DEPTH + 1).repeat_interleave(self.beam)])
+        return _Tried(at_Nn, error_Nn, tokens_n, torch.cat(values), torch.cat(codes))
 
     def _only_possible(self, cost_BPn: Tensor, spent_BPn: Tensor, slot: int) -> Tensor:
         """In the fixed form, inf where a block could no longer come out at its number of tokens."""
