@@ -1,11 +1,12 @@
 """Motion words beside FAST along the number of tokens: l1, millimetres, degrees, and how steady words are. JSON out.
 
-python experiments/words_curve.py DATA... -o words-curve.json [--validation] [--total 32768] [--horizons 8,16,32,64]
+python experiments/words_curve.py DATA... -o words-curve.json [--validation] [--total 32768] [--words-from DATA...]
 
-A robot's own words and residual books, fitted on train episodes; FAST on tangent channels with a vocabulary of 2,048,
-fitted on the same ones. Figures are of held-out episodes; with --validation of every fifth train episode, which is
-then kept from both fits: all choices are made there. Errors are at M, 2M, 3M and 4M mean tokens (M = T / 4), read off
-a sweep of rates (FAST: of scales), log error linear in tokens.
+A robot's own words (or those of a book placed on other sets) and own residual books, fitted on train episodes; FAST on
+tangent channels with a vocabulary of 2,048, fitted on the same ones, on values centred in their range (as `xtok eval`
+has it) and on values that are 0 at rest, whichever errs less. Figures are of held-out episodes; with --validation of
+every fifth train episode, which is then kept from all fits: all choices are made there. Errors are at M, 2M, 3M and 4M
+mean tokens (M = T / 4), read off a sweep of rates (FAST: of scales), log error linear in tokens.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import json
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from scipy.fft import dct, idct
 from torch import Tensor
 
 from xtok.actions.delta import tangent_mask
@@ -29,8 +32,10 @@ from xtok.actions.statistics import Statistics
 from xtok.actions.tangent import tangent_centre, tangent_scale
 from xtok.actions.types import Actions, ChunkBatch, Codes, Context, concatenate, slots
 from xtok.baselines.common import normalised_chunks, to_actions
-from xtok.baselines.fast import Cosines, FastTokenizer, cosines, finest_scale
+from xtok.baselines.fast import Cosines, FastTokenizer, finest_scale
 from xtok.codec.words import FitSettings, Grammar, Sequences, WordModel, Words, encode, fit
+from xtok.codec.words.fit import word_space
+from xtok.codec.words.shared import Member, physical_book, whitened_book, with_physical_book, with_whitened_book
 from xtok.data import Episode, iter_chunks, open_dataset, select
 from xtok.evaluate.compare import CURVE, Rival, at
 from xtok.evaluate.errors import measure
@@ -67,17 +72,17 @@ class Robot:
         return tangent_scale(self.corpus.layout, self.statistics)[self.channels]
 
     @property
-    def _shift_K(self) -> Tensor:
+    def shift_K(self) -> Tensor:
         return tangent_centre(self.corpus.layout, self.statistics)[self.channels] / self.scale_K
 
     def motion(self, chunks: ChunkBatch) -> Tensor:
         """[B, T, K], float64."""
         values = torch.from_numpy(normalised_chunks({self.name: self.statistics}, chunks, "tangent"))
-        return values[..., self.channels] + self._shift_K
+        return values[..., self.channels] + self.shift_K
 
     def actions(self, motion_BTK: Tensor, context: Context) -> Actions:
         values = torch.zeros(*motion_BTK.shape[:2], len(self.channels), dtype=torch.float64)
-        values[..., self.channels] = motion_BTK - self._shift_K
+        values[..., self.channels] = motion_BTK - self.shift_K
         failed = np.zeros(len(motion_BTK), dtype=bool)
         return to_actions({self.name: self.statistics}, context, values.numpy(), failed, "tangent")
 
@@ -110,51 +115,49 @@ def robots_of(folder: Path, validation: bool) -> list[Robot]:
 # -- FAST --------------------------------------------------------------------------------------------------------------
 
 
-def fast_points(robot: Robot, chunks: ChunkBatch) -> list[RatePoint]:
-    """FAST on tangent channels at scales that enclose M to 4M tokens on the judged chunks."""
+def fast_points(robot: Robot, chunks: ChunkBatch) -> dict[str, list[RatePoint]]:
+    """FAST at scales that enclose M to 4M tokens on the judged chunks, by where its values are 0."""
     horizon = chunks.context.horizon
-    statistics = {robot.name: robot.statistics}
     usable = [episode for episode in robot.train if len(episode) > horizon]
     most = affordable(8000, horizon * int(robot.statistics.mask_D.sum()))
     train = concatenate(list(iter_chunks(usable, horizon, stride_within(usable, horizon, most))))
-    whole, given = (cosines(statistics, [part], "tangent") for part in (train, chunks))
-    points: list[RatePoint] = []
+    return {zero: _sweep(robot, train, chunks, zero) for zero in ("centre", "rest")}
+
+
+def _sweep(robot: Robot, train: ChunkBatch, chunks: ChunkBatch, zero: str) -> list[RatePoint]:
+    shift_K = robot.shift_K if zero == "centre" else torch.zeros_like(robot.shift_K)
+    whole, given = (_cosines(robot.motion(part) - shift_K) for part in (train, chunks))
+    statistics = {robot.name: robot.statistics}
+    points: dict[float, RatePoint] = {}
 
     def spend(scale: float) -> Price:
-        fast, codes = _fast(statistics, whole, given, scale)
-        errors = measure(chunks, fast.decode(codes, chunks.context), statistics)
-        l1 = tangent_l1(robot, chunks, fast.decode(codes, chunks.context))
-        points.append(_point(codes, l1, errors.position_mm, errors.rotation_deg, errors.joint))
+        fast = FastTokenizer(statistics, scale).fit_cosines(whole)
+        codes = fast.encode_cosines(given)
+        # What its tokens decode to: they carry the rounded coefficients and lose nothing more.
+        rounded = [np.around(values * scale).clip(fast._low, fast._high) / scale for values in given.flat]
+        coefficients = np.stack(rounded).reshape(len(chunks), given.horizon, -1)
+        decoded = torch.from_numpy(idct(coefficients, axis=1, norm="ortho")) + shift_K
+        points[scale] = judged(robot, chunks, decoded, codes)
         return Price.of(codes)
 
-    low, high = (Price(times * slots(horizon) * BITS, times * slots(horizon)) for times in (CURVE[0], CURVE[-1]))
+    low, high = (Price(times * slots(given.horizon) * BITS, times * slots(given.horizon)) for times in (1, CURVE[-1]))
     enclose(spend, low, high, finest_scale(whole))
-    return points
+    for left, right in pairwise(sorted(points)):  # interpolation between far points would flatter us
+        spend((left * right) ** 0.5)
+    return list(points.values())
 
 
-def _fast(
-    statistics: dict[str, Statistics], whole: Cosines, given: Cosines, scale: float
-) -> tuple[FastTokenizer, Codes]:
-    fast = FastTokenizer(statistics, scale).fit_cosines(whole)
-    return fast, fast.encode_cosines(given)
+def _cosines(motion_BTK: Tensor) -> Cosines:
+    found = dct(motion_BTK.numpy(), axis=1, norm="ortho")
+    return Cosines(motion_BTK.shape[1], "tangent", tuple(values.reshape(-1) for values in found))
 
 
-def tangent_l1(robot: Robot, chunks: ChunkBatch, actions: Actions) -> float:
-    """Mean absolute error over the moving tangent channels, normalised."""
-    got = robot.motion(replace(chunks, target_BTD=_absolute(actions)))
-    return float((got - robot.motion(chunks)).abs().mean())
-
-
-def _absolute(actions: Actions) -> Tensor:
-    assert actions.absolute_BTD is not None
-    return actions.absolute_BTD
-
-
-def _point(
-    codes: Codes, l1: float, position_mm: float | None, rotation_deg: float | None, joint: float | None
-) -> RatePoint:
+def judged(robot: Robot, chunks: ChunkBatch, decoded_BTK: Tensor, codes: Codes) -> RatePoint:
+    """l1: mean absolute error over the moving tangent channels, normalised; the others as `xtok eval` has them."""
+    errors = measure(chunks, robot.actions(decoded_BTK, chunks.context), {robot.name: robot.statistics})
+    l1 = float((decoded_BTK - robot.motion(chunks)).abs().mean())
     tokens = tokens_mean(codes)
-    return RatePoint(tokens * BITS, l1, tokens, None, position_mm, rotation_deg, joint)
+    return RatePoint(tokens * BITS, l1, tokens, None, errors.position_mm, errors.rotation_deg, errors.joint)
 
 
 # -- words -------------------------------------------------------------------------------------------------------------
@@ -169,10 +172,7 @@ def word_points(
     for rate in rates:
         ids = encode(model, motion, rate, paths, beam).ids(model.grammar)
         decoded = model.decode(ids, horizon)
-        errors = measure(chunks, robot.actions(decoded, chunks.context), {robot.name: robot.statistics})
-        l1 = float((decoded - motion).abs().mean())
-        codes = Codes(tuple(ids), model.grammar.total)
-        points.append(_point(codes, l1, errors.position_mm, errors.rotation_deg, errors.joint))
+        points.append(judged(robot, chunks, decoded, Codes(tuple(ids), model.grammar.total)))
     return points
 
 
@@ -200,20 +200,22 @@ def changed(clean: Sequences, noisy: Sequences) -> dict[str, float]:
 # -- one set -----------------------------------------------------------------------------------------------------------
 
 
-def curve_of(words: list[RatePoint], fast: list[RatePoint], horizon: int) -> list[dict]:
+def curve_of(words: list[RatePoint], fast: dict[str, list[RatePoint]], horizon: int) -> list[dict]:
     """Errors at M to 4M tokens and the ratios to FAST's; None outside a sweep."""
     rows = []
     for times in CURVE:
         tokens = times * slots(horizon)
-        ours, theirs = at(Rival("words", words), "tokens", tokens), at(Rival("fast", fast), "tokens", tokens)
+        ours = at(Rival("words", words), "tokens", tokens)
+        theirs = [at(Rival("fast", points), "tokens", tokens) for points in fast.values()]
         row: dict = {"times": times, "tokens": tokens}
         for figure in FIGURES:
-            mine, his = getattr(ours, figure), getattr(theirs, figure)
+            mine = getattr(ours, figure)
+            his = min((found for each in theirs if (found := getattr(each, figure)) is not None), default=None)
             if mine is not None or his is not None:
                 ratio = None if mine is None or not his else mine / his
                 row[figure] = {"words": mine, "fast": his, "ratio": ratio}
-        if ours.reason or theirs.reason:
-            row["reason"] = ours.reason or theirs.reason
+        if reasons := [each.reason for each in (ours, *theirs) if each.reason]:
+            row["reasons"] = reasons
         rows.append(row)
     return rows
 
@@ -246,12 +248,33 @@ def _timed(function: Callable[[], Result], batch: int) -> tuple[Result, float]:
     return result, round(min(taken), 4)
 
 
-def run(robot: Robot, args: argparse.Namespace, words: Words | None = None) -> dict:
-    grammar = Grammar.of_total(args.total)
+def shared_book(folders: Sequence[Path], size: int, args: argparse.Namespace, settings: FitSettings) -> Tensor:
+    """Words placed on the train episodes of other sets: physical for poses, whitened for joints."""
+    robots = [robot for folder in folders for robot in robots_of(folder, args.validation)]
+    members = [
+        Member(robot.channels, robot.scale_K, robot.windows(args.windows // len(robots), args.seed)) for robot in robots
+    ]
+    layout = robots[0].corpus.layout
+    if layout.name == "joints":
+        return whitened_book(members, size, settings)
+    return physical_book(layout, members, size, settings)
+
+
+def placed(robot: Robot, book: Tensor, windows: Tensor, settings: FitSettings) -> Words:
+    """A shared book, as this robot has it."""
+    space = word_space(windows, robot.scale_K, settings)
+    if book.ndim == 2:
+        return with_whitened_book(space, book)
+    return with_physical_book(space, book, robot.channels, robot.scale_K)
+
+
+def run(robot: Robot, args: argparse.Namespace, book: Tensor | None) -> dict:
+    grammar = Grammar.of_total(args.total, args.words)
     settings = FitSettings(seed=args.seed)
     start, cpu = time.time(), _cpu()
     windows = robot.windows(args.windows, args.seed)
     drawn = _cpu() - cpu
+    words = None if book is None else placed(robot, book, windows, settings)
     model = fit(windows, robot.scale_K, grammar, settings, words)
     frames = sum(len(episode) for episode in robot.train)
     out: dict = {
@@ -269,12 +292,12 @@ def run(robot: Robot, args: argparse.Namespace, words: Words | None = None) -> d
         if chunks is None:
             continue
         ours = word_points(robot, model, chunks, args.rates, args.paths, args.beam)
-        fast = fast_points(robot, chunks) if args.fast else []
+        fast = fast_points(robot, chunks) if args.fast else {}
         out["horizons"][str(horizon)] = {
             "chunks": len(chunks),
             "curve": curve_of(ours, fast, horizon),
             "words": [asdict(point) for point in ours],
-            "fast": [asdict(point) for point in fast],
+            "fast": {zero: [asdict(point) for point in points] for zero, points in fast.items()},
             "steadiness": [steadiness(robot, model, chunks, rate, args.paths, args.beam) for rate in (0.1, 0.6)],
         }
         told = " ".join(
@@ -298,6 +321,8 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--validation", action="store_true", help="judge on every fifth train episode")
     parser.add_argument("--total", type=int, default=32768, help="ids of the vocabulary")
+    parser.add_argument("--words", type=int, default=None, help="of these ids, words (an eighth, at most 2,048)")
+    parser.add_argument("--words-from", type=Path, nargs="+", default=[], help="sets to place one book of words on")
     parser.add_argument("--horizons", type=lambda text: [int(t) for t in text.split(",")], default=[8, 16, 32, 64])
     parser.add_argument("--rates", type=lambda text: [float(t) for t in text.split(",")], default=list(RATES))
     parser.add_argument("--windows", type=int, default=14_000)
@@ -308,11 +333,16 @@ def main() -> None:
     parser.add_argument("--no-fast", dest="fast", action="store_false")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    book = None
+    if args.words_from:
+        words = Grammar.of_total(args.total, args.words).words
+        book = shared_book(args.words_from, words, args, FitSettings(seed=args.seed))
     results = {}
     for folder in args.data:
         for robot in robots_of(folder, args.validation):
-            results[f"{folder.name}/{robot.name}"] = run(robot, args)
+            results[f"{folder.name}/{robot.name}"] = run(robot, args, book)
             about = {key: value for key, value in vars(args).items() if key not in ("data", "out")}
+            about["words_from"] = [folder.name for folder in args.words_from]
             args.out.write_text(json.dumps({"settings": about, "results": results}, indent=1) + "\n")
 
 
