@@ -69,12 +69,12 @@ def test_more_paths_cost_no_more() -> None:
 
 
 @pytest.mark.parametrize("horizon", [8, 30, 64])
-@pytest.mark.parametrize("residuals", [0, 1, 5, 24])
+@pytest.mark.parametrize("residuals", [0, 1, 5, 32])
 def test_the_fixed_form_has_one_length(horizon: int, residuals: int) -> None:
     motion = waves(20, 5)[:, :horizon]
     found = encode_fixed(small_model(), motion, residuals)
     slots = -(-horizon // 4)
-    due = sum(1 + min(residuals, 6 * min(4, slots - start)) for start in range(0, slots, 4))
+    due = sum(1 + min(residuals, 8 * min(4, slots - start)) for start in range(0, slots, 4))
     assert set(found.tokens_B.tolist()) == {due}
     assert small_model().decode(found.ids(SMALL), horizon).shape == motion.shape
 
@@ -147,8 +147,8 @@ def test_refuses_what_it_cannot_code() -> None:
         encode(model, motion * torch.nan, 0.1)
     with pytest.raises(ValueError, match="rate: expected"):
         encode(model, motion, -1.0)
-    with pytest.raises(ValueError, match="expected 0 to 24"):
-        encode_fixed(model, motion, 25)
+    with pytest.raises(ValueError, match="expected 0 to 32"):
+        encode_fixed(model, motion, 33)
     with pytest.raises(ValueError, match="row 1: token 0 is residual"):
         model.decode([[0, 1], [SMALL.words]], 32)
 

@@ -1,6 +1,6 @@
 """Motion to words and residuals: a beam over the slots of a chunk, in the closed loop.
 
-# B chunks, P paths, n candidates of a path, s in all, T frames, M slots, K channels, X values of a segment, Q = 6 codes
+# B chunks, P paths, n candidates of a path, s in all, T frames, M slots, K channels, X values of a segment, Q = 8 codes
 
 The words come first and depend on the motion alone. Then segments: from every slot that paths reach, every length and
 depth is tried, and the paths of least |error| + rate x tokens go on. Errors are in normalised units, summed over frames
@@ -96,10 +96,10 @@ def encode_fixed(
     model: WordModel, motion_BTK: Float[Tensor, "B T K"], residuals: int, paths_kept: int = 1, beam: int = BEAM
 ) -> Sequences:
     """Sequences of one length for all chunks of one length: a word and `residuals` tokens a block (a last block of
-    fewer slots: at most 6 a slot).
+    fewer slots: at most 8 a slot).
 
     Raises:
-        ValueError: as `encode`, or residuals outside 0 to 24.
+        ValueError: as `encode`, or residuals outside 0 to 32.
     """
     _check(model, motion_BTK)
     if not 0 <= residuals <= DEPTH * BLOCK_SLOTS:

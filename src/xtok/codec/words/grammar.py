@@ -7,7 +7,7 @@ it costs nothing.
 
     chunk    = block, one for every 4 slots (the last may have fewer)
     block    = word segment*              lengths of the segments together: at most the block's slots
-    segment  = level 1 [level 2 [level 3 [level 4]*]]      all of one length, 6 codes at most
+    segment  = level 1 [level 2 [level 3 [level 4]*]]      all of one length, 8 codes at most
 
 # M slots of a chunk, V ids in all
 """
@@ -27,7 +27,7 @@ from xtok.actions.types import slots
 BLOCK_SLOTS = 4
 LENGTHS = (1, 2, 4)  # slots of a segment
 LEVELS = 4  # books of a length
-DEPTH = 6  # residual codes of a segment, at most: from the fourth on they are of the fourth book
+DEPTH = 8  # residual codes of a segment, at most: from the fourth on they are of the fourth book
 TOTAL_MIN, TOTAL_MAX = 2048, 32768
 WORDS_DEFAULT = 2048
 
@@ -51,7 +51,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Segment:
-    """length: slots. codes: of level 1, 2, 3, 4, 4, ..., one to six of them."""
+    """length: slots. codes: of level 1, 2, 3, 4, 4, ..., one to eight of them."""
 
     length: int
     codes: tuple[int, ...]

@@ -1,6 +1,6 @@
 """Residual codes of one segment at every depth, by beam search over the levels.
 
-# N rows, n of them, X values of a segment, C dimensions, b candidates, Q = 6 codes
+# N rows, n of them, X values of a segment, C dimensions, b candidates, Q = 8 codes
 """
 
 from __future__ import annotations

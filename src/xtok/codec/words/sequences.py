@@ -1,6 +1,6 @@
 """Sequences of a batch of chunks as arrays, for the encoder and the decoder; ids are made of them and read into them.
 
-# B chunks, M slots, N blocks, Q = 6 codes of a segment
+# B chunks, M slots, N blocks, Q = 8 codes of a segment
 """
 
 from __future__ import annotations
