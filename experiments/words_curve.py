@@ -33,7 +33,7 @@ from xtok.actions.tangent import tangent_centre, tangent_scale
 from xtok.actions.types import Actions, ChunkBatch, Codes, Context, concatenate, slots
 from xtok.baselines.common import normalised_chunks, to_actions
 from xtok.baselines.fast import Cosines, FastTokenizer, finest_scale
-from xtok.codec.words import FitSettings, Grammar, Sequences, WordModel, Words, encode, fit
+from xtok.codec.words import FitSettings, Grammar, Sequences, WordModel, Words, encode, fit, ridge_for
 from xtok.codec.words.fit import word_space
 from xtok.codec.words.shared import Member, physical_book, whitened_book, with_physical_book, with_whitened_book
 from xtok.data import Episode, iter_chunks, open_dataset, select
@@ -270,13 +270,13 @@ def placed(robot: Robot, book: Tensor, windows: Tensor, settings: FitSettings) -
 
 def run(robot: Robot, args: argparse.Namespace, book: Tensor | None) -> dict:
     grammar = Grammar.of_total(args.total, args.words)
-    settings = FitSettings(seed=args.seed)
+    frames = sum(len(episode) for episode in robot.train)
+    settings = FitSettings(seed=args.seed, ridge=ridge_for(frames))
     start, cpu = time.time(), _cpu()
     windows = robot.windows(args.windows, args.seed)
     drawn = _cpu() - cpu
     words = None if book is None else placed(robot, book, windows, settings)
     model = fit(windows, robot.scale_K, grammar, settings, words)
-    frames = sum(len(episode) for episode in robot.train)
     out: dict = {
         "robot": robot.name,
         "channels": model.channels,

@@ -1,7 +1,7 @@
 """Motion words: one word for every 16 frames, and residuals of free depth behind it."""
 
 from xtok.codec.words.encode import encode, encode_fixed
-from xtok.codec.words.fit import FitSettings, fit, own_words
+from xtok.codec.words.fit import FitSettings, fit, own_words, ridge_for
 from xtok.codec.words.grammar import Grammar
 from xtok.codec.words.model import WordModel
 from xtok.codec.words.repair import Repaired, repair
@@ -23,4 +23,5 @@ __all__ = [
     "fit",
     "own_words",
     "repair",
+    "ridge_for",
 ]

@@ -44,6 +44,7 @@ class FitSettings:
     dim: int = 40
     rank: int = 256
     noise: float = NOISE
+    ridge: float = 1e-3  # of the predictors, a row; see `ridge_for`
     sample: int = 100_000
     rough_sample: int = 24_000  # in all rounds but the last
     rounds: int = 1  # on what the encoder decodes
@@ -60,6 +61,12 @@ class FitSettings:
 
 DEFAULT = FitSettings()
 SHAKEN = 1_000  # windows on which it is measured what noise does
+
+
+def ridge_for(frames: int) -> float:
+    """What holds predictors back that are fitted on so many recorded frames: windows of few frames repeat each other,
+    and least squares learns them by heart."""
+    return max(1e-3, 20 / max(1, frames))
 
 
 @exact

@@ -20,7 +20,6 @@ from xtok.codec.words.model import TAILS
 from xtok.codec.words.segment import BINS, HISTORIES, Level, SegmentCoder, activity, group_of, history_of
 
 ENOUGH = 8_000  # rows of a length and history; with fewer, rows of the open loop are put beside them
-_RIDGE = 1e-5  # a row
 _PRIOR_ROWS = 8  # what a bin's size leans on the mean of all with
 _SIZE_MIN = 1e-4
 
@@ -30,6 +29,8 @@ class SegmentSettings(Protocol):
 
     @property
     def dim(self) -> int: ...
+    @property
+    def ridge(self) -> float: ...
     @property
     def sample(self) -> int: ...
     @property
@@ -80,7 +81,11 @@ def fit_coders(
 def _fit_coder(
     length: int, samples: Samples, grammar: Grammar, settings: SegmentSettings, generator: torch.Generator
 ) -> SegmentCoder:
-    seen = {h: _fit_history(*samples.of(length, h), length) for h in range(HISTORIES) if (length, h) in samples.parts}
+    seen = {
+        h: _fit_history(*samples.of(length, h), length, settings.ridge)
+        for h in range(HISTORIES)
+        if (length, h) in samples.parts
+    }
     # 4 slots never begin at slot 1: what is never met takes the place of its neighbour.
     fitted = [seen[h] if h in seen else seen[max(seen)] for h in range(HISTORIES)]
     books, directions = [], []
@@ -106,14 +111,14 @@ def _fit_coder(
     )
 
 
-def _fit_history(features_nF: Tensor, wanted_nX: Tensor, length: int) -> _Fitted:
+def _fit_history(features_nF: Tensor, wanted_nX: Tensor, length: int, ridge: float) -> _Fitted:
     n, F = features_nF.shape
     channels = wanted_nX.shape[1] // (length * FRAMES_PER_SLOT)
     gram_FF, cross_FX = torch.zeros(F, F, dtype=torch.float64), torch.zeros(F, wanted_nX.shape[1], dtype=torch.float64)
     for f, w in zip(features_nF.split(8192), wanted_nX.split(8192), strict=True):
         gram_FF += f.double().T @ f.double()
         cross_FX += f.double().T @ w.double()
-    weight_FX = torch.linalg.solve(gram_FF + _RIDGE * n * torch.eye(F, dtype=torch.float64), cross_FX).float()
+    weight_FX = torch.linalg.solve(gram_FF + ridge * n * torch.eye(F, dtype=torch.float64), cross_FX).float()
     predicted_nX = features_nF @ weight_FX
     left_nX = wanted_nX - predicted_nX
     active_n = activity(predicted_nX, features_nF, channels)
