@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from xtok.actions.layout import Layout as Layout
     from xtok.actions.layout import get_layout as get_layout
     from xtok.codec import Tokenizer as Tokenizer
+    from xtok.codec.load import load_tokenizer as load_tokenizer
+    from xtok.codec.words import WordTokenizer as WordTokenizer
     from xtok.pretrain.measurement import tokenizer_for as tokenizer_for
 
 # Name -> the module it lives in. Loaded at first use, so that `xtok --help` need not wait for torch.
@@ -29,10 +31,22 @@ _EXPORTS = {
     "JOINTS": "xtok.actions.layout",
     "Layout": "xtok.actions.layout",
     "Tokenizer": "xtok.codec",
+    "WordTokenizer": "xtok.codec.words",
     "get_layout": "xtok.actions.layout",
+    "load_tokenizer": "xtok.codec.load",
     "tokenizer_for": "xtok.pretrain.measurement",
 }
-__all__ = ["ARMS26", "JOINTS", "Layout", "Tokenizer", "__version__", "get_layout", "tokenizer_for"]
+__all__ = [
+    "ARMS26",
+    "JOINTS",
+    "Layout",
+    "Tokenizer",
+    "WordTokenizer",
+    "__version__",
+    "get_layout",
+    "load_tokenizer",
+    "tokenizer_for",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from xtok.actions.types import ActionTokenizer
 from xtok.baselines.common import Form
 from xtok.baselines.fast import FastTokenizer
 from xtok.codec import Tokenizer, storage
+from xtok.codec.load import AnyTokenizer
 from xtok.data import EpisodeDataset, iter_chunks, select
 from xtok.evaluate.batches import target_delta
 from xtok.evaluate.compare import FAST
@@ -51,7 +52,7 @@ def horizon_of(dataset: EpisodeDataset, horizons: Sequence[int], longest: int) -
 
 def measure_semantics(
     dataset: EpisodeDataset,
-    tokenizers: Mapping[str, Tokenizer],
+    tokenizers: Mapping[str, AnyTokenizer],
     fast_fit: FastFitJson | None,
     horizon: int,
     features: Path | None = None,
@@ -82,7 +83,7 @@ def measure_semantics(
             contestants,
             subject.statistics,
             horizon,
-            {name: partial(latents, each) for name, each in tokenizers.items()},
+            {name: partial(latents, each) for name, each in tokenizers.items() if isinstance(each, Tokenizer)},
             arms,
             tasks,
             test_chunks=TEST_CHUNKS if test_chunks is None else test_chunks,
@@ -103,6 +104,8 @@ def measure_semantics(
         "neighbours": neighbour_ranks(found.outputs, found.true_NX, found.test_labels.arm_N, ~found.train_N, seed),
     }
     if features is not None and heads is not None:
+        if not isinstance(subject, Tokenizer):
+            raise ValueError("motion words have no latents that heads could look at: leave --features and --heads away")
         return {**result, **_measure_teacher(subject, found, features, heads, seed)}
     return result
 
@@ -176,7 +179,7 @@ def _seen(store: FeatureStore, labels: Labels, horizon: int) -> TeacherFeatures:
     return gather_features(store, origins_of(keys, labels.start_N, labels.last_N), horizon).slots
 
 
-def unseen(tokenizer: Tokenizer, dataset: EpisodeDataset) -> tuple[frozenset[str], frozenset[str]]:
+def unseen(tokenizer: AnyTokenizer, dataset: EpisodeDataset) -> tuple[frozenset[str], frozenset[str]]:
     """Robots and tasks of the suite that nothing is trained on."""
     from xtok.sim.arms import ARMS, HELD_OUT_ARMS  # needs an extra
     from xtok.sim.tasks.names import HELD_OUT_TASKS

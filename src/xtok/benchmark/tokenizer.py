@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xtok.codec import Tokenizer
+from xtok.codec.load import AnyTokenizer
 from xtok.data import EpisodeDataset, select
 from xtok.data.splits import Split
 from xtok.evaluate.dataset import Budget, Evaluation, evaluate_dataset
@@ -34,13 +34,13 @@ def names_subtasks(dataset: EpisodeDataset) -> bool:
 
 def measure_tokenizer(
     dataset: EpisodeDataset,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     horizons: Sequence[int],
     split: Split,
     baselines: Sequence[str],
     budget: Budget,
     tell: Tell,
-    compare: Mapping[str, Tokenizer] | None = None,
+    compare: Mapping[str, AnyTokenizer] | None = None,
     semantics: SemanticsRequest | None = None,
     corrupt: bool = False,
     pool: Sequence[PoolMember] = (),
@@ -58,7 +58,7 @@ def measure_tokenizer(
     Raises:
         ValueError: as `evaluate_dataset` and `measure_semantics`.
     """
-    tokenizers = {tokenizer.name: tokenizer, **(compare or {})}
+    tokenizers: dict[str, AnyTokenizer] = {tokenizer.name: tokenizer, **(compare or {})}
     if RVQ in baselines:
         tell(f"placing the books of {RVQ} on the train episodes of {dataset.name}", 0.0)
         tokenizers[RVQ] = fit_rvq(dataset.layout, select(dataset, "train"))
@@ -95,7 +95,7 @@ def measure_tokenizer(
     return evaluation if found is None else replace(evaluation, result={**evaluation.result, "semantics": found})
 
 
-def robots_known_by(tokenizer: Tokenizer, robots: Sequence[str]) -> dict[str, str] | None:
+def robots_known_by(tokenizer: AnyTokenizer, robots: Sequence[str]) -> dict[str, str] | None:
     """Robot -> how the tokenizer knows it, where it has not learned it: "measured" on train episodes, or "ranges"."""
     known: dict[str, str] = {
         robot: how for robot in robots if (how := tokenizer.known_by.get(robot)) in ("measured", "ranges")

@@ -13,6 +13,7 @@ from xtok.cli.common import add_dataset_arguments, add_tokenizer_argument, open_
 from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
+    from xtok.codec.load import AnyTokenizer
     from xtok.data.episode import ActionSource
 
 
@@ -38,19 +39,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> None:
-    from xtok.codec import Tokenizer
+    from xtok.codec.load import load_tokenizer
+    from xtok.codec.words import WordTokenizer
     from xtok.data import select
-    from xtok.pretrain import adapt, measure
+    from xtok.pretrain import adapt, adapt_words, measure
 
     sources: tuple[ActionSource, ...] = ("achieved", "commanded")
     if args.action_source != "both":
         sources = (args.action_source,)
     datasets = [open_data(args, source) for source in sources]
     dataset = datasets[0]
-    tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)
+    tokenizer = load_tokenizer(args.tokenizer or dataset.layout.name)
     episodes = [episode for each in datasets for episode in select(each, "train")]
     say(f"measuring {', '.join(dataset.embodiments)} on {len(episodes)} train episodes of {dataset.name}")
     own = args.books == "own"
-    adapted = adapt(tokenizer, episodes, progress=True) if own else measure(tokenizer, episodes)
+    if isinstance(tokenizer, WordTokenizer):
+        adapted: AnyTokenizer = adapt_words(tokenizer, episodes, progress=True)
+    else:
+        adapted = adapt(tokenizer, episodes, progress=True) if own else measure(tokenizer, episodes)
     adapted.save_pretrained(args.out)
     print(f"{args.out}: tokenizer {adapted.digest} with {', '.join(sorted(adapted.statistics))}")

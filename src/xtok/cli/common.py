@@ -11,7 +11,7 @@ from xtok.messages import say as say
 from xtok.workers import Workers
 
 if TYPE_CHECKING:
-    from xtok.codec import Tokenizer
+    from xtok.codec.load import AnyTokenizer
     from xtok.data import EpisodeDataset
     from xtok.data.episode import ActionSource, LeftOut
 
@@ -143,7 +143,7 @@ def hidden_alias(group: argparse._ActionsContainer, old: str, dest: str, **optio
 
 def load_tokenizer(
     name: str | None, dataset: EpisodeDataset, statistics: Sequence[Path] = (), ranges_only: bool = False
-) -> Tokenizer:
+) -> AnyTokenizer:
     """`xtok.tokenizer_for`, with its defaults: the shipped tokenizer, and every robot that it lacks measured."""
     from xtok.pretrain.measurement import tokenizer_for
 

@@ -53,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> None:
     from xtok.actions.types import concatenate
+    from xtok.codec import Tokenizer
     from xtok.data import iter_chunks, select
     from xtok.evaluate.batches import encode
     from xtok.evaluate.dictionary import build
@@ -63,6 +64,8 @@ def run(args: argparse.Namespace) -> None:
 
     dataset = open_data(args)
     tokenizer = load_tokenizer(args.tokenizer, dataset)
+    if not isinstance(tokenizer, Tokenizer):
+        raise ValueError(f"{args.tokenizer} holds motion words; `xtok dictionary` shows tokenizers of slots and levels")
     everything = select(dataset, args.split)
     episodes = [episode for episode in everything if len(episode) > args.horizon]
     if not episodes:

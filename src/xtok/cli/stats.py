@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> None:
 
     from xtok.actions.statistics import Statistics
     from xtok.codec import Tokenizer
-    from xtok.pretrain.measurement import measure_robots, train_episodes
+    from xtok.data.splits import train_episodes
+    from xtok.pretrain.measurement import measure_robots
 
     dataset = open_data(args)
     tokenizer = Tokenizer.from_pretrained(args.tokenizer or dataset.layout.name)

@@ -104,7 +104,7 @@ def save(codec: Codec, folder: Path) -> None:
     if codec.formerly != Formerly():
         config["formerly"] = codec.formerly.to_dict()
     with atomic_file(folder / WEIGHTS) as draft:
-        save_file({name: _half_if_exact(tensor) for name, tensor in tensors.items()}, draft)
+        save_file({name: half_if_exact(tensor) for name, tensor in tensors.items()}, draft)
     atomic_write(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
@@ -119,7 +119,7 @@ def load(folder: Path) -> Codec:
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; a tokenizer folder holds {WEIGHTS} and {CONFIG}")
-    config, tensors = _read_config(folder / CONFIG), _read_tensors(folder / WEIGHTS)
+    config, tensors = _read_config(folder / CONFIG), read_tensors(folder / WEIGHTS)
     try:
         if config["format"] == convert.FORMAT:
             config, tensors = convert.converted(config, tensors, folder)
@@ -179,7 +179,7 @@ def foundation(codec: Codec) -> str:
     return hashed_shared(codec.config.to_dict(), tensors_of(codec))
 
 
-def _half_if_exact(tensor: Tensor) -> Tensor:
+def half_if_exact(tensor: Tensor) -> Tensor:
     """In half the bytes where that loses nothing (see xtok.pretrain.precision.round_to_half)."""
     half = tensor.half()
     return half if torch.equal(half.float(), tensor) else tensor
@@ -191,6 +191,8 @@ def _read_config(path: Path) -> convert.ConfigJson:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}); fetch the tokenizer again") from error
     expected = {"format", "codec", "layout_digest", "robots", "ranges", "digest"}
+    if isinstance(config, dict) and isinstance(config.get("codec"), dict) and config["codec"].get("kind") == "words":
+        raise ValueError(f"{path.parent} holds motion words: open it with xtok.load_tokenizer({str(path.parent)!r})")
     if not isinstance(config, dict) or config.keys() - {"measured", "formerly"} != expected:
         raise ValueError(f"{path} is not a tokenizer's configuration: expected the fields {sorted(expected)}")
     if config["format"] not in (convert.FORMAT, FORMAT):
@@ -198,7 +200,7 @@ def _read_config(path: Path) -> convert.ConfigJson:
     return config
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     if path.stat().st_size > BYTES_MAX:
         raise ValueError(f"{path} has {path.stat().st_size} bytes; a tokenizer has at most {BYTES_MAX}")
     try:

@@ -78,3 +78,15 @@ def select(dataset: EpisodeDataset, split: Split) -> list[Episode]:
     if not episodes:
         raise ValueError(empty_split(dataset, split))
     return episodes
+
+
+def train_episodes(dataset: EpisodeDataset, robot: str) -> list[Episode]:
+    """Train episodes of one robot (position mod 5 != 4).
+
+    Raises:
+        ValueError: there are none.
+    """
+    mine = [episode for episode in select(dataset, "train") if episode.embodiment == robot]
+    if not mine:
+        raise ValueError(f"{dataset.name} has no train episode of {robot!r} to measure it on; give its --statistics")
+    return mine

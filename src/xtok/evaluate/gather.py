@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int
 from torch import Tensor
 
 from xtok.actions.statistics import Statistics, normalise_batch
-from xtok.actions.types import ActionTokenizer, ChunkBatch, concatenate
+from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes, concatenate
 from xtok.data.chunks import iter_chunks
 from xtok.data.episode import Episode, EpisodeDataset
 from xtok.data.splits import select
@@ -108,6 +110,13 @@ def gather(
     )
 
 
+@runtime_checkable
+class HasFirstCodes(Protocol):
+    """A tokenizer without a grid, of which every slot has a first code all the same."""
+
+    def first_codes(self, codes: Codes, horizon: int) -> Int[np.ndarray, "B M 1"]: ...
+
+
 def positions(chunks: ChunkBatch, delta_NTD: np.ndarray) -> np.ndarray:
     """[N, T, C]: positions of all hands (or joints, in a layout without), relative to the anchor; masked channels 0."""
     layout = chunks.context.layout
@@ -138,12 +147,13 @@ def _hold(
     decoded = decode(tokenizer, codes[slice(len(chunks) - len(test), len(chunks))], test.context)
     grid = codes.grid_BMQ
     tokens = codes.tokens
+    first = tokenizer.first_codes(codes, chunks.context.horizon) if isinstance(tokenizer, HasFirstCodes) else None
     if grid is not None:  # the same id of two levels is two words
         offsets = np.arange(grid.shape[-1]) * codes.vocab_size
         tokens = tuple((each + offsets).ravel() for each in grid.numpy())
     vocab_size = codes.vocab_size * (1 if grid is None else grid.shape[-1])
     return TokenizerOutputs(
-        codes_NMQ=None if grid is None else grid.numpy(),
+        codes_NMQ=first if grid is None else grid.numpy(),
         bag_NW=bag_of_tokens(tokens, vocab_size),
         latent_NMC=None if latents is None else latents(chunks),
         decoded_NX=_normalised(test, motion(test.context.layout, decoded), statistics),

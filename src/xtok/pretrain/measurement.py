@@ -22,12 +22,15 @@ from xtok.codec import Tokenizer
 from xtok.codec.gaussian import GaussianCodec
 from xtok.codec.gaussian.prior import MotionPrior, fit_prior, shrunk
 from xtok.codec.gaussian.robot_statistics import RobotStatistics, load_statistics
+from xtok.codec.load import AnyTokenizer, load_tokenizer
+from xtok.codec.words import WordTokenizer
 from xtok.data import Episode, EpisodeDataset
-from xtok.data.splits import select
+from xtok.data.splits import train_episodes
 from xtok.messages import say
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import calibrate
 from xtok.pretrain.slotwise import emphasis, measured_books
+from xtok.pretrain.words import words_for
 
 WINDOWS = 1024  # 64-frame windows the covariance is taken from; neighbouring ones say nearly the same
 RANK = 128
@@ -117,10 +120,10 @@ def _measure_all(
 
 def tokenizer_for(
     dataset: EpisodeDataset,
-    tokenizer: str | Path | Tokenizer | None = None,
+    tokenizer: str | Path | AnyTokenizer | None = None,
     statistics: Sequence[Path | RobotStatistics] = (),
     ranges_only: bool = False,
-) -> Tokenizer:
+) -> AnyTokenizer:
     """A tokenizer that knows every robot of a data set: those that it lacks are measured on their train episodes.
 
     Args:
@@ -131,14 +134,19 @@ def tokenizer_for(
     Raises:
         ValueError: another layout than the data's, statistics that do not fit, or a robot without a train episode.
     """
-    found = (
-        tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_pretrained(tokenizer or dataset.layout.name)
-    )
+    found = load_tokenizer(tokenizer or dataset.layout.name) if isinstance(tokenizer, str | Path | None) else tokenizer
     if found.layout.digest != dataset.layout.digest:
         raise ValueError(
             f"tokenizer {found.name!r} is of layout {found.layout.name!r}, {dataset.name} was read as "
             f"{dataset.layout.name!r}; give --layout {found.layout.name}, or another --tokenizer"
         )
+    if isinstance(found, WordTokenizer):
+        if statistics or ranges_only:
+            raise ValueError(
+                "motion words are measured on episodes: ranges alone and files of `xtok stats` do not serve. Leave "
+                "--statistics and --ranges-only away; `xtok adapt DATA -o TOKENIZER` keeps what was measured"
+            )
+        return words_for(found, dataset)
     for given in statistics:
         found = _with_given(found, dataset, given, ranges_only)
     unknown = [robot for robot in dataset.embodiments if robot not in found.statistics]
@@ -154,18 +162,6 @@ def tokenizer_for(
             _say_measured(robot, seen)
             found = measure(found, mine)
     return found
-
-
-def train_episodes(dataset: EpisodeDataset, robot: str) -> list[Episode]:
-    """Train episodes of one robot (position mod 5 != 4).
-
-    Raises:
-        ValueError: there are none.
-    """
-    mine = [episode for episode in select(dataset, "train") if episode.embodiment == robot]
-    if not mine:
-        raise ValueError(f"{dataset.name} has no train episode of {robot!r} to measure it on; give its --statistics")
-    return mine
 
 
 def _with_given(
