@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from language_kit import text_tokenizer
 from words_kit import SMALL, random_ids, small_model, waves
 from xtok.actions.types import Codes
-from xtok.codec.tokens import WordVocabulary
+from xtok.codec.tokens import WordMask, WordVocabulary
 from xtok.codec.words import Grammar, WordStream, encode, repair
 
 OFFSET = 100
@@ -141,6 +141,96 @@ def test_a_language_model_that_is_too_small_is_refused() -> None:
         words().allowed(SMALL.start(8), OFFSET)
 
 
+# -- the mask -------------------------------------------------------------------------------------------------------
+
+END = 7
+
+
+def sample(mask: WordMask, rows: int, generator: torch.Generator, end_bias: float) -> list[list[int]]:
+    """What language models without any sense write under a mask, each up to its end."""
+    ids = torch.full((rows, mask.prompt_length), 3)
+    for _ in range(mask.tokens_max + 1):
+        scores = 3 * torch.randn(rows, words().end + 2, generator=generator)
+        scores[:, END] += end_bias
+        chances = mask(ids, scores).softmax(dim=-1)
+        ids = torch.cat([ids, torch.multinomial(chances, 1, generator=generator)], dim=1)
+    written = ids[:, mask.prompt_length :].tolist()
+    assert all(END in row and set(row[row.index(END) :]) == {END} for row in written)
+    return [row[: row.index(END)] for row in written]
+
+
+@pytest.mark.parametrize("end_bias", [-3.0, 8.0])
+def test_whatever_is_sampled_under_the_mask_parses(end_bias: float) -> None:
+    generator, lengths = torch.Generator().manual_seed(0), set()
+    for horizon in range(8, 65):
+        rows = sample(WordMask(words(), horizon, 2, END), 3, generator, end_bias)
+        for sequence in words().codes(rows, horizon).tokens:
+            SMALL.parse(sequence.tolist(), horizon)
+        lengths |= set(map(len, rows))
+    assert len(lengths) > 10
+
+
+@settings(max_examples=25, deadline=None)
+@given(HORIZONS, st.integers(0, 12), SEEDS)
+def test_a_limit_of_tokens_leaves_room_for_every_word(horizon: int, more: int, seed: int) -> None:
+    limit = words().shortest(horizon) + more
+    mask = WordMask(words(), horizon, 0, END, tokens_max=limit)
+    rows = sample(mask, 4, torch.Generator().manual_seed(seed), -9.0)
+    assert max(map(len, rows)) <= limit
+    words().codes(rows, horizon)
+
+
+@settings(max_examples=25, deadline=None)
+@given(HORIZONS, SEEDS)
+def test_the_mask_is_what_the_grammar_takes_and_the_end(horizon: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    ids = random_ids(SMALL, horizon, generator)
+    cut = int(generator.integers(0, len(ids) + 1))
+    state = SMALL.after(ids[:cut], horizon)
+    taken = {END} if state.complete else set()
+    for code in range(SMALL.total):
+        try:
+            SMALL.step(state, code, cut)
+        except ValueError:
+            continue
+        taken.add(OFFSET + code)
+    row = torch.tensor([[3, 3, *(OFFSET + code for code in ids[:cut])]])
+    scores = torch.randn(1, words().end + 9)
+    masked = WordMask(words(), horizon, 2, END)(row, scores)[0]
+    assert set(torch.isfinite(masked).nonzero()[:, 0].tolist()) == taken
+    assert all(masked[token_id] == scores[0, token_id] for token_id in taken)
+
+
+def test_rows_may_be_reordered_doubled_and_of_another_generation() -> None:
+    generator = torch.Generator().manual_seed(1)
+    mask, ids = WordMask(words(), 40, 1, END), torch.full((6, 1), 3)
+    for step in range(60):
+        if step == 30:
+            ids = torch.full((6, 1), 5)  # another generation, with the same mask
+        scores = torch.randn(6, words().end, generator=generator)
+        kept = mask(ids, scores)
+        assert torch.equal(kept, WordMask(words(), 40, 1, END)(ids, scores))
+        ids = torch.cat([ids, torch.multinomial(kept.softmax(dim=-1), 1, generator=generator)], dim=1)
+        ids = ids[torch.randint(6, (6,), generator=generator)]
+
+
+def test_what_was_not_written_under_the_mask_is_named() -> None:
+    mask, good = WordMask(words(), 40, 2, END), words().ids(coded())[0]
+    scores = torch.zeros(2, words().end)
+    with pytest.raises(ValueError, match=r"row 1: id 5 at token 0 of the chunk is no code; .*prompt_length is 2"):
+        mask(torch.tensor([[3, 3, good[0]], [3, 3, 5]]), scores)
+    with pytest.raises(ValueError, match="row 0: token 1 is residual"):
+        mask(torch.tensor([[3, 3, good[0], words().end - 1]] * 2), scores)
+    with pytest.raises(ValueError, match="there are 1 ids, prompt_length is 2"):
+        mask(torch.tensor([[3], [3]]), scores)
+    with pytest.raises(ValueError, match="text has id 105"):
+        WordMask(words(), 40, 2, OFFSET + 5)
+    with pytest.raises(ValueError, match="tokens_max is 2; expected a whole number from 3 on"):
+        WordMask(words(), 40, 2, END, tokens_max=2)
+    with pytest.raises(ValueError, match="resize it"):
+        mask(torch.tensor([[3, 3]]), torch.zeros(1, words().end - 1))
+
+
 # -- a real text tokenizer ------------------------------------------------------------------------------------------
 
 
@@ -164,3 +254,35 @@ def test_all_ids_of_a_full_vocabulary_are_appended() -> None:
     text, grammar = text_tokenizer(), Grammar.of_total(8192)
     vocabulary = WordVocabulary.append_to(text, grammar)
     assert text.get_vocab_size() == vocabulary.end == vocabulary.offset + 8192  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", [{"do_sample": True}, {"num_beams": 5}, {"num_beams": 3, "do_sample": True}])
+def test_a_language_model_generates_under_the_mask(how: dict[str, object]) -> None:
+    transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'xtok[hf]'")
+    text = transformers.PreTrainedTokenizerFast(tokenizer_object=text_tokenizer(), eos_token="</s>", pad_token="<unk>")
+    vocabulary = WordVocabulary.append_to(text, SMALL)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary.end, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2
+    )
+    model = transformers.LlamaForCausalLM(config).eval()
+    text.padding_side = "left"
+    prompt = text(["pick up the red block", "open"] * 2, padding=True, return_tensors="pt", return_token_type_ids=False)
+    length, limit = prompt["input_ids"].shape[1], 14
+    mask = WordMask(vocabulary, 40, length, text.eos_token_id, tokens_max=limit)
+    out = model.generate(
+        **prompt,
+        **how,
+        max_new_tokens=limit + 1,
+        logits_processor=transformers.LogitsProcessorList([mask]),
+        pad_token_id=text.pad_token_id,
+        eos_token_id=text.eos_token_id,
+    )
+    assert (out[:, length:] == text.eos_token_id).any(dim=1).all()
+    codes = vocabulary.codes(out, 40)
+    motion = small_model().decode(codes.tokens, 40)
+    assert torch.isfinite(motion).all()
+    # and what it would be trained on: the chunk and its end
+    for row in vocabulary.ids(coded()):
+        labels = torch.tensor([[*row, text.eos_token_id]])
+        assert torch.isfinite(model(input_ids=labels, labels=labels).loss)

@@ -9,9 +9,9 @@
 
 from __future__ import annotations
 
-from xtok.codec.tokens.mask import CodeMask
+from xtok.codec.tokens.mask import CodeMask, WordMask
 from xtok.codec.tokens.stream import CodeStream
 from xtok.codec.tokens.vocabulary import CodeVocabulary
 from xtok.codec.tokens.word_vocabulary import WordVocabulary
 
-__all__ = ["CodeMask", "CodeStream", "CodeVocabulary", "WordVocabulary"]
+__all__ = ["CodeMask", "CodeStream", "CodeVocabulary", "WordMask", "WordVocabulary"]
