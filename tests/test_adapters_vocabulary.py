@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import codec_kit as kit
+from language_kit import text_tokenizer
 from xtok import Tokenizer
 from xtok.actions.types import ChunkBatch, Codes, slots
 from xtok.codec.channels import ChannelCodec
@@ -173,17 +174,6 @@ def test_a_stream_refuses_what_is_not_due_and_stays_as_it_was() -> None:
 
 
 # -- a real text tokenizer, and a language model -----------------------------------------------------------------------
-
-
-def text_tokenizer() -> object:
-    tokenizers = pytest.importorskip("tokenizers", reason="needs tokenizers: pip install 'xtok[fast]'")
-    text = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>"))
-    text.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=200, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False
-    )
-    text.train_from_iterator(["pick up the red block", "put the block on the plate", "open the drawer"], trainer)
-    return text
 
 
 def test_tokens_are_appended_to_a_real_tokenizer() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from xtok.atomic import atomic_file
-from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet
+from xtok.cli.codefile import Header, codes_of, open_parquet, pyarrow_parquet
 from xtok.cli.common import add_tokenizer_argument, say
 from xtok.cli.outputs import Writes
 
@@ -57,9 +57,7 @@ def run(args: argparse.Namespace) -> None:
             tqdm(total=rows, unit="chunk", desc="decode", disable=None) as bar,
         ):
             for batch in file.iter_batches(ROWS_PER_BATCH):
-                actions = decode(
-                    batch, header, tokenizer, args.levels, args.on_invalid, f"{args.codes}, row {bar.n} on"
-                )
+                actions = decode(batch, header, tokenizer, args.levels, args.on_invalid, args.codes, bar.n)
                 writer.write_batch(frames(batch, actions, schema(layout, header)))
                 bar.update(len(batch))
     print(f"{args.out}: {rows * header.horizon} frames of {rows} chunks")
@@ -99,16 +97,18 @@ def decode(
     tokenizer: Tokenizer,
     levels: int | None,
     on_invalid: OnInvalid,
-    where: str,
+    path: Path,
+    first_row: int,
 ) -> Actions:
-    """Motion of some rows; `where` they are goes before what is said of them.
+    """Motion of some rows, the first of them row `first_row` of the file.
 
     Raises:
         ValueError: codes that cannot be (see `Tokenizer.decode`).
     """
     from xtok.actions.types import Actions
 
-    codes, context = inputs(batch, header, tokenizer.layout)
+    codes, context = inputs(batch, header, tokenizer.layout, path, first_row, on_invalid == "raise")
+    where = f"{path}, row {first_row} on"
     with warnings.catch_warnings(record=True) as repairs:
         warnings.simplefilter("always")
         try:
@@ -121,14 +121,20 @@ def decode(
     return actions
 
 
-def inputs(batch: pa.RecordBatch, header: Header, layout: Layout) -> tuple[Codes, Context]:
-    """What the decoder takes, from rows of a code file."""
-    import numpy as np
+def inputs(
+    batch: pa.RecordBatch, header: Header, layout: Layout, path: Path, first_row: int, check: bool
+) -> tuple[Codes, Context]:
+    """What the decoder takes, from rows of a code file.
+
+    Raises:
+        ValueError: as `codes_of`.
+    """
     import torch
 
-    from xtok.actions.types import Codes, Context
+    from xtok.actions.types import Context
 
-    columns = batch.to_pydict()
+    names = ("anchor", "mask", "control_hz", "embodiment")
+    columns = {name: batch.column(name).to_pylist() for name in names}
     context = Context(
         layout=layout,
         anchor_BD=torch.tensor(columns["anchor"], dtype=torch.float32),
@@ -137,7 +143,10 @@ def inputs(batch: pa.RecordBatch, header: Header, layout: Layout) -> tuple[Codes
         embodiment=tuple(columns["embodiment"]),
         horizon=header.horizon,
     )
-    return Codes(tuple(np.asarray(codes, dtype=np.int64) for codes in columns["codes"]), header.vocab_size), context
+    try:
+        return codes_of(batch, header, first_row, check), context
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 class _Units(TypedDict, total=False):

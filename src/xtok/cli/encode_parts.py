@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from xtok.atomic import atomic_file
-from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet, schema
+from xtok.cli.codefile import Header, open_parquet, pyarrow_parquet, schema, table_of
 from xtok.progress import track
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ReportJson(TypedDict):
 
 
 class CodeRow(TypedDict):
-    """A row of a code file. codes: [M * Q], anchor, mask: [D]."""
+    """A row of a code file. codes: [M * Q], or as many as a chunk of motion words has; anchor, mask: [D]."""
 
     dataset: str
     episode_index: int
@@ -134,8 +134,6 @@ def write_part(
     path: Path, header: Header, episodes: Sequence[Episode], tokenizer: Tokenizer, on_saturation: str
 ) -> None:
     """Encode some episodes into one part file; their report is kept in its metadata."""
-    import pyarrow as pa
-
     rows: list[CodeRow] = []
     report = Report()
     for episode in track(episodes, path.stem, "episode", delay_s=0.5):
@@ -157,7 +155,7 @@ def write_part(
             overlap_free = min(header.stride, header.horizon)
             report.frames_coded += (report.chunks - chunks_before - 1) * overlap_free + header.horizon
     metadata = {REPORT_KEY: json.dumps(vars(report), sort_keys=True).encode()}  # the header is in settings.json
-    table = pa.Table.from_pylist(rows, schema=schema(header)).replace_schema_metadata(metadata)
+    table = table_of(rows, header).replace_schema_metadata(metadata)
     with atomic_file(path) as temporary:
         pyarrow_parquet().write_table(table, temporary)
 

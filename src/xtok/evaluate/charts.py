@@ -236,9 +236,9 @@ def axis_span(values: np.ndarray, at_least: float = 0.0) -> tuple[float, float]:
 
 
 def _padded(values: np.ndarray, log: bool, from_zero: bool, span_min: float) -> tuple[float, float]:
-    low, high = axis_span(values, span_min)
     if log:
-        return low / 1.25, high * 1.25
+        return float(values.min()) / 1.25, float(values.max()) * 1.25
+    low, high = axis_span(values, span_min)
     pad = 0.06 * (high - low)
     return (0.0 if from_zero else low - pad), high + pad
 

@@ -1,16 +1,16 @@
 """How does the error grow when more and more of a code stream is wrong? Flips, drops, swaps, cut ends; level by level.
 
 # B chunks, M slots, Q levels
-A rate is the share of a chunk's tokens that are touched, whatever a tokenizer's sequences are made of. The paper names
-a corruption curve among what nobody has published.
+A rate is the share of a chunk's tokens that are touched, whatever a tokenizer's sequences are made of; `one_token` asks
+for a single one instead. The paper names a corruption curve among what nobody has published.
 """
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,12 +21,12 @@ from xtok.actions.statistics import Statistics
 from xtok.actions.types import Actions, ActionTokenizer, ChunkBatch, Codes, Context
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.errors import measure
+from xtok.evaluate.faults import KINDS, ONE_TOKEN, Corrupt, flip_level
 from xtok.evaluate.result import CorruptedJson, CorruptionJson
+from xtok.evaluate.word_faults import HasGrammar, parses, word_kinds
 
 RATES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 CHUNKS_MAX = 128  # of the set, evenly: sequences that do not decode are tried one by one
-
-Corrupt = Callable[[np.ndarray, float, int, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -61,20 +61,47 @@ def run(
     seed: int,
     rates: Sequence[float] = RATES,
 ) -> Iterator[tuple[str, dict[str, list[Corrupted]]]]:
-    """`corruption`: kind -> a point for every rate. Kinds: those of KINDS, and "flip q0" .. where there are levels."""
-    rows = some(coded.chunks)
-    tokenizer, chunks, clean = coded.tokenizer, coded.chunks.take(rows), coded.codes.take(rows)
-    kinds = dict(KINDS)
-    if clean.grid_BMQ is not None:
-        Q = clean.grid_BMQ.shape[-1]
-        kinds |= {f"flip q{q}": _flip_level(q, Q) for q in range(Q)}
+    """`corruption`: kind -> a point for every rate, of the kinds of `kinds_of`."""
+    tokenizer, chunks, clean = _some_of(coded)
     yield (
         "corruption",
         {
             kind: [_point(tokenizer, chunks, statistics, clean, corrupt, rate, seed) for rate in rates]
-            for kind, corrupt in kinds.items()
+            for kind, corrupt in kinds_of(tokenizer, clean, chunks.context.horizon).items()
         },
     )
+
+
+def one_token(coded: Coded, statistics: Mapping[str, Statistics], seed: int) -> dict[str, Corrupted]:
+    """Kind -> what it costs when exactly one token of each chunk is wrong, missing, or has changed places with its
+    neighbour; "none" is the cost of no fault. A chunk without a token of the kind's level stays as it is.
+
+    rate: mean share of a chunk's tokens that one is.
+    """
+    tokenizer, chunks, clean = _some_of(coded)
+    share = float(np.mean([1 / max(1, len(sequence)) for sequence in clean.tokens]))
+    kinds = kinds_of(tokenizer, clean, chunks.context.horizon)
+    found = {
+        kind: replace(_point(tokenizer, chunks, statistics, clean, corrupt, ONE_TOKEN, seed), rate=share)
+        for kind, corrupt in kinds.items()
+    }
+    return {"none": _point(tokenizer, chunks, statistics, clean, KINDS["flip"], 0.0, seed), **found}
+
+
+def kinds_of(tokenizer: ActionTokenizer, clean: Codes, horizon: int) -> dict[str, Corrupt]:
+    """Those of KINDS; "flip q0" .. where there are levels; those of `word_faults` where there is a grammar."""
+    kinds = dict(KINDS)
+    if clean.grid_BMQ is not None:
+        Q = clean.grid_BMQ.shape[-1]
+        kinds |= {f"flip q{q}": flip_level(q, Q) for q in range(Q)}
+    if isinstance(tokenizer, HasGrammar):
+        kinds |= word_kinds(tokenizer.grammar, horizon)
+    return kinds
+
+
+def _some_of(coded: Coded) -> tuple[ActionTokenizer, ChunkBatch, Codes]:
+    rows = some(coded.chunks)
+    return coded.tokenizer, coded.chunks.take(rows), coded.codes.take(rows)
 
 
 def curves(contestants: Mapping[str, Coded], statistics: Mapping[str, Statistics], seed: int) -> CorruptionJson:
@@ -94,62 +121,6 @@ def curves(contestants: Mapping[str, Coded], statistics: Mapping[str, Statistics
 def some(chunks: ChunkBatch) -> Int[Tensor, " n"]:
     """Rows of at most CHUNKS_MAX of them, evenly over the set."""
     return torch.linspace(0, len(chunks) - 1, min(CHUNKS_MAX, len(chunks))).round().long()
-
-
-# -- ways to be wrong -------------------------------------------------------------------------------------------------
-
-
-def flip(tokens: np.ndarray, rate: float, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Tokens become other tokens of the vocabulary."""
-    return np.where(_touched(tokens, rate, rng), _others(tokens, vocab_size, rng), tokens)
-
-
-def drop(tokens: np.ndarray, rate: float, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Tokens are missing, those after them move up."""
-    return tokens[~_touched(tokens, rate, rng)]
-
-
-def swap(tokens: np.ndarray, rate: float, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
-    """Tokens change places with their right neighbours; the last one with the one before."""
-    out = tokens.copy()
-    if len(out) > 1:
-        for at in np.flatnonzero(_touched(tokens, rate, rng)):
-            left = min(at, len(out) - 2)
-            out[left], out[left + 1] = out[left + 1], out[left]
-    return out
-
-
-def truncate(tokens: np.ndarray, rate: float, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
-    """The end is missing."""
-    return tokens[: len(tokens) - _count(tokens, rate, rng)]
-
-
-def _flip_level(level: int, levels: int) -> Corrupt:
-    def flip_level(tokens: np.ndarray, rate: float, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
-        """That share of the codes of one level."""
-        out = tokens.copy()
-        out[level::levels] = flip(tokens[level::levels], rate, vocab_size, rng)
-        return out
-
-    return flip_level
-
-
-KINDS: dict[str, Corrupt] = {"flip": flip, "drop": drop, "swap": swap, "truncate": truncate}
-
-
-def _count(tokens: np.ndarray, rate: float, rng: np.random.Generator) -> int:
-    """The share as a number of tokens, rounded by chance, so that short sequences meet the rate on average."""
-    return int(rate * len(tokens) + rng.random()) if rate > 0 else 0
-
-
-def _touched(tokens: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-    touched = np.zeros(len(tokens), dtype=bool)
-    touched[rng.permutation(len(tokens))[: _count(tokens, rate, rng)]] = True
-    return touched
-
-
-def _others(tokens: np.ndarray, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
-    return (tokens + rng.integers(1, vocab_size, len(tokens))) % vocab_size
 
 
 # -- what comes of it -------------------------------------------------------------------------------------------------
@@ -185,27 +156,50 @@ def decode_or_not(
     """Motion of each sequence, rows without one marked as failed, and how many rows needed a repair."""
     try:
         return tokenizer.decode(_codes(tokens, clean), context), 0
-    except ValueError:  # one that cannot be spoils the batch: one by one, then
+    except ValueError:  # one that cannot be spoils the batch
         pass
     repairs = "on_invalid" in inspect.signature(tokenizer.decode).parameters
-    rows, repaired = [], 0
+    if repairs and isinstance(tokenizer, HasGrammar):
+        found = _by_grammar(tokenizer, tokenizer, tokens, clean, context)
+        if found is not None:
+            return found
+    rows, repaired = [], 0  # one by one
     for b, sequence in enumerate(tokens):
         one, here = _codes([sequence], clean), context[b : b + 1]
         try:
             rows.append(tokenizer.decode(one, here))
             continue
         except ValueError:
-            found = _repaired(tokenizer, one, here) if repairs else None
-        if found is None:
+            row = _repaired(tokenizer, one, here) if repairs else None
+        if row is None:
             still_BTD = torch.zeros(1, context.horizon, context.layout.width)
-            found = Actions(still_BTD, None, torch.ones(1, dtype=torch.bool))
+            row = Actions(still_BTD, None, torch.ones(1, dtype=torch.bool))
         else:
             repaired += 1
-        rows.append(found)
+        rows.append(row)
     return (
         Actions(torch.cat([row.delta_BTD for row in rows]), None, torch.cat([row.failed_B for row in rows])),
         repaired,
     )
+
+
+def _by_grammar(
+    tokenizer: ActionTokenizer, speaks: HasGrammar, tokens: Sequence[np.ndarray], clean: Codes, context: Context
+) -> tuple[Actions, int] | None:
+    """`decode_or_not` in two batches: sequences that parse, and those that have to be repaired."""
+    parses_B = torch.tensor([parses(speaks.grammar, sequence, context.horizon) for sequence in tokens])
+    good, bad = parses_B.nonzero()[:, 0], (~parses_B).nonzero()[:, 0]
+    parts = []
+    for rows in (good, bad):
+        if len(rows):
+            codes, here = _codes([tokens[row] for row in rows.tolist()], clean), context.take(rows)
+            actions = tokenizer.decode(codes, here) if rows is good else _repaired(tokenizer, codes, here)
+            if actions is None:
+                return None
+            parts.append(actions)
+    order = torch.cat([good, bad]).argsort()
+    delta_BTD, failed_B = (torch.cat([getattr(part, name) for part in parts]) for name in ("delta_BTD", "failed_B"))
+    return Actions(delta_BTD[order], None, failed_B[order]), len(bad)
 
 
 def _repaired(tokenizer: ActionTokenizer, codes: Codes, context: Context) -> Actions | None:

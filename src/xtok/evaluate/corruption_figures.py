@@ -12,24 +12,31 @@ import numpy as np
 
 from xtok.evaluate import charts
 from xtok.evaluate.charts import Series
-from xtok.evaluate.corruption import KINDS
 from xtok.evaluate.figures import Figure
 from xtok.evaluate.result import CorruptedJson, EvaluationResult
+from xtok.evaluate.word_faults import ALLOWED
 
 Drawn = Literal["position_mm", "joint"]
-TITLES = {"flip": "Flipped", "drop": "Dropped", "swap": "Swapped", "truncate": "Cut off"}  # short: a note stands beside
+TITLES = {  # short: a note stands beside
+    "flip": "Flipped",
+    "drop": "Dropped",
+    "swap": "Swapped",
+    "truncate": "Cut off",
+    ALLOWED: "Flipped under the mask",
+}
 
 
 def curves(result: EvaluationResult, colours: Mapping[str, str]) -> Iterator[Figure]:
-    """A drawing each kind of fault; nothing without a curve."""
+    """A drawing each kind of fault that some tokenizer has; nothing without a curve."""
     found = result.get("corruption")
     if found is None:
         return
     key, label = _unit(result)
-    for kind in KINDS:
-        points = {name: each[kind] for name, each in found["tokenizers"].items()}
+    for kind in TITLES:
+        points = {name: each[kind] for name, each in found["tokenizers"].items() if kind in each}
         lines = [_line(name, _decoding(points[name], found["chunks"]), key, colours[name]) for name in points]
-        yield _figure(TITLES[kind], _failures(points, found["chunks"]), lines, "% of tokens", label)
+        if lines:
+            yield _figure(TITLES[kind], _failures(points, found["chunks"]), lines, "% of tokens", label)
 
 
 def levels(result: EvaluationResult) -> Iterator[Figure]:
@@ -39,7 +46,7 @@ def levels(result: EvaluationResult) -> Iterator[Figure]:
         return
     key, label = _unit(result)
     for name, each in found["tokenizers"].items():
-        kinds = [kind for kind in each if kind not in KINDS]
+        kinds = [kind for kind in each if kind not in TITLES]
         if kinds:
             lines = [
                 _line(kind.removeprefix("flip "), each[kind], key, f"depth depth{q}") for q, kind in enumerate(kinds)

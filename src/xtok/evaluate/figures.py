@@ -209,13 +209,18 @@ def _swaps(result: EvaluationResult, drawn: Illustration, colours: Mapping[str, 
             name,
             entry["l1"],
             entry["swap_l1"],
-            f"{format_percent(entry['swap_failure_rate'])} no longer decode",
+            _decoding(entry["swap_failure_rate"], entry["swap_repaired_rate"]),
             colours[name],
         )
         for name, entry in entries.items()
     ]
     svg = charts.change_chart(changes, "l1, normalised: without, and with one wrong token", 200, "one wrong token")
     return Figure("One wrong token", "of each chunk", svg)
+
+
+def _decoding(failing: float, repaired: float) -> str:
+    failing_told = f"{format_percent(failing)} no longer decode"
+    return f"{failing_told}, {format_percent(repaired)} repaired" if repaired else failing_told
 
 
 def strips(result: EvaluationResult, drawn: Illustration) -> Iterator[Strip]:

@@ -70,6 +70,7 @@ class Entry(TypedDict):
     decode_ms_per_chunk_batched: float
     decode_failures: int
     swap_failure_rate: float
+    swap_repaired_rate: float
     swap_l1: float
     swap_position_mm: float | None
     rate_distortion: list[RatePointJson]

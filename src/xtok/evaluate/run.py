@@ -128,6 +128,7 @@ def _entry(name: str, answers: _Answers, horizon: int, rivals: Sequence[Rival]) 
         "decode_ms_per_chunk_batched": time_ms["decode_ms_per_chunk_batched"],
         "decode_failures": errors["decode_failures"],
         "swap_failure_rate": swapped["swap_failure_rate"],
+        "swap_repaired_rate": swapped["swap_repaired_rate"],
         "swap_l1": swapped["swap_l1"],
         "swap_position_mm": swapped["swap_position_mm"],
         "rate_distortion": [point.to_dict() for point in points],

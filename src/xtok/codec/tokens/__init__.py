@@ -1,15 +1,17 @@
 """Codes as tokens of a language model: ids and strings, a mask for generation, decoding while they are written.
 
 - `vocabulary`: codes as ids behind a text vocabulary, and back
-- `mask`: a logits processor that lets a model write whole chunks only
+- `word_vocabulary`: motion words likewise
+- `mask`: logits processors that let a model write whole chunks only
 - `stream`: codes decoded while they are still being written
 - `channel_ids`: chunks of channels of unknown meaning straight to ids, and back
 """
 
 from __future__ import annotations
 
-from xtok.codec.tokens.mask import CodeMask
+from xtok.codec.tokens.mask import CodeMask, WordMask
 from xtok.codec.tokens.stream import CodeStream
 from xtok.codec.tokens.vocabulary import CodeVocabulary
+from xtok.codec.tokens.word_vocabulary import WordVocabulary
 
-__all__ = ["CodeMask", "CodeStream", "CodeVocabulary"]
+__all__ = ["CodeMask", "CodeStream", "CodeVocabulary", "WordMask", "WordVocabulary"]

@@ -9,23 +9,23 @@ itself knows codes 0 .. V - 1 and no language model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from xtok.actions.entrance import integers_of, whole_of
 from xtok.actions.types import Codes
+from xtok.codec.tokens.appended import AppendedVocabulary, append_tokens, rows_of
 
 MARKER = "<xtok_slot>"
 
 
 @dataclass(frozen=True)
-class CodeVocabulary:
+class CodeVocabulary(AppendedVocabulary):
     """Ids `offset` .. `offset + size - 1`: level 0's V codes, level 1's, ..., then the marker if there is one.
 
     offset: the size of the text vocabulary, so that no text id is ever touched (openpi #708 overwrote some).
@@ -62,36 +62,13 @@ class CodeVocabulary:
         Raises:
             ValueError: the tokenizer already has some of the tokens, or does not number new ones from its end.
         """
-        if not hasattr(text_tokenizer, "get_vocab"):
-            kind = type(text_tokenizer).__name__
-            raise ValueError(f"a {kind} has no get_vocab(); expected a tokenizers.Tokenizer or one of transformers")
-        known = text_tokenizer.get_vocab()
-        vocabulary = cls(max(known.values(), default=-1) + 1, levels, codebook_size, marker)
-        tokens = vocabulary.tokens()
-        if taken := [token for token in tokens if token in known]:
-            raise ValueError(
-                f"this tokenizer already has {taken[0]} ({len(taken)} such tokens); it was extended before: "
-                f"use CodeVocabulary(offset={known[taken[0]]}, ...) of the time"
-            )
-        if hasattr(text_tokenizer, "add_special_tokens") and not hasattr(text_tokenizer, "convert_ids_to_tokens"):
-            text_tokenizer.add_special_tokens(tokens)  # tokenizers.Tokenizer
-        else:
-            text_tokenizer.add_tokens(tokens, special_tokens=True)
-        found = text_tokenizer.get_vocab()
-        if any(found.get(token) != vocabulary.offset + i for i, token in enumerate(tokens)):
-            raise ValueError("the tokenizer gave the new tokens other ids than the next ones; add them by hand")
-        return vocabulary
+        return append_tokens(text_tokenizer, lambda offset: cls(offset, levels, codebook_size, marker))
 
     # -- ids and strings ------------------------------------------------------------------------------------------
 
     @property
     def size(self) -> int:
         return self.levels * self.codebook_size + self.marker
-
-    @property
-    def end(self) -> int:
-        """One more than the last id: rows that the model's embedding needs at least."""
-        return self.offset + self.size
 
     @property
     def marker_id(self) -> int | None:
@@ -148,33 +125,11 @@ class CodeVocabulary:
         Raises:
             ValueError: no code at all, text or a marker between codes, or a code of another level than is due.
         """
-        if isinstance(ids, (str, bytes, Mapping)) or not hasattr(ids, "__iter__") or getattr(ids, "ndim", 2) < 2:
-            raise ValueError(f"ids are a {type(ids).__name__}; expected a list of ids for each sequence, [B, L]")
-        rows = [
-            integers_of(given, f"ids of sequence {row}", "in one row", 1).tolist() if _any(given) else []
-            for row, given in enumerate(ids)
-        ]
-        sequences = [self._codes_of(row, given) for row, given in enumerate(rows)]
+        sequences = [self._codes_of(self.written(row, given)) for row, given in enumerate(rows_of(ids))]
         return Codes(tuple(sequences), self.codebook_size)
 
-    def check_text(self, ids: Iterable[int]) -> None:
-        """Look whether text has ids of codes: then the offset lies inside the text vocabulary.
-
-        Raises:
-            ValueError: it has.
-        """
-        for token_id in ids:
-            if self.offset <= token_id < self.end:
-                raise ValueError(
-                    f"text has id {token_id}, and ids of codes are {self.offset} to {self.end - 1}: they overlap. "
-                    "offset is the size of the text vocabulary, added tokens included"
-                )
-
-    def _codes_of(self, row: int, ids: list[int]) -> np.ndarray:
-        ours = [at for at, token_id in enumerate(ids) if self.offset <= token_id < self.end]
-        if not ours:
-            raise ValueError(f"sequence {row} has no code; ids of codes are {self.offset} to {self.end - 1}")
-        found = [self.code(number, ids[at]) for number, at in enumerate(range(ours[0], ours[-1] + 1))]
+    def _codes_of(self, ids: list[int]) -> np.ndarray:
+        found = [self.code(number, token_id) for number, token_id in enumerate(ids)]
         return np.array([code for code in found if code is not None], dtype=np.int64)
 
     def code(self, number: int, token_id: int) -> int | None:
@@ -184,7 +139,7 @@ class CodeVocabulary:
             ValueError: text, or a token of this vocabulary that is not due there.
         """
         due = self._level_at(number)
-        if not self.offset <= token_id < self.end:
+        if not self.owns(token_id):
             raise ValueError(f"id {token_id} at token {number} of the chunk is no code; expected {self._name(due)}")
         level, code = self._level_and_code(token_id)
         if level != due:
@@ -200,26 +155,11 @@ class CodeVocabulary:
         return MARKER if level == self.levels else f"a code of level {level}"
 
     def _level_and_code(self, token_id: int) -> tuple[int, int]:
-        if not self.offset <= token_id < self.end:
-            raise ValueError(f"id {token_id} is no code; ids of codes are {self.offset} to {self.end - 1}")
-        return divmod(token_id - self.offset, self.codebook_size)
+        return divmod(self.place_of(token_id), self.codebook_size)
 
     # -- generation -----------------------------------------------------------------------------------------------
 
     def allowed(self, number: int, size: int | None = None) -> Bool[Tensor, " N"]:
         """True for the ids that may be the n-th token of a chunk. size: N, ids of the language model."""
-        size = self.end if size is None else whole_of(size, "size", 1)
-        if size < self.end:
-            raise ValueError(
-                f"the language model has {size} ids, the codes need {self.end}; "
-                f"resize it: model.resize_token_embeddings({self.end})"
-            )
         start = self.offset + self._level_at(number) * self.codebook_size
-        out = torch.zeros(size, dtype=torch.bool)
-        out[start : min(start + self.codebook_size, self.end)] = True
-        return out
-
-
-def _any(given: Any) -> bool:
-    """False for a sequence without ids, whose dtype says nothing."""
-    return not hasattr(given, "__len__") or getattr(given, "ndim", 1) != 1 or len(given) > 0
+        return self.mask([(start, min(start + self.codebook_size, self.end))], size)
