@@ -16,7 +16,15 @@ from xtok.codec.words.word import NearestWords
 CHANNELS = 5
 SMALL = Grammar(48, tuple(((length, level), 24) for length in LENGTHS for level in range(1, LEVELS + 1)))
 QUICK = FitSettings(
-    word_dim=16, dim=12, rank=32, word_sample=3000, sample=3000, rough_sample=2000, open_rows=600, closed=120
+    word_dim=16,
+    dim=12,
+    rank=32,
+    word_sample=3000,
+    sample=3000,
+    rough_sample=2000,
+    open_rows=600,
+    closed=120,
+    windows=900,
 )
 
 

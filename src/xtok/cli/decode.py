@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from xtok.actions.layout import Layout
     from xtok.actions.types import Actions, Codes, Context
-    from xtok.codec import Tokenizer
+    from xtok.codec.load import AnyTokenizer
     from xtok.codec.sequence import OnInvalid
 
 ROWS_PER_BATCH = 256
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         say(f"chunks overlap (stride {header.stride}): a frame has a row for every chunk that holds it")
 
 
-def tokenizer_of(header: Header, name: str | None, path: Path) -> Tokenizer:
+def tokenizer_of(header: Header, name: str | None, path: Path) -> AnyTokenizer:
     """The tokenizer that wrote a file, with the statistics kept in the file.
 
     Raises:
@@ -73,9 +73,10 @@ def tokenizer_of(header: Header, name: str | None, path: Path) -> Tokenizer:
     """
     from xtok.codec import Tokenizer
     from xtok.codec.gaussian.robot_statistics import RobotStatistics, statistics_from_dict
+    from xtok.codec.load import load_tokenizer
 
-    tokenizer, before = Tokenizer.from_pretrained(name or header.layout), False  # before: as an older format was
-    if tokenizer.layout.digest == header.layout_digest:
+    tokenizer, before = load_tokenizer(name or header.layout), False  # before: as an older format was
+    if isinstance(tokenizer, Tokenizer) and tokenizer.layout.digest == header.layout_digest:
         for fields in header.statistics.values():
             robot = statistics_from_dict(fields)
             if not isinstance(robot, RobotStatistics):
@@ -94,7 +95,7 @@ def tokenizer_of(header: Header, name: str | None, path: Path) -> Tokenizer:
 def decode(
     batch: pa.RecordBatch,
     header: Header,
-    tokenizer: Tokenizer,
+    tokenizer: AnyTokenizer,
     levels: int | None,
     on_invalid: OnInvalid,
     path: Path,
@@ -106,13 +107,19 @@ def decode(
         ValueError: codes that cannot be (see `Tokenizer.decode`).
     """
     from xtok.actions.types import Actions
+    from xtok.codec import Tokenizer
 
     codes, context = inputs(batch, header, tokenizer.layout, path, first_row, on_invalid == "raise")
     where = f"{path}, row {first_row} on"
     with warnings.catch_warnings(record=True) as repairs:
         warnings.simplefilter("always")
         try:
-            actions = tokenizer.decode(codes, context, levels, on_invalid)
+            if isinstance(tokenizer, Tokenizer):
+                actions = tokenizer.decode(codes, context, levels, on_invalid)
+            elif levels is not None:
+                raise ValueError("--levels is for codes of slots and levels; motion words have no levels to leave out")
+            else:
+                actions = tokenizer.decode(codes, context, on_invalid)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     for repair in repairs:

@@ -35,8 +35,8 @@ from xtok.workers import Workers, crew
 
 if TYPE_CHECKING:
     from xtok.actions.statistics import StatisticsJson
-    from xtok.codec import Tokenizer
     from xtok.codec.gaussian.robot_statistics import RobotStatisticsJson
+    from xtok.codec.load import AnyTokenizer
     from xtok.data import EpisodeDataset
 
 EPISODES_PER_PART = 16
@@ -65,17 +65,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> None:
+    from xtok.codec.words import WordTokenizer
     from xtok.data.splits import empty_split, split_positions
 
     workers = workers_of(args)
     dataset = open_data(args)
+    refuse_unkept(args.tokenizer or dataset.layout.name, dataset)
     tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics, args.ranges_only)
     header = Header(
         tokenizer=tokenizer.digest,
         layout=dataset.layout.name,
         layout_digest=dataset.layout.digest,
         vocab_size=tokenizer.vocab_size,
-        levels=tokenizer.levels,
+        levels=0 if isinstance(tokenizer, WordTokenizer) else tokenizer.levels,
         horizon=args.horizon,
         stride=args.horizon if args.stride is None else args.stride,
         split=args.split,
@@ -83,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
         statistics={robot: robot_fields(tokenizer, robot) for robot in sorted(dataset.embodiments)},
         left_out=tuple(each.to_dict() for each in dataset.left_out),
         joint_units=native_joints(dataset),
+        grammar=tokenizer.grammar if isinstance(tokenizer, WordTokenizer) else None,
     )
     positions = split_positions(dataset, args.split)
     if not positions:
@@ -99,7 +102,21 @@ def run(args: argparse.Namespace) -> None:
     print_report(report, dataset, header, args.out)
 
 
-def copy_for_workers(tokenizer: Tokenizer, folder: Path) -> Path:
+def refuse_unkept(name: str, dataset: EpisodeDataset) -> None:
+    """Raises ValueError where motion words would have to be placed for a robot and kept nowhere: a code file has no
+    room for books, so nobody could read it."""
+    from xtok.codec.load import load_tokenizer
+    from xtok.codec.words import WordTokenizer
+
+    found = load_tokenizer(name)
+    if isinstance(found, WordTokenizer) and (unknown := set(dataset.embodiments) - set(found.statistics)):
+        raise ValueError(
+            f"{name} does not know {sorted(unknown)}, and codes can be read only with the books that wrote them: place "
+            f"and keep them first, `xtok adapt {dataset.name} --tokenizer {name} -o TOKENIZER`, then encode with those"
+        )
+
+
+def copy_for_workers(tokenizer: AnyTokenizer, folder: Path) -> Path:
     """The tokenizer with all that was measured here, as files; measured once, so that no worker has another."""
     own = folder / TOKENIZER
     tokenizer.save_pretrained(own)
@@ -122,9 +139,11 @@ def write_parts(write: PartWriter, parts: Sequence[Part], workers: Workers) -> N
             bar.update(len(part.positions))
 
 
-def robot_fields(tokenizer: Tokenizer, robot: str) -> StatisticsJson | RobotStatisticsJson:
+def robot_fields(tokenizer: AnyTokenizer, robot: str) -> StatisticsJson | RobotStatisticsJson:
     """What a decoder has to know of a robot: as it was measured, or the ranges of one that the tokenizer knows."""
-    measured = tokenizer.measured.get(robot)
+    from xtok.codec import Tokenizer
+
+    measured = tokenizer.measured.get(robot) if isinstance(tokenizer, Tokenizer) else None
     return (tokenizer.statistics[robot] if measured is None else measured).to_dict()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from xtok.actions.types import ChunkBatch
-    from xtok.codec import Tokenizer
+    from xtok.codec.load import AnyTokenizer
     from xtok.data import Episode, EpisodeDataset
 
 REPORT_KEY = b"xtok.encode_report"
@@ -107,7 +107,7 @@ class PartWriter:
 
     header: Header
     dataset: EpisodeDataset
-    tokenizer: Tokenizer | Path
+    tokenizer: AnyTokenizer | Path
     on_saturation: str
 
     def __call__(self, part: Part) -> None:
@@ -115,13 +115,13 @@ class PartWriter:
         write_part(part.path, self.header, episodes, self._opened, self.on_saturation)
 
     @cached_property
-    def _opened(self) -> Tokenizer:
+    def _opened(self) -> AnyTokenizer:
         """Raises ValueError for a folder that holds another tokenizer than the header says."""
         if not isinstance(self.tokenizer, Path):
             return self.tokenizer
-        from xtok.codec import Tokenizer
+        from xtok.codec.load import load_tokenizer
 
-        found = Tokenizer.from_pretrained(self.tokenizer)
+        found = load_tokenizer(self.tokenizer)
         if found.digest != self.header.tokenizer:
             raise ValueError(
                 f"{self.tokenizer} holds tokenizer {found.digest}, not {self.header.tokenizer}; remove "
@@ -131,7 +131,7 @@ class PartWriter:
 
 
 def write_part(
-    path: Path, header: Header, episodes: Sequence[Episode], tokenizer: Tokenizer, on_saturation: str
+    path: Path, header: Header, episodes: Sequence[Episode], tokenizer: AnyTokenizer, on_saturation: str
 ) -> None:
     """Encode some episodes into one part file; their report is kept in its metadata."""
     rows: list[CodeRow] = []
@@ -172,7 +172,9 @@ def chunks_of(episode: Episode, horizon: int, stride: int) -> Iterator[tuple[int
         start += stride * len(chunks)
 
 
-def rows_of(chunks: ChunkBatch, tokenizer: Tokenizer, episode: Episode, start: int, stride: int) -> Iterator[CodeRow]:
+def rows_of(
+    chunks: ChunkBatch, tokenizer: AnyTokenizer, episode: Episode, start: int, stride: int
+) -> Iterator[CodeRow]:
     """The rows of a code file, one a chunk of a batch."""
     context = chunks.context
     assert context.anchor_BD is not None
@@ -190,7 +192,7 @@ def rows_of(chunks: ChunkBatch, tokenizer: Tokenizer, episode: Episode, start: i
         }
 
 
-def saturation_report(chunks: ChunkBatch, tokenizer: Tokenizer) -> Report:
+def saturation_report(chunks: ChunkBatch, tokenizer: AnyTokenizer) -> Report:
     """How many values of a batch of one episode lie outside the range of its robot's statistics."""
     context = chunks.context
     frames = len(chunks) * context.horizon

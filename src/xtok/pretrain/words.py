@@ -17,7 +17,7 @@ from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import HORIZON_MAX
 from xtok.codec.words import CodingSettings, FitSettings, Grammar, WordCodec, WordTokenizer, fit, ridge_for
-from xtok.codec.words.fit import word_space
+from xtok.codec.words.fit import DEFAULT, word_space
 from xtok.codec.words.robot import WordRobot, moving, rounded, scale_of, words_of
 from xtok.codec.words.shared import Member, physical_book, whitened_book
 from xtok.data import Episode, EpisodeDataset
@@ -26,7 +26,6 @@ from xtok.messages import say
 from xtok.pretrain.corpus import Corpus
 from xtok.progress import is_shown
 
-WINDOWS = 14_000  # of 64 frames, of each robot that gets books; of all robots together for the words
 TOTAL = 32_768
 
 
@@ -35,7 +34,7 @@ def fit_words(
     episodes: Sequence[Episode],
     total: int = TOTAL,
     words: int | None = None,
-    seed: int = 0,
+    settings: FitSettings = DEFAULT,
     progress: bool = False,
 ) -> WordTokenizer:
     """A tokenizer of `total` ids from train episodes: one book of words for all robots, residual books of each robot's
@@ -44,25 +43,38 @@ def fit_words(
     Raises:
         ValueError: a total outside 2,048 to 32,768, or as `adapt_words`.
     """
-    grammar = Grammar.of_total(total, words)
+    return fit_grammar(layout, episodes, Grammar.of_total(total, words), settings, progress)
+
+
+def fit_grammar(
+    layout: Layout,
+    episodes: Sequence[Episode],
+    grammar: Grammar,
+    settings: FitSettings = DEFAULT,
+    progress: bool = False,
+) -> WordTokenizer:
+    """`fit_words`, with books of any size.
+
+    Raises:
+        ValueError: as `adapt_words`.
+    """
     corpus = Corpus(layout, episodes, validation=False)
     names = list(corpus.statistics)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         members = [
-            Member(moving(corpus.statistics[n]), scale_of(corpus.statistics[n]), _windows(corpus, n, seed, len(names)))
-            for n in names
+            Member(moving(known), scale_of(known), _windows(corpus, name, settings, len(names)))
+            for name, known in corpus.statistics.items()
         ]
-        settings = FitSettings(seed=seed)
         if layout.of_kind("joint"):
             book = whitened_book(members, grammar.words, settings)
         else:
             book = physical_book(layout, members, grammar.words, settings)
     codec = WordCodec(layout, grammar, book.float().half().float())
-    return _with_own(WordTokenizer(codec, CodingSettings()), corpus, seed, progress)
+    return _with_own(WordTokenizer(codec, CodingSettings()), corpus, settings, progress)
 
 
 def adapt_words(
-    tokenizer: WordTokenizer, episodes: Sequence[Episode], seed: int = 0, progress: bool = False
+    tokenizer: WordTokenizer, episodes: Sequence[Episode], settings: FitSettings = DEFAULT, progress: bool = False
 ) -> WordTokenizer:
     """The same words, with the robots of `episodes` (give the train split) added or replaced; each gets residual books
     of its own, and about 40 CPU seconds are spent on it.
@@ -70,19 +82,19 @@ def adapt_words(
     Raises:
         ValueError: no episodes, a robot with several rates, or one that never moves.
     """
-    return _with_own(tokenizer, Corpus(tokenizer.layout, episodes, validation=False), seed, progress)
+    return _with_own(tokenizer, Corpus(tokenizer.layout, episodes, validation=False), settings, progress)
 
 
-def _with_own(tokenizer: WordTokenizer, corpus: Corpus, seed: int, progress: bool) -> WordTokenizer:
+def _with_own(tokenizer: WordTokenizer, corpus: Corpus, settings: FitSettings, progress: bool) -> WordTokenizer:
     codec = tokenizer.codec
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         names = list(corpus.statistics)
         for name in tqdm(names, desc="motion words", unit="robot", disable=not progress):
-            codec = codec.with_robot(own_robot(codec, corpus.of(name), corpus.statistics[name], seed))
+            codec = codec.with_robot(own_robot(codec, corpus.of(name), corpus.statistics[name], settings))
     return WordTokenizer(codec, tokenizer.coding, tokenizer.name)
 
 
-def words_for(tokenizer: WordTokenizer, dataset: EpisodeDataset, seed: int = 0) -> WordTokenizer:
+def words_for(tokenizer: WordTokenizer, dataset: EpisodeDataset) -> WordTokenizer:
     """The same tokenizer with every robot of a data set: those that it lacks get residual books of their own, placed on
     their train episodes.
 
@@ -96,16 +108,16 @@ def words_for(tokenizer: WordTokenizer, dataset: EpisodeDataset, seed: int = 0) 
                 f"the tokenizer does not know {robot!r}: books of its own are placed on {len(mine)} train episodes, "
                 "about a minute; `xtok adapt` keeps them"
             )
-            tokenizer = adapt_words(tokenizer, mine, seed, progress=bool(is_shown()))
+            tokenizer = adapt_words(tokenizer, mine, progress=bool(is_shown()))
     return tokenizer
 
 
-def own_robot(codec: WordCodec, part: Corpus, statistics: Statistics, seed: int = 0) -> WordRobot:
+def own_robot(codec: WordCodec, part: Corpus, statistics: Statistics, settings: FitSettings = DEFAULT) -> WordRobot:
     """The one robot of `part`, with residual books of its own on the codec's words, or on words of its own where the
     codec has none."""
-    windows = _windows(part, statistics.embodiment, seed)
+    windows = _windows(part, statistics.embodiment, settings)
     frames = sum(int(source.recorded_E.sum()) for source in part.train)
-    settings = FitSettings(seed=seed, ridge=ridge_for(frames))
+    settings = replace(settings, ridge=ridge_for(frames))
     scale_K = scale_of(statistics)
     words = None
     if codec.book is not None:
@@ -122,7 +134,7 @@ def settled(robot: WordRobot, book: Tensor | None) -> WordRobot:
     return replace(robot, model=replace(robot.model, words=words))
 
 
-def _windows(corpus: Corpus, name: str, seed: int, robots: int = 1) -> Float[Tensor, "N S K"]:
+def _windows(corpus: Corpus, name: str, settings: FitSettings, robots: int = 1) -> Float[Tensor, "N S K"]:
     """A robot's share of the windows, normalised; played at several speeds, and backwards too.
 
     Raises:
@@ -131,8 +143,8 @@ def _windows(corpus: Corpus, name: str, seed: int, robots: int = 1) -> Float[Ten
     statistics = corpus.statistics[name]
     if not statistics.moving_D.any():
         raise ValueError(f"{name!r} never moves in these episodes, so there is nothing to measure; check the columns")
-    generator = torch.Generator().manual_seed(seed)
-    windows = corpus.windows(name, max(2, WINDOWS // robots), generator)
+    generator = torch.Generator().manual_seed(settings.seed)
+    windows = corpus.windows(name, max(2, settings.windows // robots), generator)
     if len(windows) < 2:
         raise ValueError(f"no episode of {name!r} gives windows of {HORIZON_MAX} frames; give longer ones")
     return (windows.double() / scale_of(statistics)).float()

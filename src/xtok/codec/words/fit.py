@@ -38,7 +38,8 @@ LENGTHS_SHOWN = (
 class FitSettings:
     """word_dim, dim: directions of words' distances, and of residual codes. noise: sigma of the sensors that words hold
     still under, in m, rad or the channel's unit. sample, word_sample: vectors that a book is placed on.
-    closed: windows that the encoder decodes for the second round. rates: lambdas that are mixed there."""
+    closed: windows that the encoder decodes for the second round. rates: lambdas that are mixed there. windows: of 64
+    frames that callers should draw of a robot, and of all robots together for a shared book of words."""
 
     word_dim: int = 32
     dim: int = 40
@@ -56,6 +57,7 @@ class FitSettings:
     closed: int = 14_000
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
     past_noise: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
+    windows: int = 14_000
     seed: int = 0
 
 

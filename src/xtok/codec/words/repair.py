@@ -21,33 +21,34 @@ class Repaired:
 
 @dataclass(frozen=True)
 class _Way:
-    """A way to a state: what it cost, and the step that led there."""
+    """A way to a state: what it cost, and the step that led there. behind: tokens behind the words that were put in."""
 
     edits: int
     put_in: int
+    behind: int
     before: _Way | None = None
     step: Step | None = None
 
     @property
-    def cost(self) -> tuple[int, int]:
-        return self.edits, self.put_in
+    def cost(self) -> tuple[int, int, int]:
+        return self.edits, self.put_in, self.behind
 
-    def then(self, step: Step) -> _Way:
+    def then(self, step: Step, behind: int = 0) -> _Way:
         put_in = step[0] == "word"
-        return _Way(self.edits + (step[0] != "keep"), self.put_in + put_in, self, step)
+        return _Way(self.edits + (step[0] != "keep"), self.put_in + put_in, self.behind + behind, self, step)
 
 
 def repair(grammar: Grammar, ids: Sequence[int], horizon: int, word: int = 0) -> Repaired:
     """The nearest sequence that parses: as few tokens as possible are left out or put in.
 
     Only words are ever put in, for blocks that have none. word: its code. Of two ways that are equally near, the one
-    that puts in less.
+    that puts in less, and puts it in later: a sequence that was cut short is continued.
 
     Raises:
         ValueError: a word that the book does not have.
     """
     put_in = grammar.id_of(Symbol("word", word))
-    reached = _with_words({grammar.start(horizon): _Way(0, 0)})
+    reached = _with_words({grammar.start(horizon): _Way(0, 0, 0)}, len(ids))
     for place, token in enumerate(ids):
         symbol = _symbol(grammar, token)
         following: dict[State, _Way] = {}
@@ -55,16 +56,16 @@ def repair(grammar: Grammar, ids: Sequence[int], horizon: int, word: int = 0) ->
             if symbol is not None and state.follows(symbol):
                 _offer(following, state.after(symbol), way.then(("keep", place)))
             _offer(following, state, way.then(("leave", place)))
-        reached = _with_words(following)
+        reached = _with_words(following, len(ids) - place - 1)
     best = min((way for state, way in reached.items() if state.complete), key=lambda way: way.cost)
     return _told(grammar, _steps(best), ids, put_in)
 
 
-def _with_words(reached: dict[State, _Way]) -> dict[State, _Way]:
-    """And the states that missing words would lead to."""
+def _with_words(reached: dict[State, _Way], behind: int) -> dict[State, _Way]:
+    """And the states that missing words would lead to, put in where `behind` tokens follow."""
     for block in range(-1, next(iter(reached)).blocks - 1):
         for state, way in [(s, w) for s, w in reached.items() if s.block == block]:
-            _offer(reached, State(state.slots, block + 1), way.then(("word", block + 1)))
+            _offer(reached, State(state.slots, block + 1), way.then(("word", block + 1), behind))
     return reached
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -77,7 +78,7 @@ def rounded(model: WordModel) -> WordModel:
     assert isinstance(words, NearestWords)
     space = words.space
     smoother = replace(space.smoother, factor_SKR=_half(space.smoother.factor_SKR), _at={})
-    projections = {n: replace(p, direction_XC=_half(p.direction_XC)) for n, p in space.projections.items()}
+    projections = {n: Projection(_half(p.direction_XC), _single(p.usual)) for n, p in space.projections.items()}
     space = replace(space, smoother=smoother, projections=projections)
     words = NearestWords(space, _half(words.book_VFK))
     coders = {
@@ -91,6 +92,10 @@ def rounded(model: WordModel) -> WordModel:
         for length, coder in model.coders.items()
     }
     return WordModel(model.grammar, words, coders)
+
+
+def _single(value: float) -> float:
+    return float(np.float32(value))
 
 
 def _half(tensor: Tensor) -> Tensor:
@@ -108,7 +113,9 @@ def tensors_of(robot: WordRobot) -> dict[str, Tensor]:
         "space.factor_SKR": space.smoother.factor_SKR,
         "space.noise_K": space.smoother.noise_K,
         "space.spread_C": space.spread_C,
-        "space.usual": torch.tensor([space.projections[n].usual for n in sorted(space.projections)]),
+        "space.usual": torch.tensor(
+            [space.projections[n].usual for n in sorted(space.projections)], dtype=torch.float32
+        ),
     }
     out |= {f"space.direction_{n}": projection.direction_XC for n, projection in space.projections.items()}
     if robot.own_words:
@@ -200,11 +207,11 @@ def _check(statistics: Statistics, model: WordModel) -> None:
         found[f"{at}.edge_HA"] = (coder.edge_HA, (HISTORIES, BINS - 1))
         found[f"{at}.size_HA"] = (coder.size_HA, (HISTORIES, BINS))
         found[f"{at}.direction_GXC"] = (coder.direction_GXC, (GROUPS, X, C))
-        for book in coder.books:
+        for group, book in enumerate(coder.books):
             for number, level in enumerate(book, 1):
                 size = model.grammar.size_of[length, number]
-                found[f"{at}, codes of level {number}"] = (level.codes_VC, (size, C))
-                found[f"{at}, spread of level {number}"] = (level.spread_V, (size,))
+                found[f"{at}.book{group}.level{number}.codes_VC"] = (level.codes_VC, (size, C))
+                found[f"{at}.book{group}.level{number}.spread_V"] = (level.spread_V, (size,))
     for name, (tensor, shape) in found.items():
         if tuple(tensor.shape) != tuple(shape):
             raise ValueError(
