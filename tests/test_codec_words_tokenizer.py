@@ -276,6 +276,20 @@ def test_the_fixed_form_gives_all_chunks_of_one_length_as_many_tokens(residuals:
     assert torch.isfinite(tokenizer().decode(codes, batch.context).delta_BTD).all()  # ids mean the same
 
 
+def test_a_rate_is_found_for_so_many_tokens() -> None:
+    batch = chunks(32)[:12]
+    cheapest, dearest = (
+        np.mean([len(x) for x in tokenizer().with_rate(r).encode(batch).tokens]) for r in (100.0, 1e-4)
+    )
+    for tokens in (cheapest + 1, (cheapest + dearest) / 2):
+        found = tokenizer().with_tokens(tokens, batch).encode(batch)
+        assert np.mean([len(ids) for ids in found.tokens]) == pytest.approx(tokens, abs=0.5)
+    with pytest.raises(ValueError, match="at least"):
+        tokenizer().with_tokens(cheapest / 2, batch)
+    with pytest.raises(ValueError, match="at most"):
+        tokenizer().with_tokens(dearest * 2, batch)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"rate": -1.0}, {"rate": float("nan")}, {"residuals": 33}, {"paths": 0}, {"beam": 1.5}]
 )

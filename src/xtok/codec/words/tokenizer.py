@@ -31,6 +31,7 @@ from xtok.codec.words.action_stream import ActionStream
 from xtok.codec.words.codec import WordCodec
 from xtok.codec.words.encode import encode, encode_fixed
 from xtok.codec.words.grammar import BLOCK_SLOTS, Grammar
+from xtok.codec.words.prices import rate_for
 from xtok.codec.words.repair import repair
 from xtok.codec.words.robot import WordRobot
 from xtok.codec.words.sequences import Sequences
@@ -108,6 +109,19 @@ class WordTokenizer:
             ValueError: a rate below 0.
         """
         return WordTokenizer(self.codec, replace(self.coding, rate=rate, residuals=None), f"{self.name}@{rate:g}")
+
+    def with_tokens(self, tokens: float, chunks: ChunkBatch) -> WordTokenizer:
+        """The same at the rate at which such chunks (give train chunks of the length that you use) have so many tokens
+        on average. A few hundred of them will do.
+
+        Raises:
+            ValueError: no rate costs so little or so much, or as `encode`.
+        """
+
+        def tokens_at(rate: float) -> float:
+            return float(np.mean([len(ids) for ids in self.with_rate(rate).encode(chunks).tokens]))
+
+        return self.with_rate(rate_for(tokens_at, tokens))
 
     def with_fixed(self, residuals: int) -> WordTokenizer:
         """The same with one word and so many residual tokens for every 16 frames, so that all chunks of one length
