@@ -119,6 +119,17 @@ def test_repaired_rows_are_those_that_do_not_parse() -> None:
         np.testing.assert_array_equal(alone.delta_BTD[0].numpy(), actions.delta_BTD[row].numpy())
 
 
+def test_what_cannot_be_repaired_has_failed_and_spoils_no_other_row() -> None:
+    clean, context = coded().codes, chunks().context
+    tokens = [sequence.copy() for sequence in clean.tokens]
+    tokens[2], tokens[5] = tokens[2][:0], np.append(tokens[5], 0)  # nothing at all; one word too many
+    actions, repaired = decode_or_not(word_coder(), tokens, clean, context)
+    assert repaired == 1 and actions.failed_B.nonzero()[:, 0].tolist() == [2]
+    expected = word_coder().decode(clean, context).delta_BTD
+    rows = [row for row in range(len(tokens)) if row not in (2, 5)]
+    np.testing.assert_array_equal(actions.delta_BTD[rows].numpy(), expected[rows].numpy())
+
+
 def test_one_wrong_token_beside_fast() -> None:
     statistics = word_coder().statistics
     ours = corruption.one_token(coded(), statistics, 0)

@@ -46,6 +46,8 @@ class WordCoder:
         rows, whole_B = [ids.tolist() for ids in codes.tokens], torch.ones(len(codes), dtype=torch.bool)
         if on_invalid == "repair":
             found = [repair(self.grammar, ids, context.horizon) for ids in rows]
+            if any(not set(each.ids) & set(ids) for each, ids in zip(found, rows, strict=True)):
+                raise ValueError("a sequence has no token that can be kept")
             for row, each in enumerate(found):
                 for remark in each.remarks:
                     warnings.warn(f"sequence {row}: {remark}", stacklevel=2)

@@ -158,51 +158,48 @@ def decode_or_not(
         return tokenizer.decode(_codes(tokens, clean), context), 0
     except ValueError:  # one that cannot be spoils the batch
         pass
-    repairs = "on_invalid" in inspect.signature(tokenizer.decode).parameters
-    if repairs and isinstance(tokenizer, HasGrammar):
-        found = _by_grammar(tokenizer, tokenizer, tokens, clean, context)
-        if found is not None:
-            return found
-    rows, repaired = [], 0  # one by one
+    if not isinstance(tokenizer, HasGrammar):
+        return _one_by_one(tokenizer, tokens, clean, context)
+    parses_B = torch.tensor([parses(tokenizer.grammar, sequence, context.horizon) for sequence in tokens])
+    good, bad = parses_B.nonzero()[:, 0], (~parses_B).nonzero()[:, 0]
+    broken, here = [tokens[row] for row in bad.tolist()], context.take(bad)
+    all_bad = _repaired(tokenizer, _codes(broken, clean), here)
+    found, repaired = (all_bad, len(bad)) if all_bad else _one_by_one(tokenizer, broken, clean, here)
+    if not len(good):
+        return found, repaired
+    whole = tokenizer.decode(_codes([tokens[row] for row in good.tolist()], clean), context.take(good))
+    joined, order = _joined([whole, found]), torch.cat([good, bad]).argsort()
+    return Actions(joined.delta_BTD[order], None, joined.failed_B[order]), repaired
+
+
+def _one_by_one(
+    tokenizer: ActionTokenizer, tokens: Sequence[np.ndarray], clean: Codes, context: Context
+) -> tuple[Actions, int]:
+    rows, repaired = [], 0
     for b, sequence in enumerate(tokens):
         one, here = _codes([sequence], clean), context[b : b + 1]
         try:
             rows.append(tokenizer.decode(one, here))
             continue
         except ValueError:
-            row = _repaired(tokenizer, one, here) if repairs else None
+            row = _repaired(tokenizer, one, here)
         if row is None:
             still_BTD = torch.zeros(1, context.horizon, context.layout.width)
             row = Actions(still_BTD, None, torch.ones(1, dtype=torch.bool))
         else:
             repaired += 1
         rows.append(row)
-    return (
-        Actions(torch.cat([row.delta_BTD for row in rows]), None, torch.cat([row.failed_B for row in rows])),
-        repaired,
-    )
+    return _joined(rows), repaired
 
 
-def _by_grammar(
-    tokenizer: ActionTokenizer, speaks: HasGrammar, tokens: Sequence[np.ndarray], clean: Codes, context: Context
-) -> tuple[Actions, int] | None:
-    """`decode_or_not` in two batches: sequences that parse, and those that have to be repaired."""
-    parses_B = torch.tensor([parses(speaks.grammar, sequence, context.horizon) for sequence in tokens])
-    good, bad = parses_B.nonzero()[:, 0], (~parses_B).nonzero()[:, 0]
-    parts = []
-    for rows in (good, bad):
-        if len(rows):
-            codes, here = _codes([tokens[row] for row in rows.tolist()], clean), context.take(rows)
-            actions = tokenizer.decode(codes, here) if rows is good else _repaired(tokenizer, codes, here)
-            if actions is None:
-                return None
-            parts.append(actions)
-    order = torch.cat([good, bad]).argsort()
-    delta_BTD, failed_B = (torch.cat([getattr(part, name) for part in parts]) for name in ("delta_BTD", "failed_B"))
-    return Actions(delta_BTD[order], None, failed_B[order]), len(bad)
+def _joined(parts: Sequence[Actions]) -> Actions:
+    return Actions(torch.cat([part.delta_BTD for part in parts]), None, torch.cat([part.failed_B for part in parts]))
 
 
 def _repaired(tokenizer: ActionTokenizer, codes: Codes, context: Context) -> Actions | None:
+    """None for a tokenizer that repairs nothing, and for codes of which nothing can be kept."""
+    if "on_invalid" not in inspect.signature(tokenizer.decode).parameters:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that it dropped something is what is counted here
         try:
