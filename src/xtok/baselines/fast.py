@@ -9,6 +9,7 @@ set, horizon and scale. Where the public code fails silently, this one counts or
   merge. Here: any neighbours may, which saves FAST 2 to 45 % of its tokens on held-out G1 chunks at equal error.
 - Rotations. There: whatever the data hold. Here: rotation vectors or 6D columns (`form`), proper rotations when
   decoded. `xtok.evaluate` fits both and takes the better one (decision 0005).
+- Zero. There: the middle of a channel's range. Here: that, or no motion (`form`), by the same choice.
 
 # B chunks, T frames (or as many frequencies), X channels of the form, C valid channels
 """
@@ -98,7 +99,7 @@ class FastTokenizer:
         statistics: by embodiment; the normalisation that every tokenizer shares.
         scale: coefficients are multiplied by this and rounded, so an error is at most .5 / scale each.
         vocab_size: symbols and merges together.
-        form: of rotations; a layout without any has one form.
+        form: of rotations, and what is 0 (`xtok.baselines.common`).
 
     Attributes:
         vocab_size: once fitted, the tokens that exist: fewer than asked for where the data run out of pairs.

@@ -165,7 +165,7 @@ def _prolonged(episode: Episode) -> Episode:
 def _baselines(
     tokenizer: Tokenizer, tokenizers: Sequence[str], train: Sequence[Episode], chunks: ChunkBatch
 ) -> Baselines:
-    """FAST (the better of its forms) and bins at the bits nearest to those of each level of ours, and 256 bins."""
+    """FAST (the best of its forms) and bins at the bits nearest to those of each level of ours, and 256 bins."""
     subject = Coded(tokenizer, chunks)
     levels = tuple(bits_mean(codes) for codes in subject.rate_codes)
     coders: dict[str, Coder] = {}
