@@ -196,10 +196,14 @@ class FastTokenizer:
             ValueError: not fitted, another horizon than fitted, another number of sequences than of chunks.
         """
         self._check(context.horizon)
-        expanded = [self._expand(tokens) for tokens in codes.tokens]
-        coefficients_BTX, failed_B = place_values(expanded, context, self.form)
-        values_BTX = idct(coefficients_BTX / self.scale, axis=1, norm="ortho")
+        coefficients_BTX, failed_B = place_values(self.decode_cosines(codes), context, self.form)
+        values_BTX = idct(coefficients_BTX, axis=1, norm="ortho")
         return to_actions(self.statistics, context, values_BTX, failed_B, self.form)
+
+    def decode_cosines(self, codes: Codes) -> list[np.ndarray | None]:
+        """The coefficients that each sequence stands for, however many; None where a token does not exist."""
+        found = [self._expand(tokens) for tokens in codes.tokens]
+        return [None if rounded is None else rounded / self.scale for rounded in found]
 
     def rate_points(self) -> list[ActionTokenizer]:
         """Itself: one scale is one rate. `fast_sweep` gives several."""
