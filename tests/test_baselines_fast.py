@@ -211,6 +211,27 @@ def test_what_is_never_at_zero_has_its_zero_at_the_nearest_end_of_its_range() ->
     assert not rest_of(JOINTS, robot, "tangent").any() and np.abs(rest_D).max() <= 1
 
 
+@LAYOUTS
+@pytest.mark.parametrize("form", FORMS)
+def test_a_channel_that_never_moved_costs_nothing_and_decodes_to_its_value(layout: Layout, form: Form) -> None:
+    chunks, statistics = kit.chunks(layout, T), one_sided(layout, 0.375)
+    (at,) = (place for _, place in layout.of_kind("gripper") if chunks.context.mask_BD[0, place].any())
+    gripper_D = torch.zeros(layout.width, dtype=torch.bool)
+    gripper_D[at] = chunks.context.mask_BD[0, at]
+    held = replace(chunks, target_BTD=torch.where(gripper_D, torch.tensor(0.375), chunks.target_BTD))
+    lacking_BD = chunks.context.mask_BD & ~gripper_D
+    without = ChunkBatch(held.target_BTD * lacking_BD[:, None], replace(chunks.context, mask_BD=lacking_BD))
+    tokenizer = FastTokenizer(statistics, 10.0, form=form).fit([held])
+    codes = tokenizer.encode(held)
+    assert all(map(np.array_equal, codes.tokens, tokenizer.encode(without).tokens))
+    decoded = tokenizer.decode(codes, held.context)
+    assert not decoded.failed_B.any() and (decoded.delta_BTD[..., gripper_D] == 0.375).all()
+    # One that stands still altogether still has tokens.
+    (robot,) = statistics.values()
+    frozen = {robot.embodiment: replace(robot, high_D=np.where(robot.mask_D, robot.low_D, robot.high_D))}
+    assert len(FastTokenizer(frozen, 0.05, form=form).fit([chunks]).encode(chunks).tokens[0]) > 0
+
+
 def test_chunks_of_two_robots_have_their_own_zeros() -> None:
     chunks, (robot,) = kit.chunks(JOINTS, T), one_sided(JOINTS).values()
     (plain,) = kit.statistics(JOINTS).values()
@@ -224,7 +245,7 @@ def test_chunks_of_two_robots_have_their_own_zeros() -> None:
     assert np.array_equal(got[0], alone[0]) and not np.allclose(got[0], got[1])
     decoded = to_actions(statistics, both.context, got, np.zeros(len(both), dtype=bool), "tangent-rest")
     assert decoded.absolute_BTD is not None and torch.allclose(decoded.absolute_BTD, both.target_BTD, atol=1e-5)
-    with pytest.raises(ValueError, match=r"no statistics for embodiments \['so101'\]"):
+    with pytest.raises(ValueError, match="no statistics for embodiment 'so101'"):
         to_actions({}, both.context[slice(0, 1)], got[:1], np.zeros(1, dtype=bool), "tangent-rest")
 
 

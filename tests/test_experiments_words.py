@@ -1,4 +1,4 @@
-"""experiments/words_curve.py: rivals decode what they code, each has its own, and a stopped run goes on with the rest"""
+"""experiments/words_curve.py: rivals decode what they code, each has its own, and a stopped run goes on."""
 
 from __future__ import annotations
 

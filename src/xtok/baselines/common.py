@@ -11,6 +11,7 @@ are made proper ones before anything is measured on them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -121,6 +122,20 @@ def proper_rotations(context: Context, delta_BTD: Tensor) -> Tensor:
     return out_BTD
 
 
+def of_moving(statistics: Mapping[str, Statistics], context: Context) -> Context:
+    """The same context with the channels alone that ever move: a constant needs no code, it decodes to its value. A
+    robot that never moves keeps all.
+
+    Raises:
+        ValueError: a robot without statistics.
+    """
+    _check_known(statistics, context)
+    moving_B = [torch.from_numpy(statistics[name].moving_D.copy()) for name in context.embodiment]
+    moving_BD = torch.stack(moving_B).to(context.mask_BD.device) if moving_B else context.mask_BD
+    mask_BD = context.mask_BD & moving_BD
+    return replace(context, mask_BD=torch.where(mask_BD.any(dim=1, keepdim=True), mask_BD, context.mask_BD))
+
+
 def valid_values(values_BTX: np.ndarray, context: Context, form: Form = "columns") -> list[np.ndarray]:
     """Values of the valid channels of each chunk, flat: all channels of the first frame (or frequency) first."""
     mask_BX = _mask(context, form)
@@ -159,10 +174,15 @@ def _mask(context: Context, form: Form) -> np.ndarray:
 def _rest_B1X(statistics: Mapping[str, Statistics], context: Context, form: Form) -> Float[np.ndarray, "B 1 X"]:
     """`rest_of` each chunk's robot; 0 in masked channels."""
     mask_BX = _mask(context, form)
-    if missing := set(context.embodiment) - statistics.keys():
-        raise ValueError(
-            f"no statistics for embodiments {sorted(missing)}; there are {sorted(statistics)}; fit them: `xtok stats`"
-        )
+    _check_known(statistics, context)
     of_robot = {name: rest_of(context.layout, statistics[name], form) for name in set(context.embodiment)}
     rest_BX = np.array([of_robot[name] for name in context.embodiment]).reshape(mask_BX.shape)
     return np.where(mask_BX, rest_BX, 0.0)[:, None]
+
+
+def _check_known(statistics: Mapping[str, Statistics], context: Context) -> None:
+    if missing := set(context.embodiment) - statistics.keys():
+        raise ValueError(
+            f"no statistics for embodiment {', '.join(map(repr, sorted(missing)))}; there are {sorted(statistics)}; "
+            "fit them: `xtok stats`"
+        )

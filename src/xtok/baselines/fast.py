@@ -10,8 +10,9 @@ set, horizon and scale. Where the public code fails silently, this one counts or
 - Rotations. There: whatever the data hold. Here: rotation vectors or 6D columns (`form`), proper rotations when
   decoded. `xtok.evaluate` fits both and takes the better one (decision 0005).
 - Zero. There: the middle of a channel's range. Here: that, or no motion (`form`), by the same choice.
+- Channels that never moved on train episodes. There: coded. Here: not, they decode to their value. This favours FAST.
 
-# B chunks, T frames (or as many frequencies), X channels of the form, C valid channels
+# B chunks, T frames (or as many frequencies), X channels of the form, C valid channels that move
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ except ImportError as error:
 
 from xtok.actions.statistics import Statistics
 from xtok.actions.types import Actions, ActionTokenizer, ChunkBatch, Codes, Context
-from xtok.baselines.common import Form, normalised_chunks, place_values, to_actions, valid_values
+from xtok.baselines.common import Form, normalised_chunks, of_moving, place_values, to_actions, valid_values
 
 VOCAB_SIZE = 2048
 _SURROGATES = 0xD800  # code points from here on are no characters
@@ -74,7 +75,7 @@ class Cosines:
 
 
 def cosines(statistics: Mapping[str, Statistics], chunks: Sequence[ChunkBatch], form: Form) -> Cosines:
-    """The orthonormal cosine transform over time of the normalised chunks, valid channels only.
+    """The orthonormal cosine transform over time of the normalised chunks, channels that move only.
 
     Raises:
         ValueError: no chunks, several horizons, no anchor, bad values, or statistics that do not fit.
@@ -86,7 +87,9 @@ def cosines(statistics: Mapping[str, Statistics], chunks: Sequence[ChunkBatch], 
         values
         for batch in chunks
         for values in valid_values(
-            dct(normalised_chunks(statistics, batch, form), axis=1, norm="ortho"), batch.context, form
+            dct(normalised_chunks(statistics, batch, form), axis=1, norm="ortho"),
+            of_moving(statistics, batch.context),
+            form,
         )
     )
     return Cosines(horizons.pop(), form, flat)
@@ -196,7 +199,8 @@ class FastTokenizer:
             ValueError: not fitted, another horizon than fitted, another number of sequences than of chunks.
         """
         self._check(context.horizon)
-        coefficients_BTX, failed_B = place_values(self.decode_cosines(codes), context, self.form)
+        moving = of_moving(self.statistics, context)
+        coefficients_BTX, failed_B = place_values(self.decode_cosines(codes), moving, self.form)
         values_BTX = idct(coefficients_BTX, axis=1, norm="ortho")
         return to_actions(self.statistics, context, values_BTX, failed_B, self.form)
 
