@@ -1,12 +1,15 @@
-"""Motion words beside FAST along the number of tokens: l1, millimetres, degrees, and how steady words are. JSON out.
+"""Motion words beside FAST along the number of tokens: l1, millimetres, degrees, rad, and how steady words are.
 
 python experiments/words_curve.py DATA... -o words-curve.json [--validation] [--total 32768] [--words-from DATA...]
+python experiments/words_tables.py words-curve.json
 
-A robot's own words (or those of a book placed on other sets) and own residual books, fitted on train episodes; FAST on
-tangent channels with a vocabulary of 2,048, fitted on the same ones, on values centred in their range (as `xtok eval`
-has it) and on values that are 0 at rest, whichever errs less. Figures are of held-out episodes; with --validation of
-every fifth train episode, which is then kept from all fits: all choices are made there. Errors are at M, 2M, 3M and 4M
-mean tokens (M = T / 4), read off a sweep of rates (FAST: of scales), log error linear in tokens.
+A robot's own words (or those of a book placed on other sets) and own residual books, fitted on train episodes, at three
+seeds of placement; beside them, once, the rivals of words_rivals.py, fitted on the same episodes, at vocabulary 2,048
+and at the words' own total. Figures are of held-out episodes; with --validation of every fifth train episode, which is
+then kept from all fits: all choices are made there. Sweeps of rates (FAST: of scales) enclose M, 2M, 3M and 4M mean
+tokens (M = T / 4), between which words_tables.py reads errors off, log error linear in tokens.
+
+A file that is there already is gone on with: lengths, seeds, sets and rivals that it has are not made again.
 """
 
 from __future__ import annotations
@@ -15,42 +18,38 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from scipy.fft import dct, idct
 from torch import Tensor
 
+from words_rivals import RIVALS, judged, rival_points
+from words_tables import curve_of
 from xtok.actions.delta import tangent_mask
 from xtok.actions.statistics import Statistics
 from xtok.actions.tangent import tangent_centre, tangent_scale
-from xtok.actions.types import Actions, ChunkBatch, Codes, Context, concatenate, slots
+from xtok.actions.types import Actions, ChunkBatch, Codes, Context
+from xtok.atomic import atomic_file
 from xtok.baselines.common import normalised_chunks, to_actions
-from xtok.baselines.fast import Cosines, FastTokenizer, finest_scale
 from xtok.codec.words import FitSettings, Grammar, Sequences, WordModel, Words, encode, fit, ridge_for
 from xtok.codec.words.fit import word_space
 from xtok.codec.words.shared import Member, physical_book, whitened_book, with_physical_book, with_whitened_book
-from xtok.data import Episode, iter_chunks, open_dataset, select
-from xtok.evaluate.compare import CURVE, Rival, at
-from xtok.evaluate.errors import measure
-from xtok.evaluate.rate import RatePoint, tokens_mean
-from xtok.evaluate.rivals import affordable
+from xtok.data import Episode, open_dataset, select
+from xtok.evaluate.rate import RatePoint
 from xtok.evaluate.robustness import add_noise
-from xtok.evaluate.strides import spread_chunks, stride_within
-from xtok.evaluate.sweep import Price, enclose
+from xtok.evaluate.strides import spread_chunks
 from xtok.pretrain.corpus import VALIDATION_EVERY, Corpus
 
 Result = TypeVar("Result")
+FAST_VOCABULARY = 2048
+GROWING = ("data", "out", "horizons", "seeds", "rivals")  # a file may be gone on with by more of these
 RATES = (0.0, 0.002, 0.006, 0.015, 0.04, 0.1, 0.25, 0.6, 1.5, 4.0)
 SIGMAS = (0.004, 0.008)
-BITS = 11.0  # of a FAST token, vocabulary 2,048
-FIGURES = ("l1", "position_mm", "rotation_deg", "joint")
 
 
 @dataclass(frozen=True)
@@ -112,54 +111,6 @@ def robots_of(folder: Path, validation: bool) -> list[Robot]:
     return found
 
 
-# -- FAST --------------------------------------------------------------------------------------------------------------
-
-
-def fast_points(robot: Robot, chunks: ChunkBatch) -> dict[str, list[RatePoint]]:
-    """FAST at scales that enclose M to 4M tokens on the judged chunks, by where its values are 0."""
-    horizon = chunks.context.horizon
-    usable = [episode for episode in robot.train if len(episode) > horizon]
-    most = affordable(8000, horizon * int(robot.statistics.mask_D.sum()))
-    train = concatenate(list(iter_chunks(usable, horizon, stride_within(usable, horizon, most))))
-    return {zero: _sweep(robot, train, chunks, zero) for zero in ("centre", "rest")}
-
-
-def _sweep(robot: Robot, train: ChunkBatch, chunks: ChunkBatch, zero: str) -> list[RatePoint]:
-    shift_K = robot.shift_K if zero == "centre" else torch.zeros_like(robot.shift_K)
-    whole, given = (_cosines(robot.motion(part) - shift_K) for part in (train, chunks))
-    statistics = {robot.name: robot.statistics}
-    points: dict[float, RatePoint] = {}
-
-    def spend(scale: float) -> Price:
-        fast = FastTokenizer(statistics, scale).fit_cosines(whole)
-        codes = fast.encode_cosines(given)
-        # What its tokens decode to: they carry the rounded coefficients and lose nothing more.
-        rounded = [np.around(values * scale).clip(fast._low, fast._high) / scale for values in given.flat]
-        coefficients = np.stack(rounded).reshape(len(chunks), given.horizon, -1)
-        decoded = torch.from_numpy(idct(coefficients, axis=1, norm="ortho")) + shift_K
-        points[scale] = judged(robot, chunks, decoded, codes)
-        return Price.of(codes)
-
-    low, high = (Price(times * slots(given.horizon) * BITS, times * slots(given.horizon)) for times in (1, CURVE[-1]))
-    enclose(spend, low, high, finest_scale(whole))
-    for left, right in pairwise(sorted(points)):  # interpolation between far points would flatter us
-        spend((left * right) ** 0.5)
-    return list(points.values())
-
-
-def _cosines(motion_BTK: Tensor) -> Cosines:
-    found = dct(motion_BTK.numpy(), axis=1, norm="ortho")
-    return Cosines(motion_BTK.shape[1], "tangent", tuple(values.reshape(-1) for values in found))
-
-
-def judged(robot: Robot, chunks: ChunkBatch, decoded_BTK: Tensor, codes: Codes) -> RatePoint:
-    """l1: mean absolute error over the moving tangent channels, normalised; the others as `xtok eval` has them."""
-    errors = measure(chunks, robot.actions(decoded_BTK, chunks.context), {robot.name: robot.statistics})
-    l1 = float((decoded_BTK - robot.motion(chunks)).abs().mean())
-    tokens = tokens_mean(codes)
-    return RatePoint(tokens * BITS, l1, tokens, None, errors.position_mm, errors.rotation_deg, errors.joint)
-
-
 # -- words -------------------------------------------------------------------------------------------------------------
 
 
@@ -198,26 +149,6 @@ def changed(clean: Sequences, noisy: Sequences) -> dict[str, float]:
 
 
 # -- one set -----------------------------------------------------------------------------------------------------------
-
-
-def curve_of(words: list[RatePoint], fast: dict[str, list[RatePoint]], horizon: int) -> list[dict]:
-    """Errors at M to 4M tokens and the ratios to FAST's; None outside a sweep."""
-    rows = []
-    for times in CURVE:
-        tokens = times * slots(horizon)
-        ours = at(Rival("words", words), "tokens", tokens)
-        theirs = [at(Rival("fast", points), "tokens", tokens) for points in fast.values()]
-        row: dict = {"times": times, "tokens": tokens}
-        for figure in FIGURES:
-            mine = getattr(ours, figure)
-            his = min((found for each in theirs if (found := getattr(each, figure)) is not None), default=None)
-            if mine is not None or his is not None:
-                ratio = None if mine is None or not his else mine / his
-                row[figure] = {"words": mine, "fast": his, "ratio": ratio}
-        if reasons := [each.reason for each in (ours, *theirs) if each.reason]:
-            row["reasons"] = reasons
-        rows.append(row)
-    return rows
 
 
 def speed(robot: Robot, model: WordModel, rate: float = 0.3, horizon: int = 32, batch: int = 256) -> dict:
@@ -260,6 +191,14 @@ def shared_book(folders: Sequence[Path], size: int, args: argparse.Namespace, se
     return physical_book(layout, members, size, settings)
 
 
+def book_of(args: argparse.Namespace) -> Tensor | None:
+    """Words of other sets at one seed, or none."""
+    if not args.words_from:
+        return None
+    words = Grammar.of_total(args.total, args.words).words
+    return shared_book(args.words_from, words, args, FitSettings(seed=args.seed))
+
+
 def placed(robot: Robot, book: Tensor, windows: Tensor, settings: FitSettings) -> Words:
     """A shared book, as this robot has it."""
     space = word_space(windows, robot.scale_K, settings)
@@ -269,6 +208,7 @@ def placed(robot: Robot, book: Tensor, windows: Tensor, settings: FitSettings) -
 
 
 def run(robot: Robot, args: argparse.Namespace, book: Tensor | None) -> dict:
+    """Words at one seed, at all lengths that have chunks to judge on."""
     grammar = Grammar.of_total(args.total, args.words)
     frames = sum(len(episode) for episode in robot.train)
     settings = FitSettings(seed=args.seed, ridge=ridge_for(frames))
@@ -278,7 +218,6 @@ def run(robot: Robot, args: argparse.Namespace, book: Tensor | None) -> dict:
     words = None if book is None else placed(robot, book, windows, settings)
     model = fit(windows, robot.scale_K, grammar, settings, words)
     out: dict = {
-        "robot": robot.name,
         "channels": model.channels,
         "train_frames": frames,
         "fit_cpu_s": round(_cpu() - cpu, 1),
@@ -291,28 +230,53 @@ def run(robot: Robot, args: argparse.Namespace, book: Tensor | None) -> dict:
         chunks = robot.chunks(horizon, args.chunks)
         if chunks is None:
             continue
-        ours = word_points(robot, model, chunks, args.rates, args.paths, args.beam)
-        fast = fast_points(robot, chunks) if args.fast else {}
+        points = word_points(robot, model, chunks, args.rates, args.paths, args.beam)
         out["horizons"][str(horizon)] = {
-            "chunks": len(chunks),
-            "curve": curve_of(ours, fast, horizon),
-            "words": [asdict(point) for point in ours],
-            "fast": {zero: [asdict(point) for point in points] for zero, points in fast.items()},
+            "words": [asdict(point) for point in points],
             "steadiness": [steadiness(robot, model, chunks, rate, args.paths, args.beam) for rate in (0.1, 0.6)],
         }
-        told = " ".join(
-            "-"
-            if "l1" not in row or row["l1"]["words"] is None
-            else f"{row['l1']['words']:.5f}({row['l1']['ratio'] or float('nan'):.2f})"
-            for row in out["horizons"][str(horizon)]["curve"]
-        )
-        print(robot.name, "T", horizon, "l1 at M..4M (of FAST):", told, flush=True)
+        _tell(robot, horizon, f"words, seed {args.seed}", {"": points})
     return out
+
+
+def rivals(
+    robot: Robot, args: argparse.Namespace, pool: Sequence[Robot], chunks: ChunkBatch, known: dict
+) -> Iterator[None]:
+    """What `known` lacks of rival@vocabulary -> form -> points, one after another; yields when there is something to
+    save. They are the same at any seed."""
+    for vocabulary in sorted({FAST_VOCABULARY, args.total}):
+        for name in args.rivals:
+            key, start = f"{name}@{vocabulary}", _cpu()
+            if key in known:
+                continue
+            sweeps = dict(rival_points(robot, chunks, name, vocabulary, pool))
+            known[key] = {form: [asdict(point) for point in points] for form, points in sweeps.items()}
+            _tell(robot, chunks.context.horizon, f"{key}, {_cpu() - start:.0f} s", sweeps)
+            yield
+
+
+def _tell(robot: Robot, horizon: int, what: str, sweeps: Mapping[str, Sequence[RatePoint]]) -> None:
+    if sweeps:
+        found = " ".join("-" if each is None else f"{each:.5f}" for each in curve_of(sweeps, horizon, "l1"))
+        print(f"{robot.name} T {horizon} l1 at M..4M of {what}: {found}", flush=True)
 
 
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def _ints(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    names = [] if text == "none" else text.split(",")
+    if wrong := set(names) - set(RIVALS):
+        raise argparse.ArgumentTypeError(
+            f"unknown rivals {sorted(wrong)}; expected some of {','.join(RIVALS)}, or none"
+        )
+    return names
 
 
 def main() -> None:
@@ -323,27 +287,53 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=32768, help="ids of the vocabulary")
     parser.add_argument("--words", type=int, default=None, help="of these ids, words (an eighth, at most 2,048)")
     parser.add_argument("--words-from", type=Path, nargs="+", default=[], help="sets to place one book of words on")
-    parser.add_argument("--horizons", type=lambda text: [int(t) for t in text.split(",")], default=[8, 16, 32, 64])
+    parser.add_argument("--horizons", type=_ints, default=[8, 16, 32, 64])
     parser.add_argument("--rates", type=lambda text: [float(t) for t in text.split(",")], default=list(RATES))
     parser.add_argument("--windows", type=int, default=14_000)
     parser.add_argument("--chunks", type=int, default=240, help="judged, at most, of each length")
     parser.add_argument("--paths", type=int, default=4)
     parser.add_argument("--beam", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-fast", dest="fast", action="store_false")
+    parser.add_argument("--seeds", type=_ints, default=[0, 1, 2], help="of placement")
+    parser.add_argument("--rivals", type=_names, default=list(RIVALS), help=f"some of {','.join(RIVALS)}, or none")
+    parser.add_argument("--pool", type=Path, nargs="+", default=[], help="sets of other robots, for the rival pooled")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    book = None
-    if args.words_from:
-        words = Grammar.of_total(args.total, args.words).words
-        book = shared_book(args.words_from, words, args, FitSettings(seed=args.seed))
-    results = {}
+    about = {key: value for key, value in vars(args).items() if key not in GROWING}
+    about["words_from"] = [folder.name for folder in args.words_from]
+    about["pool"] = [folder.name for folder in args.pool]
+    whole = {"settings": about, "results": {}}
+    if args.out.exists():
+        whole = json.loads(args.out.read_text())
+        if whole["settings"] != about:
+            parser.error(f"{args.out} was made with {whole['settings']}, this is {about}; give another -o")
+    books: dict[int, Tensor | None] = {}
+    pool = [robot for folder in args.pool for robot in robots_of(folder, args.validation)]
     for folder in args.data:
         for robot in robots_of(folder, args.validation):
-            results[f"{folder.name}/{robot.name}"] = run(robot, args, book)
-            about = {key: value for key, value in vars(args).items() if key not in ("data", "out")}
-            about["words_from"] = [folder.name for folder in args.words_from]
-            args.out.write_text(json.dumps({"settings": about, "results": results}, indent=1) + "\n")
+            judges = {T: chunks for T in args.horizons if (chunks := robot.chunks(T, args.chunks)) is not None}
+            entry = whole["results"].setdefault(
+                f"{folder.name}/{robot.name}", {"chunks": {}, "rivals": {}, "seeds": {}}
+            )
+            entry["chunks"] |= {str(T): len(chunks) for T, chunks in judges.items()}
+            for seed in args.seeds:
+                known = entry["seeds"].setdefault(str(seed), {"horizons": {}})
+                horizons = [T for T in judges if str(T) not in known["horizons"]]
+                if horizons:
+                    asked = argparse.Namespace(**{**vars(args), "seed": seed, "horizons": horizons})
+                    if seed not in books:
+                        books[seed] = book_of(asked)
+                    found = run(robot, asked, books[seed])
+                    entry["seeds"][str(seed)] = found | {"horizons": known["horizons"] | found["horizons"]}
+                    save(args.out, whole)
+            for T, chunks in judges.items():
+                for _ in rivals(robot, args, pool, chunks, entry["rivals"].setdefault(str(T), {})):
+                    save(args.out, whole)
+    save(args.out, whole)
+
+
+def save(path: Path, whole: dict) -> None:
+    with atomic_file(path) as draft:
+        draft.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from xtok.actions.delta import from_delta, to_delta
 from xtok.actions.layout import ARMS26, JOINTS, Layout
 from xtok.actions.statistics import Statistics, normalise_batch
 from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes, Context, concatenate
-from xtok.baselines.common import Form, forms_of
+from xtok.baselines.common import Form, forms_of, normalised_chunks, rest_of, to_actions
 from xtok.baselines.fast import FastTokenizer, cosines, fast_sweep, finest_scale
 
 T = 16
+FORMS = get_args(Form)
 LAYOUTS = pytest.mark.parametrize("layout", [ARMS26, JOINTS], ids=lambda layout: layout.name)
 
 
@@ -106,11 +107,12 @@ def delta_of(chunks: ChunkBatch) -> np.ndarray:
 
 
 @LAYOUTS
+@pytest.mark.parametrize("form", ["tangent", "tangent-rest"])
 @pytest.mark.parametrize("scale", [1.0, 4.0, 20.0])
-def test_error_of_a_tangent_round_trip_is_bounded_by_the_scale(layout: Layout, scale: float) -> None:
+def test_error_of_a_tangent_round_trip_is_bounded_by_the_scale(layout: Layout, scale: float, form: Form) -> None:
     """Each coefficient is off by at most .5 / scale, and so is the root mean square of each channel."""
     chunks, statistics = kit.chunks(layout, T, stride=2), kit.statistics(layout)
-    tokenizer = FastTokenizer(statistics, scale, form="tangent").fit([chunks])
+    tokenizer = FastTokenizer(statistics, scale, form=form).fit([chunks])
     actions = tokenizer.decode(tokenizer.encode(chunks), chunks.context)
     assert not actions.failed_B.any() and tokenizer.saturated == 0
     (robot,) = statistics.values()
@@ -123,10 +125,11 @@ def test_error_of_a_tangent_round_trip_is_bounded_by_the_scale(layout: Layout, s
     assert not actions.delta_BTD[~chunks.context.mask_BD[:, None].expand_as(actions.delta_BTD)].any()
 
 
+@pytest.mark.parametrize("form", ["columns", "columns-rest"])
 @pytest.mark.parametrize("scale", [4.0, 20.0])
-def test_error_of_columns_is_bounded_where_no_rotation_is_made_proper(scale: float) -> None:
+def test_error_of_columns_is_bounded_where_no_rotation_is_made_proper(scale: float, form: Form) -> None:
     chunks, statistics = kit.chunks(ARMS26, T, stride=2), kit.statistics(ARMS26)
-    tokenizer = FastTokenizer(statistics, scale, form="columns").fit([chunks])
+    tokenizer = FastTokenizer(statistics, scale, form=form).fit([chunks])
     actions = tokenizer.decode(tokenizer.encode(chunks), chunks.context)
     straight_D = torch.tensor([kind != "rotation6d" for kind in ARMS26.channel_kinds])
     got_BTD = normalise_batch(statistics, chunks.context, actions.delta_BTD)
@@ -134,9 +137,9 @@ def test_error_of_columns_is_bounded_where_no_rotation_is_made_proper(scale: flo
     assert np.abs(dct(off_BTD, axis=1, norm="ortho")).max() <= 0.5 / scale + 1e-4
 
 
-@pytest.mark.parametrize("form", ["columns", "tangent"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("scale", [0.05, 0.5, 3.0, 30.0])
-def test_decoded_rotations_are_proper_in_both_forms(form: Form, scale: float) -> None:
+def test_decoded_rotations_are_proper_in_all_forms(form: Form, scale: float) -> None:
     """However coarse: at .05 every coefficient is 0."""
     chunks, statistics = kit.chunks(ARMS26, T, stride=2), kit.statistics(ARMS26)
     tokenizer = FastTokenizer(statistics, scale, form=form).fit([chunks])
@@ -159,11 +162,91 @@ def test_columns_that_span_no_plane_decode_to_no_rotation() -> None:
     assert torch.equal(decoded[..., ARMS26.slices["right_rotation"]], still.expand(len(chunks), T, 6))
 
 
-def test_joints_have_one_form_and_poses_two() -> None:
-    assert forms_of(JOINTS) == ("tangent",) and set(forms_of(ARMS26)) == {"columns", "tangent"}
+def test_joints_have_two_forms_and_poses_four() -> None:
+    assert forms_of(JOINTS) == ("tangent", "tangent-rest") and forms_of(ARMS26) == FORMS
     chunks, statistics = kit.chunks(JOINTS, T), kit.statistics(JOINTS)
-    one, other = (FastTokenizer(statistics, 10.0, form=form).fit([chunks]) for form in get_args(Form))
-    assert all(map(np.array_equal, one.encode(chunks).tokens, other.encode(chunks).tokens))
+    tokens = {form: FastTokenizer(statistics, 10.0, form=form).fit([chunks]).encode(chunks).tokens for form in FORMS}
+    for end in ("", "-rest"):  # no rotation, no difference
+        assert all(map(np.array_equal, tokens[f"columns{end}"], tokens[f"tangent{end}"]))
+    assert not all(map(np.array_equal, tokens["tangent"], tokens["tangent-rest"]))
+
+
+def one_sided(layout: Layout, constant: float | None = None) -> dict[str, Statistics]:
+    """Ranges with no motion well inside them, but far from their middle; a gripper that never moved, at `constant`."""
+    (robot,) = kit.statistics(layout).values()
+    low_D, high_D = robot.low_D.copy(), robot.high_D.copy()
+    turns_D = np.array([kind == "rotation6d" for kind in layout.channel_kinds])
+    low_D[~turns_D] *= 0.1
+    grippers_D = np.array([kind == "gripper" for kind in layout.channel_kinds]) & robot.mask_D
+    if constant is not None:
+        low_D[grippers_D] = high_D[grippers_D] = constant
+    return {robot.embodiment: replace(robot, low_D=low_D, high_D=high_D)}
+
+
+@LAYOUTS
+@pytest.mark.parametrize("form", ["tangent", "columns", "tangent-rest", "columns-rest"])
+def test_a_robot_at_rest_is_all_zeros_if_zero_is_at_rest(layout: Layout, form: Form) -> None:
+    chunks, statistics = kit.chunks(layout, T), one_sided(layout, 0.375)
+    anchor_BD = chunks.context.anchor_BD
+    assert anchor_BD is not None
+    for _, at in layout.of_kind("gripper"):
+        anchor_BD[:, at] = 0.375 * chunks.context.mask_BD[:, at]
+    still = replace(chunks, target_BTD=anchor_BD[:, None].repeat(1, T, 1))
+    (flat, *_) = cosines(statistics, [still], form).flat
+    assert bool((np.abs(flat) < 1e-3).all()) is form.endswith("-rest")
+    # All that is rounded is the coefficients: at no rate does a still robot move.
+    if form.endswith("-rest"):
+        tokenizer = FastTokenizer(statistics, 0.5, form=form).fit([chunks, still])
+        decoded = tokenizer.decode(tokenizer.encode(still), still.context)
+        assert decoded.absolute_BTD is not None
+        assert torch.allclose(decoded.absolute_BTD, still.target_BTD, atol=1e-6)
+
+
+def test_what_is_never_at_zero_has_its_zero_at_the_nearest_end_of_its_range() -> None:
+    (robot,) = kit.statistics(JOINTS).values()
+    low_D, high_D = robot.low_D.copy(), robot.high_D.copy()
+    low_D[60], high_D[60], low_D[0], high_D[0], low_D[1], high_D[1] = 0.4, 0.9, -3.0, -1.0, -1.0, 3.0
+    rest_D = rest_of(JOINTS, replace(robot, low_D=low_D, high_D=high_D), "tangent-rest")
+    assert rest_D[[60, 0, 1]] == pytest.approx([-1.0, 1.0, -0.5])
+    assert not rest_of(JOINTS, robot, "tangent").any() and np.abs(rest_D).max() <= 1
+
+
+@LAYOUTS
+@pytest.mark.parametrize("form", FORMS)
+def test_a_channel_that_never_moved_costs_nothing_and_decodes_to_its_value(layout: Layout, form: Form) -> None:
+    chunks, statistics = kit.chunks(layout, T), one_sided(layout, 0.375)
+    (at,) = (place for _, place in layout.of_kind("gripper") if chunks.context.mask_BD[0, place].any())
+    gripper_D = torch.zeros(layout.width, dtype=torch.bool)
+    gripper_D[at] = chunks.context.mask_BD[0, at]
+    held = replace(chunks, target_BTD=torch.where(gripper_D, torch.tensor(0.375), chunks.target_BTD))
+    lacking_BD = chunks.context.mask_BD & ~gripper_D
+    without = ChunkBatch(held.target_BTD * lacking_BD[:, None], replace(chunks.context, mask_BD=lacking_BD))
+    tokenizer = FastTokenizer(statistics, 10.0, form=form).fit([held])
+    codes = tokenizer.encode(held)
+    assert all(map(np.array_equal, codes.tokens, tokenizer.encode(without).tokens))
+    decoded = tokenizer.decode(codes, held.context)
+    assert not decoded.failed_B.any() and (decoded.delta_BTD[..., gripper_D] == 0.375).all()
+    # One that stands still altogether still has tokens.
+    (robot,) = statistics.values()
+    frozen = {robot.embodiment: replace(robot, high_D=np.where(robot.mask_D, robot.low_D, robot.high_D))}
+    assert len(FastTokenizer(frozen, 0.05, form=form).fit([chunks]).encode(chunks).tokens[0]) > 0
+
+
+def test_chunks_of_two_robots_have_their_own_zeros() -> None:
+    chunks, (robot,) = kit.chunks(JOINTS, T), one_sided(JOINTS).values()
+    (plain,) = kit.statistics(JOINTS).values()
+    other = replace(plain, embodiment="so101")
+    names = ("so101", *chunks.context.embodiment[1:])
+    both = replace(chunks, context=replace(chunks.context, embodiment=names))
+    statistics = {"so101": other, robot.embodiment: robot}
+    got = normalised_chunks(statistics, both, "tangent-rest")
+    assert np.array_equal(got[1:], normalised_chunks(statistics, chunks, "tangent-rest")[1:])
+    alone = normalised_chunks({robot.embodiment: plain}, chunks, "tangent-rest")
+    assert np.array_equal(got[0], alone[0]) and not np.allclose(got[0], got[1])
+    decoded = to_actions(statistics, both.context, got, np.zeros(len(both), dtype=bool), "tangent-rest")
+    assert decoded.absolute_BTD is not None and torch.allclose(decoded.absolute_BTD, both.target_BTD, atol=1e-5)
+    with pytest.raises(ValueError, match="no statistics for embodiment 'so101'"):
+        to_actions({}, both.context[slice(0, 1)], got[:1], np.zeros(1, dtype=bool), "tangent-rest")
 
 
 def test_cosines_serve_every_scale_and_no_other_form() -> None:

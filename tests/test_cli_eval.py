@@ -65,7 +65,9 @@ def test_the_command_prints_both_tables_and_writes_what_they_say(
     row = dict(zip(headings, lines[2].split(), strict=True))
     assert row["mm/fast"] == f"{xtok['at_equal_bits']['fast']['position_mm']:.2f}"
     assert row["entropy"] == f"{xtok['entropy_bits_mean']:.0f}"
-    form = {"tangent": "as rotation vectors", "columns": "as 6D columns"}[result["fast_fit"]["8"]["form"]]
+    form = {"tangent-rest": "as rotation vectors, 0 at rest", "tangent": "as rotation vectors"}[
+        result["fast_fit"]["8"]["form"]
+    ]
     (curve,) = [line for line in lines if f"fast ({form})" in line]
     ratios = [point["over"]["fast"]["l1"] for point in xtok["curve"]]
     assert "l1 " + " ".join(f"{'-' if r is None else f'{r:.2f}':>5}" for r in ratios) in curve
@@ -111,7 +113,7 @@ def test_a_robot_known_by_its_ranges_is_told() -> None:
     assert robots_known_by(tokenizer.with_ranges(statistics), ["panda", "Franka"]) == {"Franka": "ranges"}
 
 
-def test_replays_go_through_the_better_form_of_fast() -> None:
+def test_replays_go_through_the_best_form_of_fast() -> None:
     tokenizer, sample = Tokenizer.from_pretrained("arms26"), open_dataset(sample_path())
     (chunks,) = iter_chunks(select(sample, "heldout"), 16, 16, batch_size=1 << 20)
     train = [sample[0], sample[1]]

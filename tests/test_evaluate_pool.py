@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models, trainers
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS, Layout
 from xtok.actions.statistics_fit import fit_statistics
-from xtok.baselines.common import normalised_chunks, valid_values
+from xtok.baselines.common import normalised_chunks, rest_of, valid_values
 from xtok.baselines.fast import VOCAB_SIZE, FastTokenizer
 from xtok.benchmark.pool import open_pool
 from xtok.data import EpisodeDataset, iter_chunks, open_dataset, sample_path
@@ -63,6 +63,8 @@ def test_its_vocabulary_is_that_of_the_other_robots_alone(layout: Layout) -> Non
     coded, how = fit_pooled(members, fast, subject, statistics, 400)
     assert coded is not None and [told["robot"] for told in how["members"]] == list(OTHERS[layout.name])
     coefficients = []
+    (robot,) = statistics.values()
+    furthest = 1 + np.abs(rest_of(layout, robot, fast.form)).max()  # of a value in its range, from 0
     for each in members:
         for batch in iter_chunks(each.episodes, T, stride_of(each, how)):
             values = normalised_chunks({each.robot: each.statistics}, batch, fast.form)
@@ -70,7 +72,7 @@ def test_its_vocabulary_is_that_of_the_other_robots_alone(layout: Layout) -> Non
     for tokenizer in coded.points:
         assert isinstance(tokenizer, FastTokenizer)
         rounded = [np.around(values * tokenizer.scale).astype(int) for values in coefficients]
-        reach = math.ceil(math.sqrt(T) * tokenizer.scale)
+        reach = math.ceil(furthest * math.sqrt(T) * tokenizer.scale)
         low = min(-reach, *(int(values.min()) for values in rounded))
         high = max(reach, *(int(values.max()) for values in rounded))
         bpe = Tokenizer(models.BPE())

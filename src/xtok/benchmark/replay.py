@@ -202,7 +202,7 @@ def _baselines(
     train: Sequence[Episode],
     chunks: ChunkBatch,
 ) -> Baselines:
-    """FAST (the better of its forms) at the price nearest to that of each point of ours, and bins: 256, and as many as
+    """FAST (the best of its forms) at the price nearest to that of each point of ours, and bins: 256, and as many as
     come nearest to the last point's bits."""
     bits, tokens = tuple(map(bits_mean, ours)), tuple(map(tokens_mean, ours))
     words = isinstance(tokenizer, WordTokenizer)

@@ -8,10 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from xtok.actions.layout import get_layout
 from xtok.evaluate.compare import FAST, FIGURES, RIVALS, Figure, Figures
 from xtok.evaluate.result import Entry, EvaluationResult, FiguresJson
 
-FORM_WORDS = {"tangent": "as rotation vectors", "columns": "as 6D columns"}
+# By whether the layout has rotations.
+FORM_WORDS: dict[bool, dict[str, str]] = {
+    True: {
+        "columns": "as 6D columns",
+        "tangent": "as rotation vectors",
+        "columns-rest": "as 6D columns, 0 at rest",
+        "tangent-rest": "as rotation vectors, 0 at rest",
+    },
+    False: {"tangent": "0 in the middle", "tangent-rest": "0 at rest"},
+}
 FIGURE_WORDS: dict[Figure, str] = {"l1": "l1", "position_mm": "mm", "rotation_deg": "deg", "joint": "joint error"}
 KNOWN_WORDS = {
     "measured": "known by closed forms, without books of its own",
@@ -60,10 +70,15 @@ def beside_fast(entry: Entry) -> FiguresJson:
     return entry["at_equal_bits"].get(FAST, Figures().to_dict())
 
 
+def form_words(result: EvaluationResult) -> dict[str, str]:
+    """FAST's forms in words, as they differ in this layout."""
+    return FORM_WORDS[bool(get_layout(result["layout"]).of_kind("rotation6d"))]
+
+
 def form_at(result: EvaluationResult, horizon: str) -> str | None:
-    """How FAST codes rotations at a length, in words; None without rotations or without FAST."""
+    """How FAST codes motion at a length, in words; None without FAST, or where an older result had no choice."""
     fit = result["fast_fit"].get(horizon)
-    return None if fit is None or fit["form"] is None else FORM_WORDS[fit["form"]]
+    return None if fit is None or fit["form"] is None else form_words(result)[fit["form"]]
 
 
 def forms_in_words(result: EvaluationResult) -> str | None:

@@ -76,7 +76,7 @@ def evaluate_dataset(
         statistics: by embodiment; the same normalised units for every tokenizer.
         weights: tokenizer name -> hash of its weights, or None where it has none.
         baselines: "fast" is refitted at each horizon on train episodes, over scales that enclose the first tokenizer's
-            rates, in the better of its forms; "bins" needs no fit. Other tokenizers, a plain RVQ for one, come in
+            rates, in the best of its forms; "bins" needs no fit. Other tokenizers, a plain RVQ for one, come in
             through `tokenizers`.
         tell: told what is being done, and how far it is.
         corrupt: also the corruption curve, at the horizon that the report draws.

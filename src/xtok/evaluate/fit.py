@@ -47,7 +47,7 @@ def fit_baselines(
 ) -> Fitted:
     """Baselines beside `subject`, whose chunks they code.
 
-    FAST comes as a sweep of scales around the rates of the subject, in the better of its forms, with the scale
+    FAST comes as a sweep of scales around the rates of the subject, in the best of its forms, with the scale
     nearest to the subject's own bits in front; `fast-pooled` likewise where there is a pool. The evaluated chunks
     only say which scales are of interest; vocabularies are fitted on at most `max_chunks` chunks of train episodes.
 

@@ -2,8 +2,8 @@
 
 Each robot is normalised by its own ranges, the evaluated one by its own too; merges and symbols come from the other
 robots' train chunks alone. It is not the published FAST+ tokenizer. Where a choice had to be made, it favours the
-rival: the form of rotations is the one that is better for the evaluated robot, and the alphabet covers every motion
-within its ranges.
+rival: the form is the one that is best for the evaluated robot, and the alphabet covers every motion within its
+ranges.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+import numpy as np
+
 from xtok.actions.statistics import Statistics
+from xtok.baselines.common import rest_of
 from xtok.baselines.fast import Cosines, FastTokenizer, cosines, finest_scale
 from xtok.data.chunks import iter_chunks
 from xtok.data.episode import Episode
@@ -83,11 +86,14 @@ def fit_pooled(
         return None, {"members": [], "reason": f"no train episode of the pool is longer than {horizon} frames"}
     pooled = reduce(add, parts)
     finest = finest_scale(pooled)
+    # Values in [-1, 1] over T frames have no coefficient beyond the root of T; seen from rest they reach further.
+    context = subject.chunks.context
+    rests = [np.abs(rest_of(context.layout, statistics[name], fast.form)).max() for name in set(context.embodiment)]
+    reach = (1 + float(max(rests))) * math.sqrt(horizon)
 
     def fit(scale: float) -> FastTokenizer:
         tokenizer = FastTokenizer(statistics, scale, form=fast.form, name=FAST_POOLED)
-        # Values in [-1, 1] over T frames have no coefficient beyond the root of T.
-        return tokenizer.fit_cosines(pooled, reach=math.sqrt(horizon))
+        return tokenizer.fit_cosines(pooled, reach)
 
     scales = sorted({min(scale, finest) for scale in fast.sweep.by_scale})
     coded = sweep_over(FAST_POOLED, fit, scales, subject, Rates.of(subject), finest, tell.within(0.2, 1.0))

@@ -48,7 +48,7 @@ def render(evaluation: Evaluation) -> str:
             rivals=rivals,
             compared=comparison.compared(result),
             forms=comparison.forms_in_words(result),
-            form_words=comparison.FORM_WORDS,
+            form_words=comparison.form_words(result),
             pooled_robots=comparison.pooled_robots(result),
             curves=comparison.curves(result, rivals),
             curve_reasons=comparison.curve_reasons(result, rivals),

@@ -91,7 +91,8 @@ class FormChoice(TypedDict):
 
 
 class FastFitJson(TypedDict):
-    """How FAST was fitted at one T. form: of rotations, None where there is one form only."""
+    """How FAST was fitted at one T. form: None in older results of robots without
+    rotations, which had no choice."""
 
     chunks: int
     chunk_stride: int
