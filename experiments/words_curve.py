@@ -1,8 +1,10 @@
 """Motion words beside FAST along the number of tokens: l1, millimetres, degrees, and how steady words are. JSON out.
 
-python experiments/words_curve.py DATA... -o words-curve.json [--validation] [--total 32768] [--words-from DATA...]
+python experiments/words_curve.py DATA... -o words-curve.json [--validation] [--total 32768]
+    [--words-from DATA... | --shared-from DATA...]
 
-A robot's own words (or those of a book placed on other sets) and own residual books, fitted on train episodes; FAST on
+A robot's own words (or those of a book placed on other sets) and own residual books, fitted on train episodes; with
+--shared-from words and residual books are placed on other sets alone, and the robot is measured on them; FAST on
 tangent channels with a vocabulary of 2,048, fitted on the same ones, on values centred in their range (as `xtok eval`
 has it) and on values that are 0 at rest, whichever errs less. Figures are of held-out episodes; with --validation of
 every fifth train episode, which is then kept from all fits: all choices are made there. Errors are at M, 2M, 3M and 4M
@@ -35,7 +37,10 @@ from xtok.baselines.common import normalised_chunks, to_actions
 from xtok.baselines.fast import Cosines, FastTokenizer, finest_scale
 from xtok.codec.words import FitSettings, Grammar, Sequences, WordModel, Words, encode, fit, ridge_for
 from xtok.codec.words.fit import word_space
+from xtok.codec.words.fit_shared import FEWEST, Taught, fit_shared
+from xtok.codec.words.fit_shared import measure as measure_robot
 from xtok.codec.words.shared import Member, physical_book, whitened_book, with_physical_book, with_whitened_book
+from xtok.codec.words.shared_books import SharedBooks
 from xtok.data import Episode, iter_chunks, open_dataset, select
 from xtok.evaluate.compare import CURVE, Rival, at
 from xtok.evaluate.errors import measure
@@ -49,6 +54,7 @@ from xtok.pretrain.corpus import VALIDATION_EVERY, Corpus
 Result = TypeVar("Result")
 RATES = (0.0, 0.002, 0.006, 0.015, 0.04, 0.1, 0.25, 0.6, 1.5, 4.0)
 SIGMAS = (0.004, 0.008)
+SPACE = 6_000  # windows that the space of shared words is fitted on
 BITS = 11.0  # of a FAST token, vocabulary 2,048
 FIGURES = ("l1", "position_mm", "rotation_deg", "joint")
 
@@ -62,6 +68,11 @@ class Robot:
     corpus: Corpus
     train: list[Episode]
     judged: list[Episode]
+
+    @property
+    def frames(self) -> int:
+        """Recorded ones that everything is fitted on."""
+        return sum(len(episode) for episode in self.train)
 
     @property
     def channels(self) -> Tensor:
@@ -248,39 +259,63 @@ def _timed(function: Callable[[], Result], batch: int) -> tuple[Result, float]:
     return result, round(min(taken), 4)
 
 
-def shared_book(folders: Sequence[Path], size: int, args: argparse.Namespace, settings: FitSettings) -> Tensor:
-    """Words placed on the train episodes of other sets: physical for poses, whitened for joints."""
+def members_of(folders: Sequence[Path], args: argparse.Namespace) -> list[tuple[Robot, Tensor]]:
+    """The robots of other sets, and windows of their train episodes."""
     robots = [robot for folder in folders for robot in robots_of(folder, args.validation)]
-    members = [
-        Member(robot.channels, robot.scale_K, robot.windows(args.windows // len(robots), args.seed)) for robot in robots
+    count = max(args.windows // max(1, len(robots)), min(args.windows, FEWEST))
+    found = [(robot, robot.windows(count, args.seed)) for robot in robots]
+    return [(robot, windows) for robot, windows in found if len(windows)]
+
+
+def word_books(members: Sequence[tuple[Robot, Tensor]], size: int, settings: FitSettings) -> dict[str, Tensor]:
+    """Words placed on other robots, by layout: physical for poses, whitened for joints."""
+    layouts = {robot.corpus.layout.name: robot.corpus.layout for robot, _ in members}
+    books = {}
+    for name, layout in layouts.items():
+        mine = [Member(r.channels, r.scale_K, windows) for r, windows in members if r.corpus.layout.name == name]
+        books[name] = (
+            whitened_book(mine, size, settings) if name == "joints" else physical_book(layout, mine, size, settings)
+        )
+    return books
+
+
+def residual_books(
+    members: Sequence[tuple[Robot, Tensor]], books: dict[str, Tensor], grammar: Grammar, settings: FitSettings
+) -> SharedBooks:
+    """Residual books placed on other robots, of all layouts together."""
+    robots = [
+        Taught(windows, placed(robot, books, windows, settings), ridge_for(robot.frames)) for robot, windows in members
     ]
-    layout = robots[0].corpus.layout
-    if layout.name == "joints":
-        return whitened_book(members, size, settings)
-    return physical_book(layout, members, size, settings)
+    return fit_shared(robots, grammar, settings)
 
 
-def placed(robot: Robot, book: Tensor, windows: Tensor, settings: FitSettings) -> Words:
-    """A shared book, as this robot has it."""
-    space = word_space(windows, robot.scale_K, settings)
-    if book.ndim == 2:
-        return with_whitened_book(space, book)
-    return with_physical_book(space, book, robot.channels, robot.scale_K)
+def placed(robot: Robot, books: dict[str, Tensor], windows: Tensor, settings: FitSettings) -> Words:
+    """Shared words, as this robot has them."""
+    layout = robot.corpus.layout.name
+    if layout not in books:
+        raise SystemExit(f"{robot.name} has layout {layout!r}; words were placed on {sorted(books)} alone")
+    space = word_space(windows[:SPACE], robot.scale_K, settings)
+    if books[layout].ndim == 2:
+        return with_whitened_book(space, books[layout])
+    return with_physical_book(space, books[layout], robot.channels, robot.scale_K)
 
 
-def run(robot: Robot, args: argparse.Namespace, book: Tensor | None) -> dict:
+def run(robot: Robot, args: argparse.Namespace, books: dict[str, Tensor], shared: SharedBooks | None) -> dict:
     grammar = Grammar.of_total(args.total, args.words)
-    frames = sum(len(episode) for episode in robot.train)
-    settings = FitSettings(seed=args.seed, ridge=ridge_for(frames))
+    settings = FitSettings(seed=args.seed, ridge=ridge_for(robot.frames))
     start, cpu = time.time(), _cpu()
     windows = robot.windows(args.windows, args.seed)
     drawn = _cpu() - cpu
-    words = None if book is None else placed(robot, book, windows, settings)
-    model = fit(windows, robot.scale_K, grammar, settings, words)
+    words = placed(robot, books, windows, settings) if books else None
+    if shared is None:
+        model = fit(windows, robot.scale_K, grammar, settings, words)
+    else:
+        assert words is not None
+        model = measure_robot(windows, words, shared, grammar, settings).model
     out: dict = {
         "robot": robot.name,
         "channels": model.channels,
-        "train_frames": frames,
+        "train_frames": robot.frames,
         "fit_cpu_s": round(_cpu() - cpu, 1),
         "windows_cpu_s": round(drawn, 1),
         "fit_s": round(time.time() - start, 1),
@@ -323,6 +358,7 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=32768, help="ids of the vocabulary")
     parser.add_argument("--words", type=int, default=None, help="of these ids, words (an eighth, at most 2,048)")
     parser.add_argument("--words-from", type=Path, nargs="+", default=[], help="sets to place one book of words on")
+    parser.add_argument("--shared-from", type=Path, nargs="+", default=[], help="sets to place all books on")
     parser.add_argument("--horizons", type=lambda text: [int(t) for t in text.split(",")], default=[8, 16, 32, 64])
     parser.add_argument("--rates", type=lambda text: [float(t) for t in text.split(",")], default=list(RATES))
     parser.add_argument("--windows", type=int, default=14_000)
@@ -333,16 +369,19 @@ def main() -> None:
     parser.add_argument("--no-fast", dest="fast", action="store_false")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    book = None
-    if args.words_from:
-        words = Grammar.of_total(args.total, args.words).words
-        book = shared_book(args.words_from, words, args, FitSettings(seed=args.seed))
+    if args.words_from and args.shared_from:
+        parser.error("--words-from and --shared-from exclude each other: the latter places words too")
+    grammar, settings = Grammar.of_total(args.total, args.words), FitSettings(seed=args.seed)
+    members = members_of([*args.words_from, *args.shared_from], args)
+    books = word_books(members, grammar.words, settings)
+    shared = residual_books(members, books, grammar, settings) if args.shared_from else None
     results = {}
     for folder in args.data:
         for robot in robots_of(folder, args.validation):
-            results[f"{folder.name}/{robot.name}"] = run(robot, args, book)
+            results[f"{folder.name}/{robot.name}"] = run(robot, args, books, shared)
             about = {key: value for key, value in vars(args).items() if key not in ("data", "out")}
-            about["words_from"] = [folder.name for folder in args.words_from]
+            for key in ("words_from", "shared_from"):
+                about[key] = [folder.name for folder in getattr(args, key)]
             args.out.write_text(json.dumps({"settings": about, "results": results}, indent=1) + "\n")
 
 
