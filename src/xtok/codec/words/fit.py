@@ -94,7 +94,7 @@ def fit(
     windows = windows_NSK.float()
     if words is None:
         words = own_words(windows, scale_K, grammar.words, settings)
-    shown = _shown(windows, words, settings, generator)
+    shown = shown_windows(windows, words, settings, generator)
     rough = replace(settings, sample=settings.rough_sample)
     model = WordModel(grammar, words, fit_coders(open_loop(shown, settings, generator), grammar, rough, generator))
     for number in range(settings.rounds):
@@ -147,7 +147,7 @@ class _Shown:
     path_NBFK: Float[Tensor, "N B 17 K"]
 
 
-def _shown(windows_NSK: Tensor, words: Words, settings: FitSettings, generator: torch.Generator) -> list[_Shown]:
+def shown_windows(windows_NSK: Tensor, words: Words, settings: FitSettings, generator: torch.Generator) -> list[_Shown]:
     """Windows at several chunk lengths: the last block of some has fewer slots, and its word knows less."""
     order = torch.randperm(len(windows_NSK), generator=generator)[: settings.open_rows]
     out, start = [], 0

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,8 +20,9 @@ from xtok.codec.words.kmeans import kmeans, nearest
 from xtok.codec.words.model import TAILS
 from xtok.codec.words.segment import BINS, HISTORIES, Level, SegmentCoder, activity, group_of, history_of
 
+GROUPS = (0, 1)
 ENOUGH = 8_000  # rows of a length and history; with fewer, rows of the open loop are put beside them
-_PRIOR_ROWS = 8  # what a bin's size leans on the mean of all with
+PRIOR_ROWS = 8  # what a bin's size leans on the mean of all with
 _SIZE_MIN = 1e-4
 
 
@@ -81,34 +83,59 @@ def fit_coders(
 def _fit_coder(
     length: int, samples: Samples, grammar: Grammar, settings: SegmentSettings, generator: torch.Generator
 ) -> SegmentCoder:
+    forms = closed_forms(length, samples, settings)
+    books, directions = [], []
+    if length in LENGTHS:
+        for group in GROUPS:
+            x_nC, direction_XC = forms.left_open(group, settings, generator)
+            sizes = [grammar.size_of[length, level] for level in range(1, LEVELS + 1)]
+            books.append(_books(x_nC, sizes, settings.iterations, generator))
+            directions.append(direction_XC)
+    return forms.coder(directions, books)
+
+
+@dataclass(frozen=True)
+class ClosedForms:
+    """What one length is predicted from, by history; those that were never met have their neighbour's."""
+
+    length: int
+    seen: dict[int, _Fitted]
+
+    def left_open(
+        self, group: int, settings: SegmentSettings, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "n C"], Float[Tensor, "x C"]]:
+        """Segments that books of a group are placed on, large ones more often, along their main directions; and
+        these."""
+        members = [each for history, each in self.seen.items() if group_of(history) == group]
+        size_n = torch.cat([each.size_n for each in members])
+        picked = torch.multinomial(size_n, min(settings.sample, len(size_n)), generator=generator)
+        x_nX = torch.cat([each.left_nX for each in members])[picked]
+        direction_XC = _directions(x_nX, settings.dim)
+        return x_nX @ direction_XC, direction_XC
+
+    def coder(self, directions: Sequence[Tensor], books: Sequence[tuple[Level, ...]]) -> SegmentCoder:
+        """With the directions and books of each group; neither for a length that has none."""
+        # 4 slots never begin at slot 1: what is never met takes the place of its neighbour.
+        fitted = [self.seen[h] if h in self.seen else self.seen[max(self.seen)] for h in range(HISTORIES)]
+        X = fitted[0].weight_FX.shape[1]
+        return SegmentCoder(
+            self.length,
+            torch.stack([each.weight_FX for each in fitted]),
+            torch.stack([each.edge_A for each in fitted]),
+            torch.stack([each.size_A for each in fitted]),
+            torch.stack(list(directions)) if directions else torch.zeros(2, X, 0),
+            tuple(books),
+        )
+
+
+def closed_forms(length: int, samples: Samples, settings: SegmentSettings) -> ClosedForms:
+    """Predictors and sizes of one length."""
     seen = {
         h: _fit_history(*samples.of(length, h), length, settings.ridge)
         for h in range(HISTORIES)
         if (length, h) in samples.parts
     }
-    # 4 slots never begin at slot 1: what is never met takes the place of its neighbour.
-    fitted = [seen[h] if h in seen else seen[max(seen)] for h in range(HISTORIES)]
-    books, directions = [], []
-    if length in LENGTHS:
-        for group in (0, 1):
-            members = [each for history, each in seen.items() if group_of(history) == group]
-            left_nX = torch.cat([each.left_nX for each in members])
-            size_n = torch.cat([each.size_n for each in members])
-            picked = torch.multinomial(size_n, min(settings.sample, len(size_n)), generator=generator)
-            x_nX = left_nX[picked]
-            direction_XC = _directions(x_nX, settings.dim)
-            sizes = [grammar.size_of[length, level] for level in range(1, LEVELS + 1)]
-            books.append(_books(x_nX @ direction_XC, sizes, settings.iterations, generator))
-            directions.append(direction_XC)
-    X = fitted[0].weight_FX.shape[1]
-    return SegmentCoder(
-        length,
-        torch.stack([each.weight_FX for each in fitted]),
-        torch.stack([each.edge_A for each in fitted]),
-        torch.stack([each.size_A for each in fitted]),
-        torch.stack(directions) if directions else torch.zeros(2, X, 0),
-        tuple(books),
-    )
+    return ClosedForms(length, seen)
 
 
 def _fit_history(features_nF: Tensor, wanted_nX: Tensor, length: int, ridge: float) -> _Fitted:
@@ -125,8 +152,8 @@ def _fit_history(features_nF: Tensor, wanted_nX: Tensor, length: int, ridge: flo
     edge_A = torch.quantile(active_n[:: max(1, n // 50_000)], torch.linspace(0, 1, BINS + 1)[1:-1])
     bin_n = torch.bucketize(active_n, edge_A)
     energy_n = left_nX.square().sum(dim=1)
-    total_A = torch.zeros(BINS).index_add_(0, bin_n, energy_n) + _PRIOR_ROWS * energy_n.mean()
-    size_A = (total_A / (torch.bincount(bin_n, minlength=BINS) + _PRIOR_ROWS)).sqrt().clamp_min(_SIZE_MIN)
+    total_A = torch.zeros(BINS).index_add_(0, bin_n, energy_n) + PRIOR_ROWS * energy_n.mean()
+    size_A = (total_A / (torch.bincount(bin_n, minlength=BINS) + PRIOR_ROWS)).sqrt().clamp_min(_SIZE_MIN)
     size_n = size_A[bin_n]
     return _Fitted(weight_FX, edge_A, size_A, left_nX / size_n[:, None], size_n)
 
@@ -147,8 +174,8 @@ def _books(
         code_VC = kmeans(x_nC, size, iterations[min(number, 1)], generator)
         index_n, left_nC = left_open(x_nC, code_VC)
         energy_n = left_nC.square().mean(dim=1)
-        total_V = torch.zeros(size).index_add_(0, index_n, energy_n) + _PRIOR_ROWS * energy_n.mean()
-        spread_V = (total_V / (torch.bincount(index_n, minlength=size) + _PRIOR_ROWS)).sqrt().clamp_min(_SIZE_MIN)
+        total_V = torch.zeros(size).index_add_(0, index_n, energy_n) + PRIOR_ROWS * energy_n.mean()
+        spread_V = (total_V / (torch.bincount(index_n, minlength=size) + PRIOR_ROWS)).sqrt().clamp_min(_SIZE_MIN)
         levels.append(Level(code_VC, spread_V))
         x_nC = left_nC / spread_V[index_n][:, None]
     return tuple(levels)
