@@ -22,17 +22,20 @@ from xtok import Tokenizer, WordTokenizer, load_tokenizer
 from xtok.actions.delta import to_delta
 from xtok.actions.layout import ARMS26, JOINTS, get_layout
 from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes, concatenate
-from xtok.codec.words import CodingSettings
+from xtok.codec.words import CodingSettings, WordCodec
 from xtok.data import iter_chunks
-from xtok.pretrain.words import adapt_words, fit_grammar
+from xtok.pretrain.corpus import Corpus
+from xtok.pretrain.words import Residuals, adapt_words, fit_codec
 
 ONE, TWO = synthetic.ONE_ARM, synthetic.TWO_ARMS
 
 
 @cache
 def tokenizer(layout_name: str = "arms26") -> WordTokenizer:
+    """In poses one robot is measured for the shared residual books, the other has its own."""
     layout = get_layout(layout_name)
-    return fit_grammar(layout, synthetic.episodes(layout), SMALL, QUICK)
+    corpus = Corpus(layout, synthetic.episodes(layout), validation=False)
+    return WordTokenizer(fit_codec(WordCodec(layout, SMALL, None), corpus, {TWO} & set(corpus.statistics), QUICK))
 
 
 @cache
@@ -150,14 +153,16 @@ def test_unknown_robots_other_rates_and_layouts_are_refused() -> None:
         tokenizer().encode(ChunkBatch(batch.target_BTD, replace(batch.context, anchor_BD=None)))
 
 
-def test_a_robot_that_is_added_changes_no_id_of_the_others() -> None:
+@pytest.mark.parametrize("residuals", ["own", "shared"])
+def test_a_robot_that_is_added_changes_no_id_of_the_others(residuals: Residuals) -> None:
     batch = chunks()[:6]
     more = [replace(e, embodiment="Franka") for e in synthetic.episodes(ARMS26) if e.embodiment == ONE]
-    grown = adapt_words(tokenizer(), more, QUICK)
+    grown = adapt_words(tokenizer(), more, residuals, QUICK)
     assert set(grown.statistics) == {ONE, TWO, "Franka"}
     assert same(grown.encode(batch), tokenizer().encode(batch))
     assert grown.digest != tokenizer().digest and grown.codec.foundation == tokenizer().codec.foundation
     assert torch.equal(grown.codec.book, tokenizer().codec.book)  # type: ignore[arg-type]
+    assert grown.known_by == {ONE: "measured", TWO: "own", "Franka": "own" if residuals == "own" else "measured"}
 
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -182,7 +187,7 @@ def test_altered_or_ill_fitting_files_are_refused(tmp_path: Path) -> None:
     tokenizer().save_pretrained(tmp_path)
     weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
     tensors, about = load_file(weights), config.read_text()
-    name = f"robot.{ONE}.length2.book0.level1.codes_VC"
+    name = f"robot.{TWO}.length2.book0.level1.codes_VC"
 
     def refused(match: str) -> None:
         with pytest.raises(ValueError, match=match):
@@ -198,6 +203,11 @@ def test_altered_or_ill_fitting_files_are_refused(tmp_path: Path) -> None:
     refused("nothing uses")
     save_file({**tensors, name: tensors[name].bfloat16()}, weights)
     refused("bfloat16")
+    for shared in ("shared.length4.book1.level2.code_VC", f"robot.{ONE}.length4.book1.level2.map_RDc"):
+        save_file({**tensors, shared: tensors[shared] + 0.3}, weights)
+        refused("multiples of|altered")
+        save_file({key: value for key, value in tensors.items() if key != shared}, weights)
+        refused("code_VC|has no tensor")
     save_file(tensors, weights)
     for change in ({"format": 9}, {"coding": {"rate": -1}}, {"more": 1}, {"robots": []}):
         config.write_text(json.dumps({**json.loads(about), **change}))

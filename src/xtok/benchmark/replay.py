@@ -133,7 +133,8 @@ def _arm_coders(
         say(f"measuring {robot} on {len(train)} train episodes of {data}")
         # A robot that no training saw is served by what training left: closed forms, no book placed on its motion.
         if isinstance(tokenizer, WordTokenizer):
-            tokenizer = adapt_words(tokenizer, train)
+            shared = not adapt_all and tokenizer.codec.shared is not None
+            tokenizer = adapt_words(tokenizer, train, "shared" if shared else "own")
         else:
             tokenizer = (adapt if adapt_all else measure)(tokenizer, train)
     points: Sequence[ActionTokenizer] = tokenizer.rate_points()

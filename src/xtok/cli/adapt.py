@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     say(f"measuring {', '.join(dataset.embodiments)} on {len(episodes)} train episodes of {dataset.name}")
     own = args.books == "own"
     if isinstance(tokenizer, WordTokenizer):
-        adapted: AnyTokenizer = adapt_words(tokenizer, episodes, progress=True)
+        adapted: AnyTokenizer = adapt_words(tokenizer, episodes, args.books, progress=True)
     else:
         adapted = adapt(tokenizer, episodes, progress=True) if own else measure(tokenizer, episodes)
     adapted.save_pretrained(args.out)

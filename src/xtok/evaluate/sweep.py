@@ -122,7 +122,7 @@ def grid(spent: Mapping[float, Price], low: Price, high: Price, scale_max: float
     if after and spent[first].exceeds(low) < 1:  # no lower than need be
         first = _between(first, after[0], -math.log(spent[first].exceeds(low)), -math.log(spent[after[0]].exceeds(low)))
     before = [s for s in scales if s < last]
-    if before and spent[last].falls_short(high) < 1:
+    if before and last in spent and spent[last].falls_short(high) < 1:  # else it is the finest that there may be
         falls = [math.log(spent[s].falls_short(high)) for s in (before[-1], last)]
         last = min(_between(before[-1], last, *falls), scale_max)
     if last <= first:

@@ -1,4 +1,4 @@
-"""The codec of motion words: one grammar, a book of words that robots share, and what is known of each robot.
+"""The codec of motion words: one grammar, books that robots share, and what is known of each robot.
 
 It is no torch module: nothing that casts, moves or initialises a host's parameters reaches it. Whoever adds a robot
 gets another codec; nothing in one ever changes.
@@ -25,15 +25,16 @@ from xtok.codec.base import narrowed
 from xtok.codec.hashes import hashed, hashed_shared
 from xtok.codec.words.grammar import Grammar
 from xtok.codec.words.robot import Space, WordRobot, moving, scale_of, tensors_of
+from xtok.codec.words.shared_books import SharedBooks
 from xtok.codec.words.word import BLOCK_FRAMES
 
-WORDS = "words"
+WORDS, SHARED = "words", "shared."
 
 
 @dataclass(frozen=True, eq=False)
 class WordCodec:
     """book: of words, [V, 16, D] in physical units or [V, C] along each robot's own directions; None: each robot has
-    words of its own. robots: by name.
+    words of its own. shared: residual books for robots that have none of their own. robots: by name.
 
     Raises:
         ValueError: a book of another shape than grammar and layout ask for, or a robot of another layout.
@@ -42,6 +43,7 @@ class WordCodec:
     layout: Layout
     grammar: Grammar
     book: Tensor | None
+    shared: SharedBooks | None = None
     robots: Mapping[str, WordRobot] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,7 +54,11 @@ class WordCodec:
                     f"the book of words has shape {list(self.book.shape)}; expected {list(whole)}, or "
                     f"[{self.grammar.words}, C] along directions"
                 )
+        if self.shared is not None:
+            self.shared.check(self.grammar)
         for name, robot in self.robots.items():
+            if robot.maps is not None and self.shared is None:
+                raise ValueError(f"robot {name!r} is measured for shared residual books, and there are none")
             if robot.statistics.layout_digest != self.layout.digest or robot.model.grammar != self.grammar:
                 raise ValueError(f"robot {name!r} is of another layout or grammar than this codec")
             if not robot.own_words and self.book is None:
@@ -112,6 +118,8 @@ class WordCodec:
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by name."""
         out = {} if self.book is None else {WORDS: self.book.float().contiguous()}
+        if self.shared is not None:
+            out |= self.shared.tensors(SHARED)
         for name, robot in self.robots.items():
             out |= {f"robot.{name}.{key}": tensor for key, tensor in tensors_of(robot).items()}
         return out
@@ -136,13 +144,15 @@ class WordCodec:
         return hashed_shared(self.to_dict(), self.tensors())
 
 
-def codec_of(content: Mapping[str, object], book: Tensor | None, robots: Mapping[str, WordRobot]) -> WordCodec:
+def codec_of(
+    content: Mapping[str, object], book: Tensor | None, shared: SharedBooks | None, robots: Mapping[str, WordRobot]
+) -> WordCodec:
     """From `WordCodec.to_dict` and its parts.
 
     Raises:
         ValueError: fields that are missing, unknown, or not what they should be.
     """
-    return WordCodec(get_layout(str(content.get("layout"))), grammar_of(content), book, robots)
+    return WordCodec(get_layout(str(content.get("layout"))), grammar_of(content), book, shared, robots)
 
 
 def grammar_of(content: Mapping[str, object]) -> Grammar:

@@ -14,9 +14,10 @@ from xtok.actions.statistics import Statistics, StatisticsJson
 from xtok.actions.steady import exact
 from xtok.atomic import atomic_file, atomic_write
 from xtok.codec.storage import CONFIG, WEIGHTS, half_if_exact, read_tensors
-from xtok.codec.words.codec import WORDS, WordCodec, codec_of, grammar_of
+from xtok.codec.words.codec import SHARED, WORDS, WordCodec, codec_of, grammar_of
 from xtok.codec.words.robot import robot_of
 from xtok.codec.words.settings import CodingSettings
+from xtok.codec.words.shared_books import SharedBooks
 
 FORMAT = 3  # of tokenizer folders; 1 and 2 are of the other codecs
 
@@ -76,16 +77,20 @@ def _built(config: ConfigJson, tensors: dict[str, Tensor]) -> WordCodec:
     grammar = grammar_of(config["codec"])
     get_layout(str(config["codec"].get("layout")))
     book = tensors.pop(WORDS, None)
+    of_shared = {key: tensors.pop(key) for key in list(tensors) if key.startswith(SHARED)}
+    shared = SharedBooks.of_tensors(of_shared, SHARED) if of_shared else None
+    if shared is not None and (unused := of_shared.keys() - shared.tensors(SHARED).keys()):
+        raise ValueError(f"there is a tensor {sorted(unused)[0]!r} that nothing uses")
     robots = {}
     for name, part in config["robots"].items():
         prefix = f"robot.{name}."
         mine = {key.removeprefix(prefix): tensors.pop(key) for key in list(tensors) if key.startswith(prefix)}
-        robots[name] = robot_of(Statistics.from_dict(part), grammar, mine, book)
+        robots[name] = robot_of(Statistics.from_dict(part), grammar, mine, book, shared)
         if robots[name].name != name:
             raise ValueError(f"robot {name!r} has the statistics of {robots[name].name!r}")
     if tensors:
         raise ValueError(f"there is a tensor {sorted(tensors)[0]!r} that nothing uses")
-    return codec_of(config["codec"], book, robots)
+    return codec_of(config["codec"], book, shared, robots)
 
 
 def _read_config(path: Path) -> ConfigJson:

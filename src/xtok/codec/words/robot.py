@@ -1,7 +1,7 @@
 """One robot as motion words know it: its ranges, how its motion is compared with words, how segments are predicted.
 
-Its tensors by name, for a file and a digest. A shared book of words is kept once, for all robots, so it is not among
-them.
+Its tensors by name, for a file and a digest. What robots share, words and residual books, is kept once, so it is not
+among them.
 
 # K channels of the robot that move, V words, G groups of books, C dimensions of a code
 """
@@ -21,25 +21,33 @@ from xtok.actions.layout import Layout, get_layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.tangent import tangent_scale
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX
+from xtok.codec.base import KnownBy
 from xtok.codec.words.grammar import LENGTHS, LEVELS, Grammar
 from xtok.codec.words.model import TAILS, WordModel
 from xtok.codec.words.segment import BINS, HISTORIES, PAST, Level, SegmentCoder
 from xtok.codec.words.shared import with_physical_book, with_whitened_book
+from xtok.codec.words.shared_books import GROUPS, LevelMap, Maps, SharedBooks, with_shared_books
 from xtok.codec.words.smoother import Smoother
 from xtok.codec.words.word import BLOCK_FRAMES, NearestWords, Projection, WordSpace
 
 Space = Literal["physical", "whitened"]
-GROUPS = 2  # of books: of a chunk's first segment, of all others
 OWN_WORDS = "words.book_VFK"
 
 
 @dataclass(frozen=True, eq=False)
 class WordRobot:
-    """statistics: its ranges; motion is in half of them. own_words: its book is its own, not the shared one."""
+    """statistics: its ranges; motion is in half of them. maps: what makes its residual books of the shared ones; None:
+    they are its own. own_words: so is its book of words."""
 
     statistics: Statistics
     model: WordModel
+    maps: Maps | None = None
     own_words: bool = False
+
+    @property
+    def known_by(self) -> KnownBy:
+        """By residual books of its "own", or "measured" for the shared ones."""
+        return "own" if self.maps is None else "measured"
 
     @property
     def name(self) -> str:
@@ -72,8 +80,9 @@ def words_of(space: WordSpace, statistics: Statistics, book: Tensor) -> NearestW
     return with_physical_book(space, book, moving(statistics), scale_of(statistics))
 
 
-def rounded(model: WordModel) -> WordModel:
-    """The same with large tensors at values that float16 holds: what is used is what is written."""
+def rounded(model: WordModel, books: bool = True) -> WordModel:
+    """The same with large tensors at values that float16 holds: what is used is what is written. books: residual books
+    too, where they are not made of shared ones."""
     words = model.words
     assert isinstance(words, NearestWords)
     space = words.space
@@ -86,12 +95,16 @@ def rounded(model: WordModel) -> WordModel:
             coder,
             weight_HFX=_half(coder.weight_HFX),
             direction_GXC=_half(coder.direction_GXC),
-            books=tuple(tuple(Level(_half(x.codes_VC), _half(x.spread_V)) for x in book) for book in coder.books),
+            books=coder.books if not books else _half_books(coder.books),
             _double={},
         )
         for length, coder in model.coders.items()
     }
     return WordModel(model.grammar, words, coders)
+
+
+def _half_books(books: tuple[tuple[Level, ...], ...]) -> tuple[tuple[Level, ...], ...]:
+    return tuple(tuple(Level(_half(each.codes_VC), _half(each.spread_V)) for each in book) for book in books)
 
 
 def _single(value: float) -> float:
@@ -125,6 +138,11 @@ def tensors_of(robot: WordRobot) -> dict[str, Tensor]:
         out |= {f"{at}.weight_HFX": coder.weight_HFX, f"{at}.edge_HA": coder.edge_HA, f"{at}.size_HA": coder.size_HA}
         if length in LENGTHS:
             out[f"{at}.direction_GXC"] = coder.direction_GXC
+        if robot.maps is not None:
+            for group, of_levels in enumerate(robot.maps.get(length, ())):
+                out |= {f"{at}.book{group}.level{q}.map_RDc": each.map_RDc for q, each in enumerate(of_levels, 1)}
+                out[f"{at}.book{group}.factor_Q"] = torch.tensor([x.factor for x in of_levels], dtype=torch.float32)
+            continue
         for group, book in enumerate(coder.books):
             for number, level in enumerate(book, 1):
                 out[f"{at}.book{group}.level{number}.codes_VC"] = level.codes_VC
@@ -133,7 +151,11 @@ def tensors_of(robot: WordRobot) -> dict[str, Tensor]:
 
 
 def robot_of(
-    statistics: Statistics, grammar: Grammar, tensors: Mapping[str, Tensor], shared_words: Tensor | None
+    statistics: Statistics,
+    grammar: Grammar,
+    tensors: Mapping[str, Tensor],
+    shared_words: Tensor | None,
+    shared: SharedBooks | None,
 ) -> WordRobot:
     """Inverse of `tensors_of`.
 
@@ -159,20 +181,29 @@ def robot_of(
         raise ValueError(f"robot {statistics.embodiment!r} has no words of its own, and there are no shared ones")
     else:
         words = words_of(space, statistics, shared_words)
-    coders = {length: _coder(length, take) for length in TAILS}
+    measured = any(name.endswith("map_RDc") for name in left)
+    coders = {length: _coder(length, take, measured) for length in TAILS}
+    maps = None if not measured else {length: _maps(length, take) for length in LENGTHS}
     if left:
         raise ValueError(f"robot {statistics.embodiment!r} has a tensor {sorted(left)[0]!r} that nothing uses")
-    model = WordModel(grammar, words, coders)
+    if maps is None:
+        model = WordModel(grammar, words, coders)
+    elif shared is None:
+        raise ValueError(f"robot {statistics.embodiment!r} is measured for shared residual books, and there are none")
+    else:
+        model = with_shared_books(grammar, words, coders, shared, maps)
     _check(statistics, model)
-    return WordRobot(statistics, model, own)
+    return WordRobot(statistics, model, maps, own)
 
 
-def _coder(length: int, take: Callable[[str], Tensor]) -> SegmentCoder:
+def _coder(length: int, take: Callable[[str], Tensor], measured: bool) -> SegmentCoder:
     at = f"length{length}"
     weight_HFX, edge_HA, size_HA = (take(f"{at}.{name}") for name in ("weight_HFX", "edge_HA", "size_HA"))
     if length not in LENGTHS:
         return SegmentCoder(length, weight_HFX, edge_HA, size_HA, torch.zeros(GROUPS, weight_HFX.shape[2], 0), ())
     direction_GXC = take(f"{at}.direction_GXC")
+    if measured:
+        return SegmentCoder(length, weight_HFX, edge_HA, size_HA, direction_GXC, ())
     books = tuple(
         tuple(
             Level(take(f"{at}.book{g}.level{q}.codes_VC"), take(f"{at}.book{g}.level{q}.spread_V"))
@@ -181,6 +212,15 @@ def _coder(length: int, take: Callable[[str], Tensor]) -> SegmentCoder:
         for g in range(GROUPS)
     )
     return SegmentCoder(length, weight_HFX, edge_HA, size_HA, direction_GXC, books)
+
+
+def _maps(length: int, take: Callable[[str], Tensor]) -> tuple[tuple[LevelMap, ...], ...]:
+    groups = []
+    for g in range(GROUPS):
+        at = f"length{length}.book{g}"
+        maps = [take(f"{at}.level{q}.map_RDc") for q in range(1, LEVELS + 1)]
+        groups.append(tuple(LevelMap(*pair) for pair in zip(maps, take(f"{at}.factor_Q").tolist(), strict=True)))
+    return tuple(groups)
 
 
 def _check(statistics: Statistics, model: WordModel) -> None:

@@ -8,9 +8,10 @@ over its spread. Codes belong to classes of neighbours. A robot has an affine ma
     robot's code = [shared code, 1] @ map of its class          robot's spread = shared spread x factor
 
 Shared codes are multiples of 2^-9 below 64, maps multiples of 2^-20 below 16: all products and sums of them are exact
-in float64, so the books of a robot are the same bits on every machine, in whatever order a matrix product adds.
+in float64, so the books of a robot are the same bits on every machine, in whatever order a matrix product adds. Both
+are values of float16 besides, so a file holds them in two bytes.
 
-To keep: the shared books once (`SharedLevel`: code_VC fits int16, class_V uint8, spread_V float32), and for each robot
+To keep: the shared books once (`SharedLevel`), and for each robot
 its words, the predictors, sizes and directions of its four coders, and its `LevelMap`s (map_RDc, factor).
 """
 
@@ -24,11 +25,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.actions.steady import exact
-from xtok.codec.words.grammar import LENGTHS, Grammar
+from xtok.codec.words.grammar import LENGTHS, LEVELS, Grammar
 from xtok.codec.words.model import WordModel
 from xtok.codec.words.segment import Level, SegmentCoder
 from xtok.codec.words.word import Words
 
+GROUPS = 2  # of books: of a chunk's first segment, of all others
 CODE_STEP, CODE_MOST = 2.0**-9, 64.0
 MAP_STEP, MAP_MOST = 2.0**-20, 16.0
 
@@ -108,6 +110,45 @@ class SharedBooks:
                 if (sizes := [len(level) for level in group]) != expected:
                     raise ValueError(f"shared books of length {length} have {sizes} codes; the grammar {expected}")
 
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """All of them by name, float32."""
+        return {
+            f"{prefix}length{length}.book{group}.level{number}.{name}": tensor.float().contiguous()
+            for length, groups in self.levels.items()
+            for group, of_levels in enumerate(groups)
+            for number, level in enumerate(of_levels, 1)
+            for name, tensor in vars(level).items()
+        }
+
+    @staticmethod
+    def of_tensors(tensors: Mapping[str, Tensor], prefix: str) -> SharedBooks:
+        """Inverse of `tensors`.
+
+        Raises:
+            KeyError: one that is missing. ValueError: values or shapes that no shared book has.
+        """
+
+        def level(at: str) -> SharedLevel:
+            code_VC, class_V, spread_V = (tensors[f"{at}.{name}"] for name in ("code_VC", "class_V", "spread_V"))
+            whole_V = class_V.long()
+            if code_VC.ndim != 2 or {tuple(class_V.shape), tuple(spread_V.shape)} != {(len(code_VC),)}:
+                raise ValueError(
+                    f"{at}: codes {list(code_VC.shape)}, classes {list(class_V.shape)}; expected [V, C], [V]"
+                )
+            if not torch.equal(whole_V.float(), class_V.float()) or whole_V.min() < 0:
+                raise ValueError(f"{at}: classes are whole numbers from 0 on")
+            return SharedLevel(code_VC, whole_V, spread_V)
+
+        return SharedBooks(
+            {
+                length: tuple(
+                    tuple(level(f"{prefix}length{length}.book{g}.level{q}") for q in range(1, LEVELS + 1))
+                    for g in range(GROUPS)
+                )
+                for length in LENGTHS
+            }
+        )
+
     def books(self, maps: Maps) -> dict[int, tuple[tuple[Level, ...], ...]]:
         """A robot's books, by length."""
         return {
@@ -141,6 +182,6 @@ def with_shared_books(
 
 
 def on_grid(x: Tensor, step: float, most: float) -> Tensor:
-    """The nearest multiples of `step`, a power of 2, below `most`. float32."""
-    limit = most - step
-    return ((x.double() / step).round() * step).clamp(-limit, limit).float()
+    """The nearest multiples of `step`, a power of 2, below `most`, that float16 holds too. float32."""
+    limit = most - max(step, most / 2048)
+    return ((x.double() / step).round() * step).clamp(-limit, limit).half().float()

@@ -75,8 +75,8 @@ class WordTokenizer:
 
     @property
     def known_by(self) -> dict[str, KnownBy]:
-        """How each robot is known: by residual books of its "own"."""
-        return dict.fromkeys(self.codec.robots, "own")
+        """How each robot is known: by residual books of its "own", or as "measured" for the shared ones."""
+        return {name: robot.known_by for name, robot in self.codec.robots.items()}
 
     @property
     def digest(self) -> str:
