@@ -17,6 +17,7 @@ from xtok.cli import (
     encode,
     evaluate,
     features,
+    fit,
     inspect,
     pack,
     sim,
@@ -29,7 +30,7 @@ from xtok.cli.outputs import guarded, outputs_of
 from xtok.progress import shown
 from xtok.write_errors import write_error
 
-COMMANDS = (demo, inspect, stats, pack, encode, decode, adapt, train, evaluate, dictionary, features, teacher, sim)
+COMMANDS = (demo, inspect, stats, pack, encode, decode, adapt, fit, train, evaluate, dictionary, features, teacher, sim)
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

@@ -139,7 +139,7 @@ def chosen_recipe(name: str | None, data: Sequence[Path]) -> Recipe:
     from xtok.recipes import DEFAULTS, described, get_recipe
 
     if name is None:
-        layouts = [layout for layout in DEFAULTS if all(_reads(path, layout) is None for path in data)]
+        layouts = [layout for layout in DEFAULTS if all(why_not(path, layout) is None for path in data)]
         fitting = "\n".join(described([DEFAULTS[layout] for layout in layouts or DEFAULTS]))
         raise ValueError(f"which recipe? For these data:\n{fitting}\n`xtok train --list` shows all")
     recipe = get_recipe(name)
@@ -147,8 +147,8 @@ def chosen_recipe(name: str | None, data: Sequence[Path]) -> Recipe:
     if recipe.trainable == "heads":  # it takes the layout of the tokenizer
         return recipe
     for path in data:
-        error = _reads(path, layout)
-        others = [] if error is None else [each for each in DEFAULTS if each != layout and _reads(path, each) is None]
+        error = why_not(path, layout)
+        others = [] if error is None else [each for each in DEFAULTS if each != layout and why_not(path, each) is None]
         if others:
             can = "\n".join(described([DEFAULTS[each] for each in others]))
             raise ValueError(
@@ -158,7 +158,7 @@ def chosen_recipe(name: str | None, data: Sequence[Path]) -> Recipe:
     return recipe
 
 
-def _reads(path: Path, layout: str) -> ValueError | None:
+def why_not(path: Path, layout: str) -> ValueError | None:
     """Why a set cannot be read in a layout, or None where it can."""
     from xtok.data import open_dataset
     from xtok.data.packed.sources import members

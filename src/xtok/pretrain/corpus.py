@@ -102,11 +102,13 @@ class Corpus(ChunkSampler):
         action_sources: Sequence[ActionSource] = ("achieved",),
         sampling_weights: Mapping[str, float] | None = None,
         skip_bad: bool = False,
+        validation: bool = True,
     ) -> Corpus:
         """Train episodes (index mod 5 != 4) of every data set, in one layout.
 
         action_sources: motion as measured, as commanded, or both where a set has both (one that has one kind gives it).
         skip_bad: leave out episodes that cannot be read; they are in `left_out`.
+        validation: as of `Corpus`.
 
         Raises:
             ValueError: a set whose robot is marked as held out (within a packed corpus it is left out, with a warning).
@@ -124,7 +126,7 @@ class Corpus(ChunkSampler):
                 goals = open_dataset(path, layout=layout.name, action_source="commanded", skip_bad=skip_bad)
                 episodes += select(goals, "train")
                 left_out += [each for each in goals.left_out if each not in left_out]
-        corpus = cls(layout, episodes, sampling_weights)
+        corpus = cls(layout, episodes, sampling_weights, validation)
         corpus.left_out = tuple(left_out)
         return corpus
 
