@@ -33,6 +33,7 @@ pytestmark = [
 TINY = (sys.executable, cli_kit.TINY)
 WORKER = ("spawn_main", "ray::_RayWorker")
 KILLS = 6
+NOT_BEGUN = "Ray did not begin"  # its processes have thirty seconds, which a very busy machine may not give them
 MINUTES = 900.0  # of a run on a machine that has much else to do
 
 
@@ -71,8 +72,10 @@ def remove(out: Path) -> None:
 
 
 def undisturbed(command: list[object], out: Path) -> None:
-    process = cli_kit.start([*command, "-o", out], TINY)
-    said = process.communicate(timeout=MINUTES)
+    said = NOT_BEGUN
+    while NOT_BEGUN in said:
+        process = cli_kit.start([*command, "-o", out], TINY)
+        said = "".join(process.communicate(timeout=MINUTES))
     assert process.returncode == 0, said
 
 
@@ -113,7 +116,7 @@ def disturbed(command: list[object], how: list[str], root: Path, kills: int, hos
             assert bytes_of(out) == expected
             ended += 1
             remove(out)
-        elif who == "worker":
+        elif who == "worker" and NOT_BEGUN not in said:
             assert "--ray" not in how, said
             assert process.returncode == 2 and "same command again" in said, said
         until = time.monotonic() + MINUTES
@@ -145,8 +148,16 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
     monkeypatch.setenv("PYTHONPATH", cli_kit.environment()["PYTHONPATH"])
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    cluster.add_node(num_cpus=1)
+    for attempt in range(5):
+        cluster = Cluster()
+        try:
+            cluster.add_node(num_cpus=1, include_dashboard=False)
+            cluster.add_node(num_cpus=1)
+            break
+        except Exception:  # what Ray raises where its processes take over 30 s to begin
+            cluster.shutdown()
+            if attempt == 4:
+                raise
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     yield cluster
     cluster.shutdown()

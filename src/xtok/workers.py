@@ -28,7 +28,9 @@ Work = Callable[[Any], Any]  # does one unit
 Run = Callable[[Iterable[Any]], Iterator[Any]]  # units -> what each gave, in their order
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 RAY_STORE_BYTES = 128 << 20  # units and results are small; Ray would take a third of the memory
-RAY_RETRIES = 3  # of a unit whose worker died, each time on a worker begun anew
+# Of a unit whose worker died, each time on one begun anew. Where a node is lost, Ray tries once a second until it knows
+# (8 times in our test); a unit that kills every worker, for want of memory, is given up after so many.
+RAY_RETRIES = 60
 DIED = "a worker process died (killed, or out of memory); give the same command again: what is done is kept"
 
 
@@ -207,10 +209,11 @@ def _on_ray(work: Work, count: int, gpus: bool) -> Iterator[Run]:
         _connect(ray, count)
     actors: list[Any] = []
     try:
-        take_gpu = gpus and ray.cluster_resources().get("GPU", 0) >= count
+        # Without a GPU it needs a CPU to begin and none to go on: a node that is left takes the workers of a lost one.
+        gpu: dict[str, Any] = {"num_gpus": 1} if gpus and ray.cluster_resources().get("GPU", 0) >= count else {}
         worker = ray.remote(
-            num_gpus=1 if take_gpu else 0,
-            max_restarts=-1,  # on another node, where one is lost
+            **gpu,
+            max_restarts=-1,
             max_task_retries=RAY_RETRIES,
             scheduling_strategy="SPREAD",
             runtime_env={"env_vars": ONE_THREAD},
