@@ -107,9 +107,17 @@ def test_eval_measures_it_beside_fast(place: Path, capsys: pytest.CaptureFixture
     assert (place / "e.html").stat().st_size > 10_000
 
 
+def test_the_dictionary_shows_words_of_sixteen_frames(place: Path) -> None:
+    assert main(FIT) == 0
+    page = ["dictionary", "one", "--layout", "joints", "--tokenizer", "made", "-o", "d.html", "--horizon"]
+    assert main([*page, "8"]) == 0
+    assert main([*page, "40"]) == 0
+    text = (place / "d.html").read_text()
+    assert "blocks of 16 frames" in text and "the dictionary of motion words" in text
+
+
 def test_what_cannot_be_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*FIT[:-1], "100"]) == EXIT_USER_ERROR
     assert "2048 to 32768" in capsys.readouterr().err
     assert main([*FIT, "--own", "panda"]) == EXIT_USER_ERROR
     assert "no episodes of ['panda']" in capsys.readouterr().err
-    assert main(["dictionary", "one", "--layout", "joints", "--tokenizer", "made", "-o", "d.html"]) == EXIT_USER_ERROR

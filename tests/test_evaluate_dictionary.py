@@ -20,7 +20,7 @@ import pytest
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.data import iter_chunks
-from xtok.evaluate.dictionary import Dictionary, Motions, associations, build, slot_motions
+from xtok.evaluate.dictionary import Dictionary, Motions, associations, build, motions_of
 from xtok.evaluate.dictionary_page import Strip, describe, render
 from xtok.evaluate.labels import Labels, label_chunks
 
@@ -69,7 +69,7 @@ def built() -> Dictionary:
 
 def test_entries_say_what_was_planted(built: Dictionary) -> None:
     by_code = {entry.code: entry for entry in built.entries}
-    assert built.entries[0].code == 5 and built.slots == N * M and len(by_code) == 6
+    assert built.entries[0].code == 5 and built.places == N * M and len(by_code) == 6
     grasp, lift = by_code[5], by_code[2]
     assert (grasp.count, lift.count) == (60, 30)
     assert [each.text for each in grasp.subtasks] == ["grasp the cube"] and grasp.subtasks[0].of_code == 1
@@ -114,7 +114,7 @@ def test_motions_are_those_of_the_frames() -> None:
     anchors, targets = batch.context.anchor_BD, batch.target_BTD
     assert anchors is not None
     frames = np.concatenate([anchors[:, None].numpy(), targets.numpy()], axis=1)
-    found = slot_motions(ARMS26, batch.context.mask_BD.numpy(), frames)
+    found = motions_of(ARMS26, batch.context.mask_BD.numpy(), frames)
     where = ARMS26.slices["right_position"]
     assert found.position_nP3 is not None and found.position_nP3.shape == (3 * len(batch), 5, 3)
     # Chunk 1 starts after frame 5; its slot 1 is frames 10 to 13, after frame 9.
@@ -135,7 +135,7 @@ def test_joints_have_tracks_in_place_of_paths() -> None:
     (batch,) = iter_chunks([episode], 16, 4)
     assert batch.context.anchor_BD is not None
     frames = np.concatenate([batch.context.anchor_BD[:, None].numpy(), batch.target_BTD.numpy()], axis=1)
-    motions = slot_motions(JOINTS, batch.context.mask_BD.numpy(), frames)
+    motions = motions_of(JOINTS, batch.context.mask_BD.numpy(), frames)
     codes = np.random.default_rng(0).integers(0, 3, size=(len(batch), 4))
     found = build(codes, label_chunks([episode], 16, 4), motions, 8, [f"axis {i}" for i in range(6)])
     assert len(found.entries[0].tracks) == 4 and found.entries[0].path_P3 is None

@@ -1,9 +1,10 @@
-"""What each first-level code means, as one page to search and look at: motion, words, frames, arms, what follows."""
+"""What each first-level code or motion word means, as one page to search: motion, words, frames, arms, what follows."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 HORIZON, CHUNKS_MAX, PICTURED = 16, 20_000, 400
 MEASURED = 96  # episodes that measure a robot: enough for least squares
 CAMERAS = ("scene", "front", "top", "head")  # looked for in this order in a camera's name
-AROUND_FRAMES = 6  # before and after the middle of the slot
+AROUND_FRAMES = 6  # before and after the middle of the place
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser("dictionary", help="what each q0 code means, as a page", description=__doc__)
+    parser = subparsers.add_parser("dictionary", help="what each first code means, as a page", description=__doc__)
     parser.add_argument("data", type=Path, nargs="+", metavar="DATA", help="data set folders, looked at as one")
     add_reading_arguments(parser)
     add_tokenizer_argument(parser)
@@ -52,8 +53,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> None:
-    from xtok.actions.types import concatenate
+    import numpy as np
+
+    from xtok.actions.types import FRAMES_PER_SLOT, concatenate
     from xtok.codec import Tokenizer
+    from xtok.codec.words.word import BLOCK_FRAMES
     from xtok.data import iter_chunks, select
     from xtok.evaluate.batches import encode
     from xtok.evaluate.dictionary import build
@@ -64,8 +68,7 @@ def run(args: argparse.Namespace) -> None:
 
     dataset = open_data(args)
     tokenizer = load_tokenizer(args.tokenizer, dataset)
-    if not isinstance(tokenizer, Tokenizer):
-        raise ValueError(f"{args.tokenizer} holds motion words; `xtok dictionary` shows tokenizers of slots and levels")
+    frames = FRAMES_PER_SLOT if isinstance(tokenizer, Tokenizer) else BLOCK_FRAMES
     everything = select(dataset, args.split)
     episodes = [episode for episode in everything if len(episode) > args.horizon]
     if not episodes:
@@ -74,9 +77,17 @@ def run(args: argparse.Namespace) -> None:
     chunks = concatenate(list(iter_chunks(episodes, args.horizon, stride)))
     labels = label_chunks(episodes, args.horizon, stride)
     say(f"coding {len(chunks)} chunks of {len(episodes)} episodes")
-    grid = encode(tokenizer, chunks).grid_BMQ
-    assert grid is not None, "our tokenizer has slots"
-    dictionary = build(grid[..., 0].numpy(), labels, _motions(chunks), tokenizer.codebook_size, _joint_names(dataset))
+    codes = encode(tokenizer, chunks)
+    if isinstance(tokenizer, Tokenizer):
+        assert codes.grid_BMQ is not None, "a tokenizer of slots"
+        first_NM, book = codes.grid_BMQ[..., 0].numpy(), tokenizer.codebook_size
+    else:  # a block is spoken of as its middle slot is
+        every, M = frames // FRAMES_PER_SLOT, labels.text_NM.shape[1]
+        middle = np.minimum(np.arange(every // 2, M + every // 2, every), M - 1)
+        first_NM, book = tokenizer.first_codes(codes, args.horizon)[:, ::every, 0], tokenizer.grammar.words
+        labels = replace(labels, text_NM=labels.text_NM[:, middle], subtask_NM=labels.subtask_NM[:, middle])
+    motions = _motions(chunks, frames)
+    dictionary = build(first_NM, labels, motions, book, _joint_names(dataset), frames)
     strips = _strips(dictionary, labels, episodes, args.pictured, args.camera)
     about: About = {
         "title": dataset.name.replace("+", ", "),
@@ -91,21 +102,21 @@ def run(args: argparse.Namespace) -> None:
     }
     with atomic_file(args.out) as temporary:
         temporary.write_text(render(dictionary, strips, about), encoding="utf-8")
-    used, total = len(dictionary.entries), tokenizer.codebook_size
+    used, total = len(dictionary.entries), book
     print(
         f"{args.out}: {used} of {total} codes in use, {len(strips)} with frames, {args.out.stat().st_size / 1e6:.1f} MB"
     )
 
 
-def _motions(chunks: ChunkBatch) -> Motions:
+def _motions(chunks: ChunkBatch, frames: int) -> Motions:
     import torch
 
-    from xtok.evaluate.dictionary import slot_motions
+    from xtok.evaluate.dictionary import motions_of
 
     context = chunks.context
     assert context.anchor_BD is not None, "chunks of an episode have anchors"
-    frames = torch.cat([context.anchor_BD[:, None], chunks.target_BTD], dim=1).numpy()
-    return slot_motions(context.layout, context.mask_BD.numpy(), frames)
+    every = torch.cat([context.anchor_BD[:, None], chunks.target_BTD], dim=1).numpy()
+    return motions_of(context.layout, context.mask_BD.numpy(), every, frames)
 
 
 def _joint_names(dataset: EpisodeDataset) -> tuple[str, ...]:
@@ -115,10 +126,9 @@ def _joint_names(dataset: EpisodeDataset) -> tuple[str, ...]:
 def _strips(
     dictionary: Dictionary, labels: Labels, episodes: Sequence[Episode], most: int, camera: str | None
 ) -> dict[int, list[Strip]]:
-    """Frames of examples of the `most` used codes: three moments around the slot's middle, two examples a code."""
+    """Frames of examples of the `most` used codes: three moments around the middle of a place, two examples a code."""
     import numpy as np
 
-    from xtok.actions.types import FRAMES_PER_SLOT
     from xtok.data.media.video_write import jpeg
     from xtok.evaluate.dictionary_page import Strip
 
@@ -136,7 +146,7 @@ def _strips(
             missing += 1
             continue
         video = episode.videos[_camera(tuple(episode.videos), camera)]
-        middle = int(labels.start_N[row]) + FRAMES_PER_SLOT * slot + 2
+        middle = int(labels.start_N[row]) + dictionary.frames * slot + dictionary.frames // 2
         moments = [int(np.clip(middle + k * AROUND_FRAMES, 0, len(video) - 1)) for k in (-1, 0, 1)]
         pictures = video.frames(moments)
         height, width = (size - size % 2 for size in pictures.shape[1:3])

@@ -1,6 +1,9 @@
-"""What each q0 code means: the motion it stands for, the words it goes with, who uses it, what follows it.
+"""What each first code means: the motion it stands for, the words it goes with, who uses it, what follows it.
 
-# N chunks, M slots, n slots of all chunks, C codes in use, D channels, P = 5 points: the frame before it and its four
+A place is what one first code is about: a slot of 4 frames, or a block of 16 that a motion word stands for.
+
+# N chunks, M places, n places of all chunks, C codes in use, D channels, P = 5 points: the frame before a place, then
+# its four, or every fourth of its sixteen
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from xtok.actions.rotation import matrix_from_rotation6d, rotvec_from_matrix
 from xtok.actions.types import FRAMES_PER_SLOT
 from xtok.evaluate.labels import COLOURS, NUMBERS, Labels
 
-POINTS = FRAMES_PER_SLOT + 1
+POINTS = 5
 MIN_COUNT = 4  # a word or sub-task seen less often with a code is chance
 TOP = 6
 THREADS = 12  # single occurrences drawn behind a mean
@@ -48,9 +51,9 @@ _WORD = re.compile(r"[a-z]+")
 
 @dataclass(frozen=True)
 class Motions:
-    """Motion within every slot, relative to the frame before it. position_nP3: mm, of the hand that moves; turn_nP3:
+    """Motion within every place, relative to the frame before it. position_nP3: mm, of the hand that moves; turn_nP3:
     degrees, as a rotation vector; opening_nP: of the gripper, as it is; joint_nPJ: joints (a layout without poses).
-    offset_n3: mm from the chunk's anchor to the frame before the slot. None where the robots have no such thing."""
+    offset_n3: mm from the chunk's anchor to the frame before the place. None where the robots have no such thing."""
 
     position_nP3: np.ndarray | None
     turn_nP3: np.ndarray | None
@@ -72,7 +75,7 @@ class Association:
 
 @dataclass(frozen=True)
 class Track:
-    """Mean and spread (standard deviation) of one quantity over the five points of a slot."""
+    """Mean and spread (standard deviation) of one quantity over the five points of a place."""
 
     name: str
     unit: str
@@ -82,10 +85,11 @@ class Track:
 
 @dataclass(frozen=True)
 class Entry:
-    """One code. share: of all slots. example_n: slots nearest to the mean motion, of different episodes.
+    """One code. share: of all places. example_n: places nearest to the mean motion, of different episodes.
 
-    path_P3, threads_tP3: mean and single paths in mm; turn_deg_3: rotation over the slot; position_spread_mm,
-    turn_spread_deg: of the end of the slot. arms: share of the code's uses; evenness: 1 where arms use it as they use
+    path_P3, threads_tP3: mean and single paths in mm; turn_deg_3: rotation over the place; position_spread_mm,
+    turn_spread_deg: of the end of the place; arms_apart_mm: rms of the ends of single arms' mean paths around the mean
+    of all, None of fewer than two arms. arms: share of the code's uses; evenness: 1 where arms use it as they use
     all codes, 0 where one arm has it alone. following: next code of the same chunk, its probability."""
 
     code: int
@@ -95,6 +99,7 @@ class Entry:
     path_P3: np.ndarray | None
     threads_tP3: np.ndarray | None
     position_spread_mm: float | None
+    arms_apart_mm: float | None
     offset_mm_3: np.ndarray | None
     turn_deg_3: np.ndarray | None
     turn_spread_deg: float | None
@@ -111,21 +116,22 @@ class Entry:
 
 @dataclass(frozen=True)
 class Dictionary:
-    """Entries by falling use. arms: share of all slots; slots: how many were looked at."""
+    """Entries by falling use. arms: share of all places; places: how many were looked at, of so many frames."""
 
     entries: tuple[Entry, ...]
     arms: dict[str, float]
-    slots: int
+    places: int
+    frames: int
     codebook_size: int
     perplexity: float
 
 
-def slot_motions(layout: Layout, mask_ND: np.ndarray, absolute_NFD: np.ndarray) -> Motions:
-    """Motions of every slot of chunks. absolute_NFD: F = T + 1 frames, the anchor first; a last slot of fewer than four
-    frames holds its last one."""
+def motions_of(layout: Layout, mask_ND: np.ndarray, absolute_NFD: np.ndarray, frames: int = FRAMES_PER_SLOT) -> Motions:
+    """Motions of every place of `frames` frames, a multiple of four. absolute_NFD: F = T + 1 frames, the anchor first;
+    a last place that is cut short holds its last one."""
     N, F, _ = absolute_NFD.shape
-    M = -(-(F - 1) // FRAMES_PER_SLOT)
-    at_MP = np.minimum(FRAMES_PER_SLOT * np.arange(M)[:, None] + np.arange(POINTS), F - 1)
+    M = -(-(F - 1) // frames)
+    at_MP = np.minimum(frames * np.arange(M)[:, None] + frames // (POINTS - 1) * np.arange(POINTS), F - 1)
     points = absolute_NFD[:, at_MP].reshape(N * M, POINTS, -1).astype(np.float64)
     mask_nD = np.repeat(mask_ND, M, axis=0)
     position = turn = opening = joint = offset = None
@@ -158,7 +164,12 @@ def slot_motions(layout: Layout, mask_ND: np.ndarray, absolute_NFD: np.ndarray) 
 
 
 def build(
-    codes_NM: np.ndarray, labels: Labels, motions: Motions, codebook_size: int, joint_names: Sequence[str] = ()
+    codes_NM: np.ndarray,
+    labels: Labels,
+    motions: Motions,
+    codebook_size: int,
+    joint_names: Sequence[str] = (),
+    frames: int = FRAMES_PER_SLOT,
 ) -> Dictionary:
     """Entries of all codes that occur, most used first (ties by number).
 
@@ -188,7 +199,7 @@ def build(
                 code=code,
                 count=len(n),
                 share=len(n) / len(code_n),
-                **_motion(motions, n, joint_names),
+                **_motion(motions, n, joint_names, arm_n[n]),
                 subtasks=subtask[c],
                 words=word[c],
                 tasks=task[c],
@@ -204,6 +215,7 @@ def build(
         tuple(sorted(entries, key=lambda entry: (-entry.count, entry.code))),
         base,
         len(code_n),
+        frames,
         codebook_size,
         float(np.exp(-(share_C * np.log(share_C)).sum())),
     )
@@ -211,7 +223,7 @@ def build(
 
 def associations(index_n: np.ndarray, codes: int, texts_n: Sequence[Sequence[str]]) -> list[tuple[Association, ...]]:
     """For each code the texts that it goes with more than by chance, by falling pmi * share (what is both sure and
-    common first), at most TOP. A slot may have several texts or none; those seen under MIN_COUNT times with a code are
+    common first), at most TOP. A place may have several texts or none; those seen under MIN_COUNT times with a code are
     left out."""
     total, of_text = len(index_n), Counter(text for texts in texts_n for text in set(texts))
     of_code = np.bincount(index_n, minlength=codes)
@@ -250,14 +262,15 @@ def _following(codes_NM: np.ndarray) -> dict[int, tuple[tuple[int, float], ...]]
     }
 
 
-def _motion(motions: Motions, n: np.ndarray, joint_names: Sequence[str]) -> dict:
+def _motion(motions: Motions, n: np.ndarray, joint_names: Sequence[str], arm_n: np.ndarray) -> dict:
     tracks = []
     path = threads = offset = turn = opening = None
-    spread_mm = spread_deg = None
+    spread_mm = spread_deg = apart_mm = None
     if motions.position_nP3 is not None:
         path = motions.position_nP3[n].mean(axis=0)
         threads = motions.position_nP3[n[np.linspace(0, len(n) - 1, min(THREADS, len(n))).astype(int)]]
         spread_mm = _spread(motions.position_nP3[n, -1])
+        apart_mm = _arms_apart(motions.position_nP3[n, -1], arm_n)
         assert motions.offset_n3 is not None
         offset = motions.offset_n3[n].mean(axis=0)
         tracks += [_track(f"{axis}", "mm", motions.position_nP3[n, :, i]) for i, axis in enumerate("xyz")]
@@ -277,6 +290,7 @@ def _motion(motions: Motions, n: np.ndarray, joint_names: Sequence[str]) -> dict
         "path_P3": path,
         "threads_tP3": threads,
         "position_spread_mm": spread_mm,
+        "arms_apart_mm": apart_mm,
         "offset_mm_3": offset,
         "turn_deg_3": turn,
         "turn_spread_deg": spread_deg,
@@ -287,7 +301,7 @@ def _motion(motions: Motions, n: np.ndarray, joint_names: Sequence[str]) -> dict
 def _examples(
     motions: Motions, n: np.ndarray, episode_n: np.ndarray, arm_n: np.ndarray, most: int = 2
 ) -> tuple[int, ...]:
-    """Slots nearest to the mean motion; the second of another arm where there is one, else of another episode."""
+    """Places nearest to the mean motion; the second of another arm where there is one, else of another episode."""
     parts = [motions.position_nP3, motions.joint_nPJ, motions.opening_nP]
     scale = [1.0, 50.0, 50.0]  # mm, rad and openings on one footing
     x = np.concatenate(
@@ -308,6 +322,12 @@ def _track(name: str, unit: str, values_bP: np.ndarray) -> Track:
 def _spread(values_b3: np.ndarray) -> float:
     """Root mean square distance from the mean."""
     return float(np.sqrt(((values_b3 - values_b3.mean(axis=0)) ** 2).sum(axis=1).mean()))
+
+
+def _arms_apart(values_b3: np.ndarray, arm_b: np.ndarray) -> float | None:
+    """How far single arms' means are from the mean of these, rms; of arms with a few uses of the code."""
+    arms = [values_b3[arm_b == arm].mean(axis=0) for arm in np.unique(arm_b) if (arm_b == arm).sum() >= MIN_COUNT]
+    return _spread(np.stack(arms)) if len(arms) > 1 else None
 
 
 def _evenness(shares: dict[str, float], base: dict[str, float]) -> float:

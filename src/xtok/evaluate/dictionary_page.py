@@ -1,6 +1,6 @@
 """The dictionary as one page to read: a card a code, searched and sorted in place, nothing fetched.
 
-# P = 5 points of a slot, t single paths
+# P = 5 points of a place, t single paths
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TypedDict
 import numpy as np
 from markupsafe import Markup, escape
 
+from xtok.actions.types import FRAMES_PER_SLOT
 from xtok.evaluate.charts import number
 from xtok.evaluate.dictionary import Association, Dictionary, Entry
 from xtok.evaluate.pages import environment
@@ -31,7 +32,7 @@ _WAYS = (("x +", f"x {_MINUS}"), ("y +", f"y {_MINUS}"), ("up ", "down "))
 
 @dataclass(frozen=True)
 class Strip:
-    """Frames before, within and after a slot side by side, as one JPEG, and what they show."""
+    """Frames before, within and after a place side by side, as one JPEG, and what they show."""
 
     jpeg: bytes
     caption: str
@@ -69,7 +70,9 @@ def render(dictionary: Dictionary, strips: Mapping[int, Sequence[Strip]], about:
     The same arguments give the same bytes.
     """
     reach_mm = _reach(dictionary.entries)
-    cards = [_card(entry, tuple(strips.get(entry.code, ())), reach_mm) for entry in dictionary.entries]
+    cards = [
+        _card(entry, tuple(strips.get(entry.code, ())), reach_mm, dictionary.frames) for entry in dictionary.entries
+    ]
     return (
         environment()
         .get_template("dictionary.html.j2")
@@ -88,7 +91,7 @@ def render(dictionary: Dictionary, strips: Mapping[int, Sequence[Strip]], about:
 
 
 def describe(entry: Entry) -> str:
-    """What the hand does in the slot, in a line: the larger axes of its way, its turn, the gripper."""
+    """What the hand does in the place, in a line: the larger axes of its way, its turn, the gripper."""
     parts = []
     if entry.path_P3 is not None:
         moved = entry.path_P3[-1]
@@ -111,14 +114,16 @@ def describe(entry: Entry) -> str:
     return " · ".join(parts)
 
 
-def _card(entry: Entry, strips: tuple[Strip, ...], reach_mm: float) -> Card:
+def _card(entry: Entry, strips: tuple[Strip, ...], reach_mm: float, frames: int) -> Card:
     motion = describe(entry)
     detail = []
     if entry.position_spread_mm is not None:
         detail.append(f"spread {entry.position_spread_mm:.1f} mm")
+    if entry.arms_apart_mm is not None:
+        detail.append(f"arms {entry.arms_apart_mm:.1f} mm apart")
     if entry.turn_spread_deg is not None:
         detail.append(f"{entry.turn_spread_deg:.1f}\N{DEGREE SIGN}")
-    if entry.offset_mm_3 is not None:
+    if entry.offset_mm_3 is not None and frames == FRAMES_PER_SLOT:  # a word is relative to the frame before it
         where = " ".join(f"{axis} {_signed(v)}" for axis, v in zip("xyz", entry.offset_mm_3, strict=True))
         detail.append(f"begins {where} mm from the chunk's start")
     first = entry.subtasks[0] if entry.subtasks else None
