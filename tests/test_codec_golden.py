@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import codec_kit as kit
-from xtok import Tokenizer
+from xtok import load_tokenizer
 from xtok.actions.embodiments import get_embodiment
 from xtok.actions.layout import JOINTS
 from xtok.actions.types import ChunkBatch, Context, concatenate
@@ -27,27 +27,30 @@ HORIZONS = (32, 13)  # the second fills its last slot in part
 
 def golden_chunks(name: str, horizon: int) -> ChunkBatch:
     """Two chunks that nothing but this file decides: of the packaged sample, or drawn for "cr5"."""
-    if name != "joints":
+    if not name.startswith("joints"):
         sample = kit.chunks(horizon, stride=40)
         return concatenate([sample[0:1], sample[3:4]])
     absolute = torch.from_numpy(kit.smooth_joints(horizon, count=2, seed=0))
     mask_BD = torch.from_numpy(get_embodiment("cr5").mask(JOINTS)).expand(2, -1)
     absolute = torch.where(mask_BD[:, None], absolute, 0.0)
-    rate = Tokenizer.from_pretrained(name).statistics["cr5"].control_hz
+    rate = load_tokenizer(name).statistics["cr5"].control_hz
     context = Context(JOINTS, absolute[:, 0], mask_BD, torch.full((2,), rate), ("cr5",) * 2, horizon)
     return ChunkBatch(absolute[:, 1:], context)
 
 
 def found(name: str) -> dict[str, object]:
     """What some of the shipped weights say now."""
-    tokenizer = Tokenizer.from_pretrained(name)
+    tokenizer = load_tokenizer(name)
     chunks = {str(horizon): golden_chunks(name, horizon) for horizon in HORIZONS}
     motion = hashlib.sha256(b"".join(batch.target_BTD.numpy().tobytes() for batch in chunks.values())).hexdigest()[:16]
-    codes = {horizon: tokenizer.encode(batch).grid_BMQ for horizon, batch in chunks.items()}
+    codes = {horizon: tokenizer.encode(batch) for horizon, batch in chunks.items()}
     return {
         "digest": tokenizer.digest,
         "motion": motion,
-        "codes": {horizon: grid.tolist() for horizon, grid in codes.items() if grid is not None},
+        "codes": {
+            horizon: [ids.tolist() for ids in each.tokens] if each.grid_BMQ is None else each.grid_BMQ.tolist()
+            for horizon, each in codes.items()
+        },
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import synthetic
-from words_kit import QUICK, SMALL
+from words_kit import QUICK, SMALL, random_ids
 from xtok import Tokenizer, WordTokenizer, load_tokenizer
 from xtok.actions.delta import to_delta
 from xtok.actions.layout import ARMS26, JOINTS, get_layout
+from xtok.actions.rotation import matrix_from_rotation6d
 from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes, concatenate
 from xtok.codec.words import CodingSettings, WordCodec
 from xtok.data import iter_chunks
@@ -253,6 +257,37 @@ def test_a_missing_word_is_that_of_standing_still_and_nothing_comes_of_nothing()
         tokenizer().decode(Codes((np.array([0.5]),), SMALL.total), batch.context)
     with pytest.raises(ValueError, match="1 code sequences and 2 chunks"):
         tokenizer().decode(codes, chunks(48)[:2].context)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(-3, SMALL.total + 3), max_size=40), st.sampled_from([8, 18, 33, 64]))
+def test_any_ids_at_all_decode_to_finite_motion_or_are_refused(ids: list[int], horizon: int) -> None:
+    context = chunks(horizon)[:1].context
+    codes = Codes((np.array(ids, dtype=np.int64),), SMALL.total)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            found = tokenizer().decode(codes, context, "repair")
+        except ValueError as error:
+            assert "nothing to decode" in str(error)
+            return
+    assert found.absolute_BTD is not None and torch.isfinite(found.absolute_BTD).all()
+
+
+@pytest.mark.parametrize("horizon", [8, 18, 33, 64])
+def test_every_sequence_that_the_mask_allows_decodes_to_true_rotations(horizon: int) -> None:
+    generator = np.random.default_rng(horizon)
+    batch = chunks(horizon)[:1]
+    ids = tuple(np.array(random_ids(SMALL, horizon, generator)) for _ in range(64))
+    context = batch.take(torch.zeros(64, dtype=torch.long)).context
+    found = tokenizer().decode(Codes(ids, SMALL.total), context)
+    assert found.absolute_BTD is not None and torch.isfinite(found.absolute_BTD).all()
+    assert found.complete_BT is not None and found.complete_BT.all()
+    for group, where in ARMS26.of_kind("rotation6d"):
+        if context.mask_BD[0, where].all():
+            turned = matrix_from_rotation6d(found.absolute_BTD[..., where].double())
+            apart = turned @ turned.transpose(-1, -2) - torch.eye(3)
+            assert apart.abs().max() < 1e-5, group.name
 
 
 # -- streams and prices ---------------------------------------------------------------------------------------------

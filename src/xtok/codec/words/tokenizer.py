@@ -224,10 +224,15 @@ class WordTokenizer:
         complete_BT = torch.ones(B, T, dtype=torch.bool)
         for (name, mask), rows in groups.items():
             robot = self.codec.robot(name, np.frombuffer(mask, dtype=bool))
-            looked_at = [self._looked_at(row, codes.tokens[row], robot, T, on_invalid) for row in rows]
-            delta_BTD[rows] = self.codec.delta(robot, robot.model.decode([ids for ids, _ in looked_at], T))
-            for row, (_, whole) in zip(rows, looked_at, strict=True):
-                complete_BT[row, whole:] = False
+            ids = [_integers(row, codes.tokens[row]) for row in rows]
+            try:
+                sequences = Sequences.of_ids(self.grammar, ids, T)  # all at once
+            except ValueError:
+                mended = [self._mended(row, each, robot, T, on_invalid) for row, each in zip(rows, ids, strict=True)]
+                sequences = Sequences.of_ids(self.grammar, [each for each, _ in mended], T)
+                for row, (_, whole) in zip(rows, mended, strict=True):
+                    complete_BT[row, whole:] = False
+            delta_BTD[rows] = self.codec.delta(robot, robot.model.decode_sequences(sequences, T))
         return self._actions(delta_BTD, context, complete_BT)
 
     def first_codes(self, codes: Codes, horizon: int) -> Int[np.ndarray, "B M 1"]:
@@ -265,11 +270,10 @@ class WordTokenizer:
         failed_B = torch.zeros(len(context), dtype=torch.bool)
         return Actions(delta_BTD.float(), absolute_BTD, failed_B, complete_BT)
 
-    def _looked_at(
-        self, row: int, given: Sequence[int] | np.ndarray, robot: WordRobot, horizon: int, on_invalid: OnInvalid
+    def _mended(
+        self, row: int, ids: np.ndarray, robot: WordRobot, horizon: int, on_invalid: OnInvalid
     ) -> tuple[np.ndarray, int]:
         """Ids that parse, and how many frames lie before the block of the first that was changed."""
-        ids = integers_of(given, f"sequence {row}", "ids in one row", 1).cpu().numpy() if len(given) else _NONE
         state = self.grammar.start(horizon)
         try:
             for place, token in enumerate(ids.tolist()):
@@ -324,3 +328,9 @@ class WordTokenizer:
         delta = to_delta(self.layout, chunks.target_BTD.double(), context.anchor_BD.double(), context.mask_BD)
         normalised = normalise_batch(self.statistics, context, delta)
         return {self.layout.channel_names[i]: share for i, share in saturation(normalised, context.mask_BD).items()}
+
+
+def _integers(row: int, given: Sequence[int] | np.ndarray) -> np.ndarray:
+    if isinstance(given, np.ndarray) and given.dtype == np.int64 and given.ndim == 1:
+        return given
+    return integers_of(given, f"sequence {row}", "ids in one row", 1).cpu().numpy() if len(given) else _NONE
