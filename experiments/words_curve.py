@@ -267,7 +267,7 @@ def _cpu() -> float:
 
 
 def _ints(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    return [] if text == "none" else [int(part) for part in text.split(",")]
 
 
 def _names(text: str) -> list[str]:
@@ -293,7 +293,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, default=240, help="judged, at most, of each length")
     parser.add_argument("--paths", type=int, default=4)
     parser.add_argument("--beam", type=int, default=2)
-    parser.add_argument("--seeds", type=_ints, default=[0, 1, 2], help="of placement")
+    parser.add_argument("--seeds", type=_ints, default=[0, 1, 2], help="of placement, or none: rivals alone")
     parser.add_argument("--rivals", type=_names, default=list(RIVALS), help=f"some of {','.join(RIVALS)}, or none")
     parser.add_argument("--pool", type=Path, nargs="+", default=[], help="sets of other robots, for the rival pooled")
     args = parser.parse_args()
@@ -307,13 +307,16 @@ def main() -> None:
         if whole["settings"] != about:
             parser.error(f"{args.out} was made with {whole['settings']}, this is {about}; give another -o")
     books: dict[int, Tensor | None] = {}
-    pool = [robot for folder in args.pool for robot in robots_of(folder, args.validation)]
+    pooled = args.pool if "pooled" in args.rivals else []
+    pool = [robot for folder in pooled for robot in robots_of(folder, args.validation)]
     for folder in args.data:
         for robot in robots_of(folder, args.validation):
             judges = {T: chunks for T in args.horizons if (chunks := robot.chunks(T, args.chunks)) is not None}
-            entry = whole["results"].setdefault(
-                f"{folder.name}/{robot.name}", {"chunks": {}, "rivals": {}, "seeds": {}}
-            )
+            name = f"{folder.name}/{robot.name}"
+            if not judges:
+                print(f"{name}: no episode to judge on is longer than {min(args.horizons)} frames", flush=True)
+                continue
+            entry = whole["results"].setdefault(name, {"chunks": {}, "rivals": {}, "seeds": {}})
             entry["chunks"] |= {str(T): len(chunks) for T, chunks in judges.items()}
             for seed in args.seeds:
                 known = entry["seeds"].setdefault(str(seed), {"horizons": {}})
