@@ -22,7 +22,16 @@ from xtok.codec.words.shared_books import (
     with_shared_books,
 )
 
-SHORT = replace(QUICK, open_rows=300, closed=60)
+SHORT = replace(
+    QUICK,
+    open_rows=300,
+    closed=60,
+    rough_sample=1000,
+    sample=1500,
+    iterations=(3, 2),
+    word_sample=1000,
+    word_iterations=3,
+)
 WIDTHS = (4, 7)
 
 
