@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from words_kit import CHANNELS, QUICK, SMALL, numpy_decode, random_ids, waves
+from words_kit import CHANNELS, QUICK, SMALL, numpy_decode, numpy_mapped, random_ids, waves
 from xtok.codec.words import WordModel, encode, own_words
 from xtok.codec.words.fit_shared import Taught, fit_shared, measure
+from xtok.codec.words.grammar import LENGTHS
 from xtok.codec.words.shared_books import (
     CODE_STEP,
     LevelMap,
@@ -21,7 +22,16 @@ from xtok.codec.words.shared_books import (
     with_shared_books,
 )
 
-SHORT = replace(QUICK, open_rows=300, closed=60)
+SHORT = replace(
+    QUICK,
+    open_rows=300,
+    closed=60,
+    rough_sample=1000,
+    sample=1500,
+    iterations=(3, 2),
+    word_sample=1000,
+    word_iterations=3,
+)
 WIDTHS = (4, 7)
 
 
@@ -108,12 +118,17 @@ def test_books_do_not_hang_on_the_order_in_which_products_are_added() -> None:
 
 def test_an_independent_decoder_agrees() -> None:
     robot = one_robot()
+    books = numpy_mapped(shared_books(), robot.maps)
+    for length in LENGTHS:
+        for group, theirs in zip(robot.model.coders[length].books, books[length], strict=True):
+            for level, (codes, spreads) in zip(group, theirs, strict=True):
+                assert np.array_equal(level.codes_VC, codes) and np.array_equal(level.spread_V, spreads)
     generator = np.random.default_rng(1)
     for horizon in (8, 22, 64):
         for _ in range(4):
             ids = random_ids(SMALL, horizon, generator)
             ours = robot.model.decode([ids], horizon)[0].numpy()
-            assert np.allclose(ours, numpy_decode(robot.model, ids, horizon), rtol=1e-9, atol=1e-9)
+            assert np.allclose(ours, numpy_decode(robot.model, ids, horizon, books), rtol=1e-9, atol=1e-9)
 
 
 def test_shared_books_serve_a_robot_that_they_were_not_placed_on() -> None:

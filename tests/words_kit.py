@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xtok.codec.words import FitSettings, Grammar, WordModel, fit
 from xtok.codec.words.grammar import LENGTHS, LEVELS
+from xtok.codec.words.shared_books import LevelMap, Maps, SharedBooks, SharedLevel
 from xtok.codec.words.word import NearestWords
 
 CHANNELS = 5
@@ -55,8 +56,40 @@ def random_ids(grammar: Grammar, horizon: int, generator: np.random.Generator) -
         state = grammar.step(state, ids[-1], len(ids) - 1)
 
 
-def numpy_decode(model: WordModel, ids: Sequence[int], horizon: int) -> np.ndarray:
-    """[T, K] of one chunk. Nothing of the package's decoder is called; ids are read off the books' sizes."""
+NumpyBooks = Mapping[int, Sequence[Sequence[tuple[np.ndarray, np.ndarray]]]]  # codes, spreads: by length, group, level
+
+
+def numpy_books(model: WordModel) -> NumpyBooks:
+    """A robot's own books."""
+    return {
+        length: [[(level.codes_VC.numpy(), level.spread_V.numpy()) for level in group] for group in coder.books]
+        for length, coder in model.coders.items()
+    }
+
+
+def numpy_mapped(shared: SharedBooks, maps: Maps) -> NumpyBooks:
+    """A robot's books from the shared ones and its maps, as their description says."""
+    return {
+        length: [
+            [_mapped(level, mine) for level, mine in zip(group, maps[length][number], strict=True)]
+            for number, group in enumerate(groups)
+        ]
+        for length, groups in shared.levels.items()
+    }
+
+
+def _mapped(shared: SharedLevel, mine: LevelMap) -> tuple[np.ndarray, np.ndarray]:
+    codes = []
+    for code, number in zip(shared.code_VC.numpy().astype(float), shared.class_V.tolist(), strict=True):
+        map_Dc = mine.map_RDc[number].numpy().astype(float)
+        codes.append((code[:, None] * map_Dc[:-1]).sum(axis=0) + map_Dc[-1])
+    return np.array(codes).astype(np.float32), shared.spread_V.numpy() * np.float32(mine.factor)
+
+
+def numpy_decode(model: WordModel, ids: Sequence[int], horizon: int, books: NumpyBooks | None = None) -> np.ndarray:
+    """[T, K] of one chunk. Nothing of the package's decoder is called; ids are read off the books' sizes. books: in
+    place of the model's."""
+    books = numpy_books(model) if books is None else books
     assert isinstance(model.words, NearestWords)
     book = model.words.book_VFK.numpy().astype(float)
     K, slots = book.shape[2], -(-horizon // 4)
@@ -80,13 +113,14 @@ def numpy_decode(model: WordModel, ids: Sequence[int], horizon: int) -> np.ndarr
         base, path = frames[-1], np.concatenate([np.zeros((1, K)), book[word]])
         inside = 0
         for length, codes in [*segments, *([(tail, [])] if tail else [])]:
-            frames += list(_segment(model, length, codes, frames[-9:], base, path, inside, 4 * number + inside))
+            frames += list(_segment(model, books, length, codes, frames[-9:], base, path, inside, 4 * number + inside))
             inside += length
     return np.array(frames[9 : 9 + horizon])
 
 
 def _segment(
     model: WordModel,
+    books: NumpyBooks,
     length: int,
     codes: Sequence[int],
     past: Sequence[np.ndarray],
@@ -108,8 +142,8 @@ def _segment(
     if codes:
         total, unit = np.zeros(coder.direction_GXC.shape[2]), 1.0
         for number, code in enumerate(codes):
-            level = coder.books[group][min(number, 3)]
-            total += unit * level.codes_VC[code].numpy().astype(float)
-            unit *= float(level.spread_V[code])
+            code_VC, spread_V = books[length][group][min(number, 3)]
+            total += unit * code_VC[code].astype(float)
+            unit *= float(spread_V[code])
         predicted = predicted + size * (coder.direction_GXC[group].numpy().astype(float) @ total)
     return last + predicted.reshape(4 * length, -1)

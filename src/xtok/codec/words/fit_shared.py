@@ -25,7 +25,8 @@ from xtok.codec.words.shared_place import place
 from xtok.codec.words.word import Words
 
 FEWEST = 3_000  # windows of each robot that shared books are placed on, if it has them
-OPEN, CLOSED = 6_000, 3_000  # windows that a new robot is measured on
+OPEN, CLOSED = 6_000, 2_500  # windows that a new robot is measured on
+ROUGH = 1_500  # vectors of a map in its first round
 
 Left = dict[tuple[int, int], Tensor]  # what predictions leave along a robot's directions, by length and group
 
@@ -100,7 +101,8 @@ def measure(
     formed = _formed(_opened(robot, few, generator), robot, few, generator)
     measured = _on_books(grammar, words, formed, shared)
     for _ in range(settings.rounds):
-        formed = _formed(_closed(measured.model, robot, few, generator), robot, few, generator)
+        many = replace(few, sample=min(settings.sample, MAPPED))
+        formed = _formed(_closed(measured.model, robot, few, generator), robot, many, generator)
         measured = _on_books(grammar, words, formed, shared)
     return measured
 
