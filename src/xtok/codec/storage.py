@@ -35,7 +35,8 @@ BYTES_MAX = 4 << 30
 DEFAULT = "arms26"
 
 
-SHIPPED = (*LAYOUTS, "arms26-srq")  # of each layout the one that it is coded with unless told, and the published model
+# Of each layout the one that it is coded with unless told; the published model; motion words.
+SHIPPED = (*LAYOUTS, "arms26-srq", "arms26-words", "joints-words")
 
 
 def shipped(name: str) -> Path:
