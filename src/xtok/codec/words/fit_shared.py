@@ -90,6 +90,9 @@ def measure(
 ) -> MeasuredRobot:
     """A robot on shared books: predictors, sizes, directions and maps, all closed forms. The books stay as they are.
 
+    What is specific to the robot are its words, the tensors of `SegmentCoder` but its books, and `MeasuredRobot.maps`;
+    `with_shared_books` puts them together again, to the bit.
+
     Raises:
         ValueError: windows of another shape, or too few; books of other sizes than the grammar's.
     """
