@@ -91,14 +91,15 @@ def _fit_coder(
     books, directions = [], []
     if length in LENGTHS:
         for group in (0, 1):
-            members = [each for history, each in seen.items() if group_of(history) == group]
+            # Chunks of one block never begin 4 slots behind the first: the same books again.
+            members = [each for history, each in seen.items() if group_of(history) == group] or list(seen.values())
             left_nX = torch.cat([each.left_nX for each in members])
             size_n = torch.cat([each.size_n for each in members])
             picked = torch.multinomial(size_n, min(settings.sample, len(size_n)), generator=generator)
             x_nX = left_nX[picked]
             direction_XC = _directions(x_nX, settings.dim)
             sizes = [grammar.size_of[length, level] for level in range(1, LEVELS + 1)]
-            books.append(_books(x_nX @ direction_XC, sizes, settings.iterations, generator))
+            books.append(place_levels(x_nX @ direction_XC, sizes, settings.iterations, generator))
             directions.append(direction_XC)
     X = fitted[0].weight_FX.shape[1]
     return SegmentCoder(
@@ -138,7 +139,7 @@ def _directions(x_nX: Tensor, dim: int) -> Float[Tensor, "x C"]:
     return fixed_sign(vectors.flip(-1)[:, :dim]).float()
 
 
-def _books(
+def place_levels(
     x_nC: Tensor, sizes: list[int], iterations: tuple[int, int], generator: torch.Generator
 ) -> tuple[Level, ...]:
     """Level after level, on what the ones before leave, in units of how large that usually is behind each code."""

@@ -86,12 +86,17 @@ def rounded(model: WordModel) -> WordModel:
             coder,
             weight_HFX=_half(coder.weight_HFX),
             direction_GXC=_half(coder.direction_GXC),
-            books=tuple(tuple(Level(_half(x.codes_VC), _half(x.spread_V)) for x in book) for book in coder.books),
+            books=tuple(tuple(rounded_level(level) for level in book) for book in coder.books),
             _double={},
         )
         for length, coder in model.coders.items()
     }
     return WordModel(model.grammar, words, coders)
+
+
+def rounded_level(level: Level) -> Level:
+    """A book at values that float16 holds."""
+    return Level(_half(level.codes_VC), _half(level.spread_V))
 
 
 def _single(value: float) -> float:
