@@ -1,4 +1,4 @@
-"""What a codec of channels that nobody described takes: chunks [B, T, D] in about [-1, 1], looked at before they are coded.
+"""What codecs of channels that nobody described take: chunks [B, T, D] in about [-1, 1], and how they are looked at.
 
 # B chunks, T frames, D channels (26 at most), N frames of all chunks
 """

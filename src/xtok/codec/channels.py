@@ -12,7 +12,6 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -206,8 +205,13 @@ class ChannelCodec(ChannelInput):
             FileNotFoundError: no such folder. ValueError: a damaged or altered one.
         """
         folder = storage.resolve("joints" if path_or_id is None else path_or_id, extra=[CONFIG])
-        tokenizer = Tokenizer.from_pretrained(folder)
         path = folder / CONFIG
+        if path.is_file() and not (folder / storage.CONFIG).is_file():
+            raise ValueError(
+                f"{folder} holds motion words, which xtok.adapters.huggingface.ActionProcessor opens; codes of one "
+                "length, which this takes, come of ActionProcessor.fit(..., form='codes')"
+            )
+        tokenizer = Tokenizer.from_pretrained(folder)
         if not path.is_file():
             return cls(tokenizer)
         try:

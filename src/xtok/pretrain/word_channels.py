@@ -43,9 +43,9 @@ def fit_word_channels(
 ) -> WordChannels:
     """Motion words, residual books and first frames of these channels' own, on CPUs in about half a minute.
 
-    sequences: chunks or whole episodes [N, D] in about [-1, 1], of the train split; longer ones are cut anywhere. Chunks
-    up to the length of the longest can be coded; give chunks of the length that you use, they are coded best. total: ids
-    in all. rate: what a token has to save. grammar: book sizes, in place of total.
+    sequences: chunks or whole episodes [N, D] in about [-1, 1], of the train split; longer ones are cut anywhere.
+    Chunks up to the length of the longest can be coded; give chunks of the length that you use, they are coded best.
+    total: ids in all. rate: what a token has to save. grammar: book sizes, in place of total.
 
     Raises:
         ValueError: no sequences, different widths, more than 26 channels, NaN or inf, a total outside 2,048 to 32,768,

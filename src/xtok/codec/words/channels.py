@@ -26,7 +26,7 @@ from xtok.codec.channel_input import CHANNELS_MAX, ChannelInput, pad_last_frame,
 from xtok.codec.sequence import OnInvalid
 from xtok.codec.words.channel_grammar import ChannelGrammar
 from xtok.codec.words.encode import encode, encode_fixed
-from xtok.codec.words.grammar import blocks_of
+from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH
 from xtok.codec.words.model import WordModel
 from xtok.codec.words.prices import rate_for
 from xtok.codec.words.sequences import Sequences
@@ -256,10 +256,14 @@ class WordChannels(ChannelInput):
         still_BTD = torch.zeros(1, HORIZON_MIN, self.channels, dtype=torch.float64)
         return state, int(self.model.words.encode(still_BTD)[0, 0])
 
-    def tokens_least(self, horizon: int) -> int:
-        """Tokens of the shortest sequence of a chunk: a first frame, and a word for every 16 frames."""
+    def fixed_length(self, horizon: int) -> int | None:
+        """Tokens of every chunk of T frames in the fixed form; None: they differ."""
+        if self.coding.residuals is None:
+            return None
         self._check_horizon(horizon)
-        return 1 + blocks_of(slots(max(horizon, HORIZON_MIN)))
+        M = slots(max(horizon, HORIZON_MIN))
+        rooms = [min(BLOCK_SLOTS, M - start) for start in range(0, M, BLOCK_SLOTS)]
+        return 1 + sum(1 + min(self.coding.residuals, DEPTH * room) for room in rooms)
 
     def _beyond(self, flat_ND: Float[np.ndarray, "N D"]) -> tuple[Bool[np.ndarray, "N D"], str]:
         outside_ND = (flat_ND < self.low_D) | (flat_ND > self.high_D)
