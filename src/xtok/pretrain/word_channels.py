@@ -24,7 +24,7 @@ from xtok.codec.words.robot import rounded, rounded_level
 from xtok.codec.words.state import StateBook
 from xtok.codec.words.word import BLOCK_FRAMES
 
-TOTAL = 8192
+TOTAL = 2048
 RATE = 0.2  # of a token, summed over a chunk's values: about the error of FAST at its usual scale of 10
 REACH = 0.2  # how far the range goes beyond what was seen, of its width, on both sides
 DEPTHS = (0.6, 0.4)  # shares of windows that are placed relative to first frames of 1, 2, ... codes

@@ -172,15 +172,17 @@ class WordChannels(ChannelInput):
         ]
 
     def _cheapest(self, x_BTD: Tensor, horizon: int) -> _Coded:
-        coding, best = self.coding, None
+        """The first frames are chosen with one path behind each, then all paths follow behind the best."""
+        rate, best = self.coding.rate, None
         for depth in self.book.candidates(x_BTD[:, 0], NEAREST):
             for codes_BQ in depth.unbind(dim=1):
-                new = self._behind(
-                    codes_BQ, x_BTD, horizon, lambda m: encode(self.model, m, coding.rate, coding.paths, coding.beam)
-                )
+                new = self._behind(codes_BQ, x_BTD, horizon, lambda m: encode(self.model, m, rate, 1, 1))
                 best = new if best is None else best.or_better(new)
         assert best is not None
-        return best
+        paths, beam = self.coding.paths, self.coding.beam
+        return best.or_better(
+            self._behind(best.codes_BQ, x_BTD, horizon, lambda m: encode(self.model, m, rate, paths, beam))
+        )
 
     def _fixed(self, x_BTD: Tensor, horizon: int) -> _Coded:
         coding, residuals = self.coding, self.coding.residuals
