@@ -249,9 +249,7 @@ def test_values_outside_the_range_are_told_and_never_clipped() -> None:
     x_BTD[0, 8:, 2] = 1.9
     with pytest.warns(SaturationWarning, match="motion words were fitted on.*largest is 1.9 in channel 2"):
         ids = words.with_rate(0.01).encode(x_BTD)
-    assert (
-        words.decode(ids, 16)[0, -1, 2] > 1.05
-    )  # as far as small books reach, and beyond all that they were placed on
+    assert words.decode(ids, 16)[0, -1, 2] > 1.05  # small books reach no further; all were placed below
     with pytest.raises(ValueError, match="normalised to about"):
         words.encode(x_BTD * 100)
     outside = words.outside(x_BTD)

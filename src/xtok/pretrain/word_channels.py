@@ -30,6 +30,8 @@ REACH = 0.2  # how far the range goes beyond what was seen, of its width, on bot
 DEPTHS = (0.6, 0.4)  # shares of windows that are placed relative to first frames of 1, 2, ... codes
 DRIFT_RIDGE = 1e-3  # a frame: what holds the drift back at none
 ITERATIONS = (10, 10)
+BROADER = 0.3  # of the first frames' spread: how far those are moved that places stand for which were not seen
+NEAREST_SHOWN = 3  # first frames that windows are placed relative to: one of the nearest
 _LEAST = 1e-3  # width of the range of a channel along which nothing moves
 
 
@@ -93,16 +95,28 @@ def _first_frames(
     generator = torch.Generator().manual_seed(seed)
     N, S, D = windows_NSD.shape
     first_ND = windows_NSD[:, 0]
-    levels = place_levels(first_ND[:sample].float(), list(grammar.states), ITERATIONS, generator)
+    seen_ND = first_ND[:sample]
+    placed_ND = torch.cat([seen_ND, _broader(seen_ND, generator)])
+    levels = place_levels(placed_ND.float(), list(grammar.states), ITERATIONS, generator)
     levels = tuple(rounded_level(level) for level in levels)
     book = StateBook(levels, torch.zeros(D + 1, HORIZON_MAX, D))
-    depths = book.candidates(first_ND, 1)
+    depths = book.candidates(first_ND, NEAREST_SHOWN)
     shares = torch.tensor([*DEPTHS, *[DEPTHS[-1]] * len(depths)][: len(depths)])
     drawn_N = torch.multinomial(shares, N, replacement=True, generator=generator)
-    codes_NQ = torch.stack([depth[:, 0] for depth in depths], dim=1)[torch.arange(N), drawn_N]
+    # Not always the nearest: frames that nobody has seen lie further from codes than those that made them.
+    rank_N = torch.randint(min(depth.shape[1] for depth in depths), (N,), generator=generator)
+    codes_NQ = torch.stack(depths, dim=2)[torch.arange(N), rank_N, drawn_N]
     state_ND = book.decode(codes_NQ)
     book = replace(book, drift_FSD=_drift(state_ND, windows_NSD).half().float(), _double={})
     return book, windows_NSD - book.base(state_ND, S)
+
+
+def _broader(first_ND: Float[Tensor, "N D"], generator: torch.Generator) -> Float[Tensor, "N D"]:
+    """The same frames moved about along their main directions: other episodes will begin where none of these do."""
+    away_ND = first_ND - first_ND.mean(dim=0)
+    variance_D, axes_DD = torch.linalg.eigh(away_ND.T @ away_ND / len(away_ND))
+    noise_ND = torch.randn(first_ND.shape, generator=generator).double() * variance_D.clamp_min(0).sqrt()
+    return first_ND + BROADER * noise_ND @ axes_DD.T
 
 
 def _drift(state_ND: Float[Tensor, "N D"], windows_NSD: Float[Tensor, "N S D"]) -> Float[Tensor, "F S D"]:
