@@ -325,6 +325,14 @@ def test_chunks_of_any_length_and_width_can_be_fitted(frames: int, channels: int
     assert np.abs(words.decode(words.encode(x_BTD), frames) - x_BTD).mean() < 0.3
 
 
+def test_one_chunk_that_lies_far_out_is_told_and_fitted() -> None:
+    x_BTD = waves(80, 16, 2)
+    x_BTD[7] += 2.5
+    with pytest.warns(SaturationWarning):
+        words = fit_word_channels(list(x_BTD), 2048, settings=QUICK)
+    assert words.high_D.max() > x_BTD[7].max()
+
+
 def test_what_cannot_be_fitted_says_why() -> None:
     with pytest.raises(ValueError, match="give more chunks"):
         fit_word_channels(list(waves(2, 16, 3)), 2048, settings=QUICK)

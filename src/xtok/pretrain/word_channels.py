@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from xtok.actions.entrance import array_of
 from xtok.actions.steady import exact
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN
 from xtok.codec.channel_input import AnyChannels, fitting_data, pad_last_frame
@@ -53,7 +54,7 @@ def fit_word_channels(
         ValueError: no sequences, different widths, more than 26 channels, NaN or inf, a total outside 2,048 to 32,768,
             or too little motion for books.
     """
-    data = fitting_data([AnyChannels().checked(sequence) for sequence in sequences], 1)
+    data = _checked(sequences)
     longest = min(HORIZON_MAX, max(len(sequence) for sequence in data))
     grammar = ChannelGrammar.of_total(total) if grammar is None else grammar
     starts = sum(max(1, len(sequence) - longest + 1) for sequence in data)
@@ -74,6 +75,17 @@ def fit_word_channels(
     high_D = np.max([sequence.max(axis=0) for sequence in data], axis=0)
     reach_D = REACH * (high_D - low_D) + _LEAST
     return WordChannels(book, model, low_D - reach_D, high_D + reach_D, longest, CodingSettings(rate=rate))
+
+
+def _checked(sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """As float64. Their range is looked at over all of them: one chunk may well lie far out as a whole."""
+    arrays = [array_of(each, f"sequence {i}", "[N, D] in [-1, 1]", 2) for i, each in enumerate(sequences)]
+    for number, array in enumerate(arrays):
+        if not np.isfinite(array).all():
+            raise ValueError(f"sequence {number} holds NaN or inf; repair or drop the frame")
+    data = fitting_data(arrays, 1)
+    AnyChannels().checked(np.concatenate(data))
+    return data
 
 
 def lengths_for(longest: int) -> tuple[tuple[int, float], ...]:
