@@ -126,13 +126,13 @@ def test_what_words_have_not_is_said() -> None:
         proc.decode([tokens[0][:1]], on_invalid="repair")
 
 
-def test_fit_gives_words_and_codes_where_asked_for() -> None:
-    proc = ActionProcessor.fit(waves(80, 16, 3), time_horizon=16, total=2048, settings=QUICK)
+def test_fit_gives_codes_and_words_where_asked_for() -> None:
+    proc = ActionProcessor.fit(waves(80, 16, 3), form="words", time_horizon=16, total=2048, settings=QUICK)
     assert proc.form == "words" and proc.codec.horizon_max == 16 and proc.action_dim == 3
     with pytest.raises(ValueError, match="form is 'fast'; expected 'words' or 'codes'"):
         ActionProcessor.fit(waves(80, 16, 3), form="fast")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="books of 2048 codes need 2048"):
-        ActionProcessor.fit(waves(80, 16, 3), form="codes")
+        ActionProcessor.fit(waves(80, 16, 3))
 
 
 def test_saved_words_open_by_every_way(tmp_path: Path) -> None:

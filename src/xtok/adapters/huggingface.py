@@ -4,7 +4,7 @@
 
     from xtok.adapters.huggingface import ActionProcessor
 
-    proc = ActionProcessor.fit(chunks)                  # motion words of a robot's own; or .from_pretrained(), unfitted
+    proc = ActionProcessor.from_pretrained()            # or .fit(chunks) for a robot's own codes, form="words" for words
     tokens = proc(actions)                              # [T, D] or [B, T, D] in [-1, 1]
     again = proc.decode(tokens, time_horizon=T, action_dim=D)
 
@@ -163,14 +163,14 @@ class ActionProcessor(ProcessorMixin):
         *,
         time_horizon: int | None = None,
         action_dim: int | None = None,
-        form: Form = "words",
+        form: Form = "codes",
         **options: Any,
     ) -> ActionProcessor:
         """Measure how these channels move and place books of their own; under a minute.
 
-        action_data: chunks, best of the length that you use, or whole episodes in [-1, 1]. form: "words", or "codes"
-        for the hosts that take those alone. options: of `xtok.pretrain.word_channels.fit_word_channels`, or of
-        `xtok.pretrain.channels.fit_channels`.
+        action_data: chunks, best of the length that you use, or whole episodes in [-1, 1]. form: "codes", of one length
+        and for all hosts, or "words", as many as a chunk needs. options: of `xtok.pretrain.channels.fit_channels`, or
+        of `xtok.pretrain.word_channels.fit_word_channels`.
 
         Raises:
             ValueError: as these, another form, or data of another T or D than said.
