@@ -4,7 +4,7 @@
 
     from xtok.adapters.huggingface import ActionProcessor
 
-    proc = ActionProcessor.from_pretrained()            # or .fit(chunks) for a robot's own codes, form="words" for words
+    proc = ActionProcessor.from_pretrained()            # or .fit(chunks), a robot's own; form="words": words
     tokens = proc(actions)                              # [T, D] or [B, T, D] in [-1, 1]
     again = proc.decode(tokens, time_horizon=T, action_dim=D)
 
