@@ -26,7 +26,7 @@ from xtok.codec.words.state import StateBook
 from xtok.codec.words.word import BLOCK_FRAMES
 
 TOTAL = 2048
-RATE = 0.2  # of a token, summed over a chunk's values: about the error of FAST at its usual scale of 10
+RATE = 0.2  # of a token, summed over a chunk's values
 REACH = 0.2  # how far the range goes beyond what was seen, of its width, on both sides
 DEPTHS = (0.6, 0.4)  # shares of windows that are placed relative to first frames of 1, 2, ... codes
 DRIFT_RIDGE = 1e-3  # a frame: what holds the drift back at none
