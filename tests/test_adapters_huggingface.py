@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from test_codec_channels import fitted, waves
+from test_codec_word_channels import QUICK
+from test_codec_word_channels import fitted as fitted_words
 
 transformers = pytest.importorskip("transformers", reason="needs transformers: pip install 'xtok[hf]'")
 
@@ -91,6 +93,56 @@ def test_save_load_and_auto_processor(tmp_path: Path) -> None:
     assert "ActionProcessor" in repr(proc)
     with pytest.raises(FileNotFoundError, match="no tokenizer folder"):
         ActionProcessor.from_pretrained(tmp_path / "absent")
+
+
+# -- motion words ------------------------------------------------------------------------------------------------------
+
+
+def test_the_contract_of_fast_with_motion_words() -> None:
+    proc, x_BTD = ActionProcessor(fitted_words()), waves(6, 16, 4)
+    tokens = proc(x_BTD)
+    assert proc.form == "words" and proc.action_dim == 4 and proc.vocab_size == 2048
+    assert {type(t) for row in tokens for t in row} == {int} and len({len(row) for row in tokens}) > 1
+    assert all(0 <= t < proc.vocab_size for row in tokens for t in row)
+    again = proc.decode(tokens, time_horizon=16, action_dim=4)
+    assert again.shape == (6, 16, 4) and again.dtype == np.float32
+    np.testing.assert_array_equal(proc.decode(tokens), again)
+    assert proc(x_BTD[1]) == [tokens[1]]
+
+
+def test_what_words_have_not_is_said() -> None:
+    proc = ActionProcessor(fitted_words())
+    tokens = proc(waves(1, 16, 4))
+    with pytest.raises(ValueError, match="motion words have none"):
+        proc.decode(tokens, levels=2)
+    with pytest.raises(ValueError, match="as many tokens as a chunk needs"):
+        proc.tokens_per_chunk(16)
+    assert ActionProcessor(fitted_words().with_fixed(3)).tokens_per_chunk(16) == 5
+    with pytest.raises(ValueError, match="sequence 0: it ends after"):
+        proc.decode([tokens[0][:1]])
+    with pytest.raises(ValueError, match="actions have 5 channels; this was fitted on 4"):
+        proc.decode(tokens, action_dim=5)
+    with pytest.warns(UserWarning, match="was repaired"):
+        proc.decode([tokens[0][:1]], on_invalid="repair")
+
+
+def test_fit_gives_codes_and_words_where_asked_for() -> None:
+    proc = ActionProcessor.fit(waves(80, 16, 3), form="words", time_horizon=16, total=2048, settings=QUICK)
+    assert proc.form == "words" and proc.codec.horizon_max == 16 and proc.action_dim == 3
+    with pytest.raises(ValueError, match="form is 'fast'; expected 'words' or 'codes'"):
+        ActionProcessor.fit(waves(80, 16, 3), form="fast")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="books of 2048 codes need 2048"):
+        ActionProcessor.fit(waves(80, 16, 3))
+
+
+def test_saved_words_open_by_every_way(tmp_path: Path) -> None:
+    proc, x_BTD = ActionProcessor(fitted_words().with_rate(0.3)), waves(3, 16, 4)
+    proc.save_pretrained(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"model.safetensors", "channels.json", "processor_config.json"}
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert saved["form"] == "words" and saved["tokenizer_digest"] == fitted_words().digest
+    for again in (ActionProcessor.from_pretrained(tmp_path), transformers.AutoProcessor.from_pretrained(str(tmp_path))):
+        assert type(again) is ActionProcessor and again(x_BTD) == proc(x_BTD)
 
 
 class FakeHub:

@@ -74,5 +74,5 @@ def test_the_same_windows_and_seed_give_the_same_model() -> None:
 
 
 def test_windows_of_another_length_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"windows have shape \[3, 32, 5\]; expected \[2 or more, 64, K\]"):
+    with pytest.raises(ValueError, match=r"lengths .* are longer than the windows, 32 frames"):
         fit(waves(3, 0)[:, :32], torch.ones(CHANNELS), SMALL, QUICK)

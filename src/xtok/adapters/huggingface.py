@@ -1,23 +1,24 @@
 """FAST's call contract on our codes: `proc(actions) -> list[list[int]]`, `proc.decode(tokens, ...) -> [B, T, D]`.
 
-# B chunks, T frames, D channels (26 at most), L tokens of a chunk: 4 (1 + max(2, ceil(T / 4))), fixed by T
+# B chunks, T frames, D channels (26 at most), L tokens of a chunk
 
     from xtok.adapters.huggingface import ActionProcessor
 
-    proc = ActionProcessor.from_pretrained()            # or .fit(chunks) for a robot's own codes
+    proc = ActionProcessor.from_pretrained()            # or .fit(chunks), a robot's own; form="words": words
     tokens = proc(actions)                              # [T, D] or [B, T, D] in [-1, 1]
     again = proc.decode(tokens, time_horizon=T, action_dim=D)
 
-Importing this file registers the class with `AutoProcessor`. What differs from FAST, on purpose: sequences of one T
-have one length; a sequence that cannot be raises instead of decoding to zeros; values outside [-1, 1] are coded as they
-are, not clipped, with a warning or an error where they are too far out to be coded well.
+Importing this file registers the class with `AutoProcessor`. Two forms: motion words, whose length follows from how
+much moves, as FAST's does, and codes, of one length for all chunks of one T, L = 4 (1 + max(2, ceil(T / 4))). What
+differs from FAST, on purpose: a sequence that cannot be raises instead of decoding to zeros; values outside [-1, 1] are
+coded as they are, not clipped, with a warning or an error where they are too far out to be coded well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -29,10 +30,14 @@ except ImportError as error:
 
 from xtok.actions.entrance import array_of, whole_of
 from xtok.codec import storage
-from xtok.codec.channels import CHANNELS_MAX, CONFIG, ChannelCodec
+from xtok.codec.channel_input import CHANNELS_MAX
+from xtok.codec.channels import CONFIG, ChannelCodec
 from xtok.codec.sequence import OnInvalid
+from xtok.codec.words.channel_files import open_channels
+from xtok.codec.words.channels import WordChannels
 
 LAYOUT = "generic"
+Form = Literal["words", "codes"]
 _FILES = [storage.WEIGHTS, storage.CONFIG, CONFIG, "processor_config.json"]
 _HUB = ("cache_dir", "force_download", "local_files_only", "token", "revision")
 
@@ -44,9 +49,11 @@ class ActionProcessorConfig(PretrainedConfig):
 
 
 class ActionProcessor(ProcessorMixin):
-    """A `ChannelCodec` behind FAST's contract. ids are 0 .. vocab_size - 1 at every level, position-major.
+    """`WordChannels` or a `ChannelCodec` behind FAST's contract. ids are 0 .. vocab_size - 1; `codec` sets prices:
+    `ActionProcessor(proc.codec.with_tokens(8, chunks))`.
 
-    For a language model with a word of its own for every level, see `xtok.adapters.vocabulary.CodeVocabulary`.
+    A `ChannelCodec` has the same ids at every level, position-major; for a language model with a word of its own for
+    every level, see `xtok.adapters.vocabulary.CodeVocabulary`.
 
     layout: "generic", D channels of unknown meaning. Poses and joints with a meaning have `xtok.Tokenizer`.
 
@@ -56,20 +63,25 @@ class ActionProcessor(ProcessorMixin):
 
     attributes: list[str] = []  # noqa: RUF012 - the contract's own form
 
-    def __init__(self, codec: ChannelCodec | None = None, layout: str = LAYOUT) -> None:
+    def __init__(self, codec: WordChannels | ChannelCodec | None = None, layout: str = LAYOUT) -> None:
         if layout != LAYOUT:
             raise ValueError(
                 f"layout is {layout!r}; expected {LAYOUT!r}: this contract passes channels without a meaning. "
                 f"xtok.Tokenizer.from_pretrained({layout!r}) codes those that have one"
             )
         super().__init__()
-        self.codec = ChannelCodec.load() if codec is None else codec
+        self.codec: WordChannels | ChannelCodec = ChannelCodec.load() if codec is None else codec
         self.layout = layout
         self._called: tuple[int, int] | None = None
 
     @property
+    def form(self) -> Form:
+        """ "words", of free length, or "codes", of one length for all chunks of one T."""
+        return "words" if isinstance(self.codec, WordChannels) else "codes"
+
+    @property
     def vocab_size(self) -> int:
-        return self.codec.codebook_size
+        return self.codec.vocab_size if isinstance(self.codec, WordChannels) else self.codec.codebook_size
 
     @property
     def time_horizon(self) -> int | None:
@@ -82,28 +94,38 @@ class ActionProcessor(ProcessorMixin):
         return self.codec.channels or (None if self._called is None else self._called[1])
 
     def tokens_per_chunk(self, time_horizon: int) -> int:
-        """L: 4 for the first frame and 4 for every four frames, of which there are two at least (T 1 to 8: 12).
+        """L: 4 for the first frame and 4 for every four frames, of which there are two at least (T 1 to 8: 12). Motion
+        words have it in their fixed form alone, `codec.with_fixed`.
 
         Raises:
-            ValueError: T under 1, above `codec.horizon_max`, or no whole number.
+            ValueError: T under 1, above `codec.horizon_max`, or no whole number; or words of free length.
         """
-        return self.codec.slots(whole_of(time_horizon, "time_horizon", 1, self.codec.horizon_max)) * self.codec.levels
+        horizon = whole_of(time_horizon, "time_horizon", 1, self.codec.horizon_max)
+        if not isinstance(self.codec, WordChannels):
+            return self.codec.slots(horizon) * self.codec.levels
+        length = self.codec.fixed_length(horizon)
+        if length is None:
+            raise ValueError(
+                "motion words have as many tokens as a chunk needs; ActionProcessor(proc.codec.with_fixed(6)) gives "
+                "all chunks of one T as many"
+            )
+        return length
 
     def __call__(self, action_chunk: Any, **unknown: Any) -> list[list[int]]:
-        """Tokens of [T, D] or [B, T, D] in about [-1, 1]; one list of L ints a chunk.
+        """Tokens of [T, D] or [B, T, D] in about [-1, 1]; one list of ints a chunk.
 
         action_chunk: a tensor, an array or lists, of any real dtype. `codec.outside(...)` tells what is out of range.
 
         Raises:
             ValueError: another shape or no numbers, T above 64 (or the longest fitted), D above 26 (or another than
-                fitted), NaN, or values that are not normalised (see `ChannelCodec.encode`).
+                fitted), NaN, or values that are not normalised (see `encode` of the codec).
         """
         if unknown:
             raise TypeError(f"ActionProcessor takes actions alone, not {sorted(unknown)}")
         actions = array_of(action_chunk, "actions", "[T, D] or [B, T, D] in [-1, 1]")
-        grid = self.codec.encode(actions[None] if actions.ndim == 2 else actions)
+        rows = self.codec.encode(actions[None] if actions.ndim == 2 else actions)
         self._called = actions.shape[-2], actions.shape[-1]
-        return [row.ravel().tolist() for row in grid]
+        return [row.ravel().tolist() for row in rows]
 
     def decode(
         self,
@@ -116,9 +138,11 @@ class ActionProcessor(ProcessorMixin):
     ) -> Float[np.ndarray, "B T D"]:
         """Actions, float32; those of the last call's T and D where they are not given.
 
+        levels: of codes, the first ones alone.
+
         Raises:
             ValueError: sequences that are cut short, too long or hold unknown ids (unless on_invalid="repair"), or a T
-                or D that nobody has told, or that is no whole number in range.
+                or D that nobody has told, or that is no whole number in range; levels of motion words.
         """
         horizon = self.time_horizon if time_horizon is None else time_horizon
         channels = self.action_dim if action_dim is None else action_dim
@@ -126,7 +150,11 @@ class ActionProcessor(ProcessorMixin):
             raise ValueError("decode needs time_horizon=T and action_dim=D: tokens alone do not tell them")
         horizon = whole_of(horizon, "time_horizon", 1, self.codec.horizon_max)
         channels = whole_of(channels, "action_dim", 1, CHANNELS_MAX)
-        return self.codec.decode(tokens, horizon, channels, levels, on_invalid)
+        if not isinstance(self.codec, WordChannels):
+            return self.codec.decode(tokens, horizon, channels, levels, on_invalid)
+        if levels is not None:
+            raise ValueError(f"levels is {levels!r}, but motion words have none; code coarser by codec.with_rate")
+        return self.codec.decode(tokens, horizon, channels, on_invalid)
 
     @classmethod
     def fit(
@@ -135,17 +163,23 @@ class ActionProcessor(ProcessorMixin):
         *,
         time_horizon: int | None = None,
         action_dim: int | None = None,
+        form: Form = "codes",
         **options: Any,
     ) -> ActionProcessor:
         """Measure how these channels move and place books of their own; under a minute.
 
-        action_data: chunks or whole episodes in [-1, 1]. options: of `xtok.pretrain.channels.fit_channels`.
+        action_data: chunks, best of the length that you use, or whole episodes in [-1, 1]. form: "codes", of one length
+        and for all hosts, or "words", as many as a chunk needs. options: of `xtok.pretrain.channels.fit_channels`, or
+        of `xtok.pretrain.word_channels.fit_word_channels`.
 
         Raises:
-            ValueError: as `fit_channels`, or data of another T or D than said.
+            ValueError: as these, another form, or data of another T or D than said.
         """
         from xtok.pretrain.channels import fit_channels
+        from xtok.pretrain.word_channels import fit_word_channels
 
+        if form not in ("words", "codes"):
+            raise ValueError(f"form is {form!r}; expected 'words' or 'codes'")
         if isinstance(action_data, (str, bytes, Mapping)) or not hasattr(action_data, "__iter__"):
             raise ValueError(f"action_data is a {type(action_data).__name__}; expected chunks or episodes [N, D]")
         sequences = [array_of(each, f"sequence {i}", "[N, D] in [-1, 1]") for i, each in enumerate(action_data)]
@@ -153,6 +187,8 @@ class ActionProcessor(ProcessorMixin):
             said = None if said is None else whole_of(said, name, 1)
             if said is not None and any(s.ndim != 2 or s.shape[axis] != said for s in sequences):
                 raise ValueError(f"{name} is {said}, the data have shapes {sorted({s.shape for s in sequences})[:3]}")
+        if form == "words":
+            return cls(fit_word_channels(sequences, **options))
         return cls(fit_channels(ChannelCodec.load().tokenizer, sequences, **options))
 
     # -- from and to disk -----------------------------------------------------------------------------------------
@@ -163,9 +199,12 @@ class ActionProcessor(ProcessorMixin):
             "processor_class": type(self).__name__,
             "layout": self.layout,
             "vocab_size": self.vocab_size,
-            "levels": self.codec.levels,
             "action_dim": self.codec.channels,
-            "tokenizer_digest": self.codec.tokenizer.digest,
+            **(
+                {"form": "words", "tokenizer_digest": self.codec.digest}
+                if isinstance(self.codec, WordChannels)
+                else {"levels": self.codec.levels, "tokenizer_digest": self.codec.tokenizer.digest}
+            ),
         }
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
@@ -194,7 +233,7 @@ class ActionProcessor(ProcessorMixin):
                 path = snapshot_download(str(path), allow_patterns=_FILES, **hub)
             except Exception as error:  # the hub's errors have no common base
                 raise FileNotFoundError(f"no folder {path} here, and the hub did not give one: {error}") from error
-        return cls(ChannelCodec.load(path))
+        return cls(open_channels(path))
 
 
 AutoProcessor.register(ActionProcessorConfig, ActionProcessor, exist_ok=True)

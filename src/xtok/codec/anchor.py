@@ -100,6 +100,11 @@ class StateCode:
     def levels(self) -> int:
         return len(self.steps_QD)
 
+    @property
+    def channels(self) -> int:
+        """D."""
+        return len(self.mean_D)
+
     @cached_property
     def _share_K(self) -> Float[np.ndarray, " K"]:
         return np.linspace(0.0, 1.0, self.curve_DK.shape[1])

@@ -11,16 +11,14 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from xtok.actions.embodiments import UNREGISTERED_PREFIX
-from xtok.actions.entrance import array_of, caller, integers_of, whole_of
+from xtok.actions.entrance import whole_of
 from xtok.actions.layout import Layout
 from xtok.actions.statistics import Statistics
 from xtok.actions.steady import exact
@@ -28,44 +26,28 @@ from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, ChunkBatch, Codes, Cont
 from xtok.atomic import atomic_write
 from xtok.codec import storage
 from xtok.codec.anchor import StateCode
+from xtok.codec.channel_input import (
+    CHANNELS_MAX,
+    PLAIN,
+    ChannelInput,
+    Outside,
+    SaturationWarning,
+    pad_last_frame,
+    rows_of,
+)
 from xtok.codec.sequence import OnInvalid, check_sequences
 from xtok.codec.tokenizer import Tokenizer
 
+__all__ = ["CHANNELS_MAX", "PLAIN", "ChannelCodec", "Outside", "SaturationWarning", "pad_last_frame"]
+
 CHANNELS = f"{UNREGISTERED_PREFIX}channels"  # the name of the robot
-CHANNELS_MAX = 26  # docs/method.md#actions: the width of the published layout
 CONFIG = "channels.json"
 FORMAT = 2
 REACH = 2.0  # half range of a delta between two values in [-1, 1]
 _HZ = 20.0  # nobody tells: any rate serves, as long as both sides take the same
-PLAIN = 2.0  # unfitted codes serve values up to this (docs/adapters.md tells the error beyond)
-_SHARE, _LARGEST = 0.1, 10.0  # outside: more of the values, or further out, and it is another unit, not an outlier
 
 
-_REMEDY = "normalise by quantiles of your train split, and clip the outliers yourself if you can do without them"
-
-
-class SaturationWarning(UserWarning):
-    """Some values lie outside the range that the codes were made for, and decode with a large error."""
-
-
-@dataclass(frozen=True)
-class Outside:
-    """Values outside the range that the codes were made for. share: of all values. largest: value furthest from 0, in
-    channel `channel`. expected: the range, in words."""
-
-    share: float
-    largest: float
-    channel: int
-    expected: str
-
-    def __str__(self) -> str:
-        return (
-            f"{self.share:.2%} of the values lie outside {self.expected}; the largest is {self.largest:.4g} in channel "
-            f"{self.channel}"
-        )
-
-
-class ChannelCodec:
+class ChannelCodec(ChannelInput):
     """A tokenizer for chunks [B, T, D] of channels that nobody described.
 
     state: how the first frame is coded; None: channels in [-1, 1] evenly, for any D. fitted: the tokenizer has a prior
@@ -167,7 +149,7 @@ class ChannelCodec:
         levels = self.levels if levels is None else whole_of(levels, "levels")
         if levels not in range(1, self.levels + 1):
             raise ValueError(f"levels is {levels}; these codes have levels 1 to {self.levels}")
-        rows = _rows(sequences, self.slots(horizon) * self.levels)
+        rows = rows_of(sequences, f"{self.slots(horizon) * self.levels} integers")
         found = check_sequences(rows, self.slots(horizon), self.levels, self.codebook_size, on_invalid)
         codes, present_BM = found.codes_BMQ[..., :levels], found.present_BM[:, 1:]
         first_BD = state.decode(codes[:, 0].numpy())
@@ -186,70 +168,12 @@ class ChannelCodec:
             out[moving_B.numpy()] = actions.absolute_BTD[:, :horizon, self._place(channels)].cpu().numpy()
         return out.astype(np.float32)
 
-    def checked(self, actions: Any, ndim: int = 2) -> np.ndarray:
-        """Actions as float64 with channels last.
-
-        Raises:
-            ValueError: as `encode`.
-        """
-        expected = "[B, T, D]" if ndim == 3 else "[N, D]"
-        array = array_of(actions, "actions", f"{expected} in [-1, 1]")
-        if array.ndim != ndim or array.shape[-2] == 0:
-            raise ValueError(f"actions have shape {array.shape}; expected {expected} with one frame or more")
-        self._check_channels(array.shape[-1])
-        if not np.isfinite(array).all():
-            at = np.argwhere(~np.isfinite(array))[0].tolist()
-            raise ValueError(f"actions hold {array[tuple(at)]} at index {at}; repair or drop the frame")
-        self._check_range(array)
-        return array
-
-    def outside(self, actions: Any) -> Outside | None:
-        """How much of [..., D] lies outside the range that the codes were made for; None: nothing.
-
-        Raises:
-            ValueError: no numbers, or channels that are not the codec's.
-        """
-        array = array_of(actions, "actions", "[..., T, D] in [-1, 1]")
-        self._check_channels(array.shape[-1] if array.ndim else 0)
-        return self._outside(array)
-
-    def _outside(self, array: np.ndarray) -> Outside | None:
-        flat_ND = array.reshape(-1, array.shape[-1])
+    def _beyond(self, flat_ND: Float[np.ndarray, "N D"]) -> tuple[Bool[np.ndarray, "N D"], str]:
         if self.state is None:
-            outside_ND, expected = np.abs(flat_ND) > PLAIN, f"[-{PLAIN:g}, {PLAIN:g}]"
-        else:
-            along_ND = (flat_ND - self.state.mean_D) @ self.state.axis_DD
-            outside_ND = (along_ND < self.state.curve_DK[:, 0]) | (along_ND > self.state.curve_DK[:, -1])
-            expected = "the range that this codec was fitted on"
-        if not outside_ND.any():
-            return None
-        row, channel = np.unravel_index(int(np.abs(flat_ND).argmax()), flat_ND.shape)
-        return Outside(float(outside_ND.mean()), float(flat_ND[row, channel]), int(channel), expected)
-
-    def _check_range(self, array: np.ndarray) -> None:
-        if (found := self._outside(array)) is None:
-            return
-        far = float((np.abs(array) > PLAIN).mean())
-        remedy = "fit it again on data like these" if self.fitted and abs(found.largest) <= PLAIN else _REMEDY
-        if far > _SHARE or abs(found.largest) > _LARGEST:
-            raise ValueError(f"{found}; expected values normalised to about [-1, 1]: {_REMEDY}")
-        message = f"{found}. They are coded as they are and decode with a large error: {remedy}"
-        warnings.warn(message, SaturationWarning, stacklevel=caller())
-
-    def _check_channels(self, channels: int) -> None:
-        if not 1 <= channels <= CHANNELS_MAX:
-            raise ValueError(
-                f"actions have {channels} channels; this contract carries 1 to {CHANNELS_MAX}. A robot with more has a "
-                "layout: xtok.Tokenizer.from_pretrained('joints') takes 60 joints and 4 grippers"
-            )
-        if self.channels not in (None, channels):
-            raise ValueError(f"actions have {channels} channels; this was fitted on {self.channels}: fit it again")
-
-    def _check_horizon(self, horizon: int) -> None:
-        if not 1 <= horizon <= self.horizon_max:
-            raise ValueError(
-                f"chunks have {horizon} frames; expected 1 to {self.horizon_max}. Cut longer ones into several"
-            )
+            return np.abs(flat_ND) > PLAIN, f"[-{PLAIN:g}, {PLAIN:g}]"
+        along_ND = (flat_ND - self.state.mean_D) @ self.state.axis_DD
+        outside_ND = (along_ND < self.state.curve_DK[:, 0]) | (along_ND > self.state.curve_DK[:, -1])
+        return outside_ND, "the range that this codec was fitted on"
 
     def _state(self, channels: int) -> StateCode:
         self._check_channels(channels)
@@ -281,8 +205,13 @@ class ChannelCodec:
             FileNotFoundError: no such folder. ValueError: a damaged or altered one.
         """
         folder = storage.resolve("joints" if path_or_id is None else path_or_id, extra=[CONFIG])
-        tokenizer = Tokenizer.from_pretrained(folder)
         path = folder / CONFIG
+        if path.is_file() and not (folder / storage.CONFIG).is_file():
+            raise ValueError(
+                f"{folder} holds motion words, which xtok.adapters.huggingface.ActionProcessor opens; codes of one "
+                "length, which this takes, come of ActionProcessor.fit(..., form='codes')"
+            )
+        tokenizer = Tokenizer.from_pretrained(folder)
         if not path.is_file():
             return cls(tokenizer)
         try:
@@ -304,36 +233,13 @@ class ChannelCodec:
             raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
 
 
-def _rows(sequences: Any, expected: int) -> list[np.ndarray]:
-    """One array of ids a chunk."""
-    if isinstance(sequences, (str, bytes, dict, set)) or not hasattr(sequences, "__len__"):
-        kind = type(sequences).__name__
-        raise ValueError(f"sequences to decode are a {kind}; expected a list of {expected} integers for each chunk")
-    if getattr(sequences, "ndim", 2) == 0 or len(sequences) == 0:
-        raise ValueError(f"there are no sequences to decode; expected one or more of {expected} integers")
-    what = f"in one row, {expected} for each chunk"
-    empty = np.zeros(0, dtype=np.int64)
-    return [
-        empty
-        if hasattr(each, "__len__") and len(each) == 0
-        else integers_of(each, f"ids of sequence {row}", what, 1).cpu().numpy()
-        for row, each in enumerate(sequences)
-    ]
-
-
-def ranges(layout: Layout, state: StateCode | None = None) -> Statistics:
-    """Statistics of the channels: of all 26, or of those of a state code."""
+def ranges(layout: Layout, channels: int = CHANNELS_MAX) -> Statistics:
+    """Statistics of the first channels."""
     mask_D = np.zeros(layout.width, dtype=bool)
     start = layout.slices["joint"].start
-    mask_D[start : start + (CHANNELS_MAX if state is None else len(state.mean_D))] = True
+    mask_D[start : start + channels] = True
     reach_D = np.where(mask_D, REACH, 1.0)
     return Statistics(layout.name, layout.digest, CHANNELS, _HZ, HORIZON_MAX, 1, mask_D, -reach_D, reach_D)
-
-
-def pad_last_frame(actions_BTD: Float[np.ndarray, "B T D"], frames: int) -> Float[np.ndarray, "B F D"]:
-    """The last frame repeated until there are so many."""
-    missing = max(0, frames - actions_BTD.shape[1])
-    return np.concatenate([actions_BTD, np.repeat(actions_BTD[:, -1:], missing, axis=1)], axis=1)
 
 
 def batch_of(layout: Layout, actions_BTD: np.ndarray, anchor_BD: np.ndarray) -> ChunkBatch:

@@ -17,7 +17,8 @@ from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, ChunkB
 from xtok.codec import Tokenizer
 from xtok.codec.anchor import StateCode
 from xtok.codec.batch import BatchContext
-from xtok.codec.channels import CHANNELS, ChannelCodec, batch_of, pad_last_frame, ranges
+from xtok.codec.channel_input import fitting_data, pad_last_frame
+from xtok.codec.channels import CHANNELS, ChannelCodec, batch_of, ranges
 from xtok.codec.gaussian import GaussianCodec
 from xtok.codec.gaussian.prior import fit_prior
 from xtok.codec.gaussian.slot_predictor import PAST
@@ -48,13 +49,7 @@ def fit_channels(
     """
     base = ChannelCodec(tokenizer)
     checked = [base.checked(sequence) for sequence in sequences]
-    long = [sequence for sequence in checked if len(sequence) >= HORIZON_MIN]
-    if not long or len({sequence.shape[1] for sequence in checked}) != 1:
-        widths = sorted({sequence.shape[1] for sequence in checked})
-        raise ValueError(
-            f"{len(checked)} sequences of {widths} channels, {len(long)} of them with {HORIZON_MIN} frames or more; "
-            f"expected chunks or episodes [N, D] of one D, N of {HORIZON_MIN} or more"
-        )
+    long = fitting_data(checked, HORIZON_MIN)
     frames = sum(len(sequence) for sequence in long)
     if frames < tokenizer.codebook_size:
         raise ValueError(
@@ -71,7 +66,7 @@ def fit_channels(
     for name in list(codec.statistics):
         codec.forget_robot(name)
         codec.ranges.pop(name, None)
-    statistics = replace(ranges(codec.layout, state), horizon_max=longest, count=frames)
+    statistics = replace(ranges(codec.layout, state.channels), horizon_max=longest, count=frames)
     windows = pad_last_frame(_draw(train, longest, WINDOWS, rng), HORIZON_MAX)
     relative = windows - state.decode(state.encode(windows[:, 0]))[:, None]
     codec.add_robot(fit_prior(codec.layout, statistics, torch.from_numpy(relative), codec.config.prior_rank))

@@ -16,14 +16,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xtok.actions.steady import exact
-from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX
+from xtok.actions.types import FRAMES_PER_SLOT
 from xtok.codec.words.encode import encode
 from xtok.codec.words.fit_segments import Samples, fit_coders
 from xtok.codec.words.grammar import BLOCK_SLOTS, Grammar
 from xtok.codec.words.kmeans import kmeans
 from xtok.codec.words.model import TAILS, WordModel, paths
 from xtok.codec.words.segment import PAST, Past, features
-from xtok.codec.words.smoother import NOISE
+from xtok.codec.words.smoother import NOISE, WINDOWS
 from xtok.codec.words.word import NearestWords, Words, WordSpace, fit_word_space, moved_by_noise
 
 LENGTHS_SHOWN = (
@@ -39,7 +39,8 @@ class FitSettings:
     """word_dim, dim: directions of words' distances, and of residual codes. noise: sigma of the sensors that words hold
     still under, in m, rad or the channel's unit. sample, word_sample: vectors that a book is placed on.
     closed: windows that the encoder decodes for the second round. rates: lambdas that are mixed there. windows: of 64
-    frames that callers should draw of a robot, and of all robots together for a shared book of words."""
+    frames that callers should draw of a robot, and of all robots together for a shared book of words. lengths: chunk
+    lengths that residuals are placed at, with shares of the windows; one of them is as long as a window."""
 
     word_dim: int = 32
     dim: int = 40
@@ -58,6 +59,7 @@ class FitSettings:
     rates: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
     past_noise: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03)
     windows: int = 14_000
+    lengths: tuple[tuple[int, float], ...] = LENGTHS_SHOWN
     seed: int = 0
 
 
@@ -82,14 +84,17 @@ def fit(
     """A robot's own residual books, and its own words unless they are given.
 
     Args:
-        windows_NSK: 64-frame windows of train motion relative to the frame before, normalised.
+        windows_NSK: 64-frame windows of train motion relative to the frame before, normalised; of 16, 32 or 48 frames
+            where no longer chunks are coded.
         scale_K: physical units of one normalised unit, for the sensors' noise.
 
     Raises:
         ValueError: windows of another shape, or too few.
     """
-    if windows_NSK.ndim != 3 or windows_NSK.shape[1] != HORIZON_MAX or len(windows_NSK) < 2:
-        raise ValueError(f"windows have shape {list(windows_NSK.shape)}; expected [2 or more, {HORIZON_MAX}, K]")
+    if windows_NSK.ndim != 3 or windows_NSK.shape[1] not in WINDOWS or len(windows_NSK) < 2:
+        raise ValueError(f"windows have shape {list(windows_NSK.shape)}; expected [2 or more, one of {WINDOWS}, K]")
+    if max(length for length, _ in settings.lengths) > windows_NSK.shape[1]:
+        raise ValueError(f"lengths {settings.lengths} are longer than the windows, {windows_NSK.shape[1]} frames")
     generator = torch.Generator().manual_seed(settings.seed)
     windows = windows_NSK.float()
     if words is None:
@@ -151,7 +156,7 @@ def shown_windows(windows_NSK: Tensor, words: Words, settings: FitSettings, gene
     """Windows at several chunk lengths: the last block of some has fewer slots, and its word knows less."""
     order = torch.randperm(len(windows_NSK), generator=generator)[: settings.open_rows]
     out, start = [], 0
-    for length, share in LENGTHS_SHOWN:
+    for length, share in settings.lengths:
         rows = order[start : start + max(2, round(share * len(order)))]
         start += len(rows)
         if len(rows):
@@ -214,7 +219,7 @@ def closed_loop(model: WordModel, windows_NSK: Tensor, settings: FitSettings, ge
     samples = Samples()
     order = torch.randperm(len(windows_NSK), generator=generator)[: settings.closed]
     start = 0
-    for length, share in LENGTHS_SHOWN:
+    for length, share in settings.lengths:
         rows = order[start : start + max(1, round(share * len(order)))]
         start += len(rows)
         if len(rows):

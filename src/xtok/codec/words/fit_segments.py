@@ -89,7 +89,7 @@ def _fit_coder(
         for group in GROUPS:
             x_nC, direction_XC = forms.left_open(group, settings, generator)
             sizes = [grammar.size_of[length, level] for level in range(1, LEVELS + 1)]
-            books.append(_books(x_nC, sizes, settings.iterations, generator))
+            books.append(place_levels(x_nC, sizes, settings.iterations, generator))
             directions.append(direction_XC)
     return forms.coder(directions, books)
 
@@ -106,7 +106,10 @@ class ClosedForms:
     ) -> tuple[Float[Tensor, "n C"], Float[Tensor, "x C"]]:
         """Segments that books of a group are placed on, large ones more often, along their main directions; and
         these."""
-        members = [each for history, each in self.seen.items() if group_of(history) == group]
+        # Chunks of one block never begin 4 slots behind the first: the same books again.
+        members = [each for history, each in self.seen.items() if group_of(history) == group] or list(
+            self.seen.values()
+        )
         size_n = torch.cat([each.size_n for each in members])
         picked = torch.multinomial(size_n, min(settings.sample, len(size_n)), generator=generator)
         x_nX = torch.cat([each.left_nX for each in members])[picked]
@@ -165,7 +168,7 @@ def _directions(x_nX: Tensor, dim: int) -> Float[Tensor, "x C"]:
     return fixed_sign(vectors.flip(-1)[:, :dim]).float()
 
 
-def _books(
+def place_levels(
     x_nC: Tensor, sizes: list[int], iterations: tuple[int, int], generator: torch.Generator
 ) -> tuple[Level, ...]:
     """Level after level, on what the ones before leave, in units of how large that usually is behind each code."""

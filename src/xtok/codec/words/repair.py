@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from xtok.codec.words.grammar import Grammar, State, Symbol
 
-Step = tuple[Literal["keep", "leave", "word"], int]  # a token's place, or the block whose word is put in
+# A token's place, the block whose word is put in, or (of channels without a state) the code of a first frame.
+Step = tuple[Literal["keep", "leave", "word", "state"], int]
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -20,22 +23,22 @@ class Repaired:
 
 
 @dataclass(frozen=True)
-class _Way:
+class Way:
     """A way to a state: what it cost, and the step that led there. behind: tokens behind the words that were put in."""
 
     edits: int
     put_in: int
     behind: int
-    before: _Way | None = None
+    before: Way | None = None
     step: Step | None = None
 
     @property
     def cost(self) -> tuple[int, int, int]:
         return self.edits, self.put_in, self.behind
 
-    def then(self, step: Step, behind: int = 0) -> _Way:
-        put_in = step[0] == "word"
-        return _Way(self.edits + (step[0] != "keep"), self.put_in + put_in, self.behind + behind, self, step)
+    def then(self, step: Step, behind: int = 0) -> Way:
+        put_in = step[0] in ("word", "state")
+        return Way(self.edits + (step[0] != "keep"), self.put_in + put_in, self.behind + behind, self, step)
 
 
 def repair(grammar: Grammar, ids: Sequence[int], horizon: int, word: int = 0) -> Repaired:
@@ -48,33 +51,45 @@ def repair(grammar: Grammar, ids: Sequence[int], horizon: int, word: int = 0) ->
         ValueError: a word that the book does not have.
     """
     put_in = grammar.id_of(Symbol("word", word))
-    reached = _with_words({grammar.start(horizon): _Way(0, 0, 0)}, len(ids))
-    for place, token in enumerate(ids):
-        symbol = _symbol(grammar, token)
-        following: dict[State, _Way] = {}
+    way = nearest(grammar, ids, horizon, {0: Way(0, 0, 0)})
+    return _told(grammar, steps_of(way), ids, put_in)
+
+
+def nearest(grammar: Grammar, ids: Sequence[int], horizon: int, starts: Mapping[int, Way]) -> Way:
+    """The nearest way to a whole chunk. starts: the ways to its first token, by the place in `ids` that it is at."""
+    start, reached = grammar.start(horizon), dict[State, Way]()
+    for place in range(len(ids) + 1):
+        if place in starts:
+            offer(reached, start, starts[place])
+        reached = _with_words(reached, len(ids) - place)
+        if place == len(ids):
+            break
+        symbol = symbol_of(grammar, ids[place])
+        following: dict[State, Way] = {}
         for state, way in reached.items():
             if symbol is not None and state.follows(symbol):
-                _offer(following, state.after(symbol), way.then(("keep", place)))
-            _offer(following, state, way.then(("leave", place)))
-        reached = _with_words(following, len(ids) - place - 1)
-    best = min((way for state, way in reached.items() if state.complete), key=lambda way: way.cost)
-    return _told(grammar, _steps(best), ids, put_in)
+                offer(following, state.after(symbol), way.then(("keep", place)))
+            offer(following, state, way.then(("leave", place)))
+        reached = following
+    return min((way for state, way in reached.items() if state.complete), key=lambda way: way.cost)
 
 
-def _with_words(reached: dict[State, _Way], behind: int) -> dict[State, _Way]:
+def _with_words(reached: dict[State, Way], behind: int) -> dict[State, Way]:
     """And the states that missing words would lead to, put in where `behind` tokens follow."""
-    for block in range(-1, next(iter(reached)).blocks - 1):
+    for block in range(-1, next(iter(reached)).blocks - 1) if reached else ():
         for state, way in [(s, w) for s, w in reached.items() if s.block == block]:
-            _offer(reached, State(state.slots, block + 1), way.then(("word", block + 1), behind))
+            offer(reached, State(state.slots, block + 1), way.then(("word", block + 1), behind))
     return reached
 
 
-def _offer(reached: dict[State, _Way], state: State, way: _Way) -> None:
+def offer(reached: dict[Key, Way], state: Key, way: Way) -> None:
+    """Keep a way to a state if it is the nearest so far."""
     if state not in reached or way.cost < reached[state].cost:
         reached[state] = way
 
 
-def _steps(way: _Way) -> list[Step]:
+def steps_of(way: Way) -> list[Step]:
+    """Its steps, the first one first."""
     steps = []
     while way.before is not None and way.step is not None:
         steps.append(way.step)
@@ -92,13 +107,14 @@ def _told(grammar: Grammar, steps: Sequence[Step], ids: Sequence[int], put_in: i
             kept.append(put_in)
             remarks.append(f"the word of block {place} was missing; {grammar.symbol(put_in)} was put in")
         else:
-            symbol = _symbol(grammar, ids[place])
+            symbol = symbol_of(grammar, ids[place])
             name = f"id {ids[place]!r}, which does not exist" if symbol is None else str(symbol)
             remarks.append(f"token {place} ({name}) cannot stand there; it was left out")
     return Repaired(tuple(kept), tuple(remarks))
 
 
-def _symbol(grammar: Grammar, token: int) -> Symbol | None:
+def symbol_of(grammar: Grammar, token: int) -> Symbol | None:
+    """What an id means; None where it means nothing."""
     try:
         return grammar.symbol(token)
     except (ValueError, TypeError):

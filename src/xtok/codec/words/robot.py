@@ -95,7 +95,7 @@ def rounded(model: WordModel, books: bool = True) -> WordModel:
             coder,
             weight_HFX=_half(coder.weight_HFX),
             direction_GXC=_half(coder.direction_GXC),
-            books=coder.books if not books else _half_books(coder.books),
+            books=coder.books if not books else tuple(tuple(rounded_level(x) for x in book) for book in coder.books),
             _double={},
         )
         for length, coder in model.coders.items()
@@ -103,8 +103,9 @@ def rounded(model: WordModel, books: bool = True) -> WordModel:
     return WordModel(model.grammar, words, coders)
 
 
-def _half_books(books: tuple[tuple[Level, ...], ...]) -> tuple[tuple[Level, ...], ...]:
-    return tuple(tuple(Level(_half(each.codes_VC), _half(each.spread_V)) for each in book) for book in books)
+def rounded_level(level: Level) -> Level:
+    """A book at values that float16 holds."""
+    return Level(_half(level.codes_VC), _half(level.spread_V))
 
 
 def _single(value: float) -> float:

@@ -16,6 +16,7 @@ from xtok.codec.gaussian.basis import posterior
 
 NOISE = 0.008  # sigma of a sensor: m, rad, or the unit of the channel; the most that words should hold still under
 _JITTER = 1e-9
+WINDOWS = (16, 32, 48, HORIZON_MAX)  # frames of a window that a robot can be fitted on: whole blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +51,15 @@ class Smoother:
 def fit_smoother(
     windows_NSK: Float[Tensor, "N S K"], scale_K: Float[Tensor, " K"], rank: int, noise: float = NOISE
 ) -> Smoother:
-    """From 64-frame windows in normalised units. scale_K: physical units of one normalised unit.
+    """From windows of 16, 32, 48 or 64 frames in normalised units; behind shorter ones it takes the last frame to hold.
+    scale_K: physical units of one normalised unit.
 
     Raises:
         ValueError: windows of another length, or fewer than two.
     """
     N, S, K = windows_NSK.shape
-    if S != HORIZON_MAX or N < 2:
-        raise ValueError(f"{N} windows of {S} frames; a smoother needs two or more of {HORIZON_MAX}")
+    if S not in WINDOWS or N < 2:
+        raise ValueError(f"{N} windows of {S} frames; a smoother needs two or more of one of {WINDOWS}")
     x_NP = windows_NSK.double().flatten(1)
     mean_P = x_NP.mean(dim=0)
     centred_NP = (x_NP - mean_P) / N**0.5
@@ -67,4 +69,5 @@ def fit_smoother(
         _, value_R, direction_PR = torch.svd_lowrank(centred_NP, q=rank, niter=4)
     factor_SKR = (direction_PR * value_R).unflatten(0, (S, K))
     noise_K = noise / scale_K.double()
-    return Smoother(mean_P.view(S, K).float(), factor_SKR.float(), noise_K.float())
+    held_S = torch.arange(HORIZON_MAX).clamp_max(S - 1)
+    return Smoother(mean_P.view(S, K)[held_S].float(), factor_SKR[held_S].float(), noise_K.float())

@@ -111,7 +111,7 @@ def moved_by_noise(
 def fit_word_space(
     windows_NSK: Float[Tensor, "N S K"], scale_K: Float[Tensor, " K"], rank: int, dim: int, noise: float
 ) -> WordSpace:
-    """From 64-frame windows in normalised units. scale_K: physical units of one normalised unit.
+    """From windows of whole blocks in normalised units. scale_K: physical units of one normalised unit.
 
     Raises:
         ValueError: as `fit_smoother`.
