@@ -11,7 +11,7 @@ from xtok.codec.words.encode import BEAM, PATHS
 from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH
 
 RATE = 0.1
-RATES = (1.5, 0.6, 0.25, RATE, 0.04, 0.015, 0.005)  # points of a curve, cheapest first
+RATES = (4.0, 1.5, 0.6, 0.25, RATE, 0.04, 0.015, 0.005)  # points of a curve, cheapest first
 _MOST = 1024
 
 
