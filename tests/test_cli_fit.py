@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,8 @@ def test_eval_measures_it_beside_fast(place: Path, capsys: pytest.CaptureFixture
     assert main(["eval", "--data", "one", "--tokenizer", "made", *asked, "--report", "e.html", "--corruption"]) == 0
     assert "words at M, 2M, 3M, 4M tokens" in capsys.readouterr().out
     assert (place / "e.html").stat().st_size > 10_000
+    noise = json.loads((place / "e.json").read_text())["horizons"]["8"]["words"]
+    assert 0 <= noise["q0_flip"]["0.002"] <= noise["q0_flip"]["0.008"] <= 1 and noise["flip_per_level"] is None
 
 
 def test_the_dictionary_shows_words_of_sixteen_frames(place: Path) -> None:

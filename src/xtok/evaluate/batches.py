@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from xtok.actions.delta import to_delta
@@ -34,6 +36,13 @@ class HasSharedEncoding(Protocol):
     def own_rate(self) -> int: ...
 
     def encode_rates(self, chunks: ChunkBatch) -> list[Codes]: ...
+
+
+@runtime_checkable
+class HasFirstCodes(Protocol):
+    """A tokenizer without a grid, of which every slot has a first code all the same: motion words."""
+
+    def first_codes(self, codes: Codes, horizon: int) -> Int[np.ndarray, "B M 1"]: ...
 
 
 def rate_points(tokenizer: ActionTokenizer) -> list[ActionTokenizer]:

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int
 from torch import Tensor
 
 from xtok.actions.statistics import Statistics, normalise_batch
-from xtok.actions.types import ActionTokenizer, ChunkBatch, Codes, concatenate
+from xtok.actions.types import ActionTokenizer, ChunkBatch, concatenate
 from xtok.data.chunks import iter_chunks
 from xtok.data.episode import Episode, EpisodeDataset
 from xtok.data.splits import select
-from xtok.evaluate.batches import decode, encode, target_delta
+from xtok.evaluate.batches import HasFirstCodes, decode, encode, target_delta
 from xtok.evaluate.errors import motion
 from xtok.evaluate.labels import Labels, label_chunks
 from xtok.evaluate.probes import bag_of_tokens
@@ -108,13 +106,6 @@ def gather(
         outputs,
         _normalised(test, target_delta(test), statistics),
     )
-
-
-@runtime_checkable
-class HasFirstCodes(Protocol):
-    """A tokenizer without a grid, of which every slot has a first code all the same."""
-
-    def first_codes(self, codes: Codes, horizon: int) -> Int[np.ndarray, "B M 1"]: ...
 
 
 def positions(chunks: ChunkBatch, delta_NTD: np.ndarray) -> np.ndarray:

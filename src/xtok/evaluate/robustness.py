@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypedDict
 
@@ -14,7 +14,7 @@ import torch
 
 from xtok.actions.rotation import matrix_from_rotation6d, matrix_from_rotvec, rotation6d_from_matrix
 from xtok.actions.types import ChunkBatch, Codes
-from xtok.evaluate.batches import encode
+from xtok.evaluate.batches import HasFirstCodes, encode
 from xtok.evaluate.coded import Coded
 
 try:
@@ -27,7 +27,7 @@ SIGMAS = (0.002, 0.004, 0.006, 0.008)  # the paper publishes .004, .006 and .008
 
 class RobustnessFigures(TypedDict):
     """Each by sigma. wer: token error rate. q0_flip, flip_per_level: shares of codes that change, None without a grid
-    of slots and levels."""
+    of slots and levels; q0_flip also of motion words, whose words are first codes."""
 
     wer: dict[str, float]
     q0_flip: dict[str, float] | None
@@ -41,9 +41,18 @@ def run(coded: Coded, seed: int, sigmas: Sequence[float] = SIGMAS) -> Robustness
     flips = None if clean.grid_BMQ is None else {key: flip_per_level(clean, codes) for key, codes in noisy.items()}
     return {
         "wer": {key: word_error_rate(clean, codes) for key, codes in noisy.items()},
-        "q0_flip": None if flips is None else {key: levels[0] for key, levels in flips.items()},
+        "q0_flip": first_flips(coded, noisy) if flips is None else {key: levels[0] for key, levels in flips.items()},
         "flip_per_level": flips,
     }
+
+
+def first_flips(coded: Coded, noisy: Mapping[str, Codes]) -> dict[str, float] | None:
+    """Share of slots whose first code changes; None of a tokenizer that has none."""
+    tokenizer, horizon = coded.tokenizer, coded.chunks.context.horizon
+    if not isinstance(tokenizer, HasFirstCodes):
+        return None
+    clean_BM = tokenizer.first_codes(coded.codes, horizon)
+    return {key: float((clean_BM != tokenizer.first_codes(codes, horizon)).mean()) for key, codes in noisy.items()}
 
 
 def sigma_key(sigma: float) -> str:
