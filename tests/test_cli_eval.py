@@ -117,7 +117,7 @@ def test_replays_go_through_the_best_form_of_fast() -> None:
     tokenizer, sample = Tokenizer.from_pretrained("arms26"), open_dataset(sample_path())
     (chunks,) = iter_chunks(select(sample, "heldout"), 16, 16, batch_size=1 << 20)
     train = [sample[0], sample[1]]
-    found = _baselines(tokenizer, ("fast",), train, chunks)
+    found = _baselines(tokenizer, tokenizer.encode_rates(chunks), ("fast",), train, chunks)
     coders, about = found.coders, found.to_json()
     assert list(coders) == [f"fast~{level}" for level in (1, 2, 3, 4)]
     means = about["fast"]["chosen_on_train"]["mean_l1_at_equal_bits"]

@@ -170,7 +170,10 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["no/such/folder", "arms27", "../weights", "/etc/passwd"])
 def test_an_unknown_name_is_refused_without_asking_the_hub(name: str) -> None:
-    with pytest.raises(FileNotFoundError, match=r"written by save_pretrained, \['arms26', 'arms26-srq', 'joints'\]"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"written by save_pretrained, \['arms26', 'arms26-srq', 'arms26-words', 'joints', 'joints-words'\]",
+    ):
         Tokenizer.from_pretrained(name)
 
 

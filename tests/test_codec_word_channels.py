@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 from test_codec_channels import waves
 from xtok.codec.channels import ChannelCodec, SaturationWarning
 from xtok.codec.words import FitSettings, Grammar
-from xtok.codec.words.channel_files import open_channels
 from xtok.codec.words.channel_grammar import ChannelGrammar
-from xtok.codec.words.channels import WordChannels
+from xtok.codec.words.channels import WordChannels, open_channels
 from xtok.pretrain.word_channels import fit_word_channels, lengths_for
 
 QUICK = FitSettings(

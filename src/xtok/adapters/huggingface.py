@@ -33,8 +33,7 @@ from xtok.codec import storage
 from xtok.codec.channel_input import CHANNELS_MAX
 from xtok.codec.channels import CONFIG, ChannelCodec
 from xtok.codec.sequence import OnInvalid
-from xtok.codec.words.channel_files import open_channels
-from xtok.codec.words.channels import WordChannels
+from xtok.codec.words.channels import WordChannels, open_channels
 
 LAYOUT = "generic"
 Form = Literal["words", "codes"]

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from xtok.data import EpisodeDataset
 
 EPISODES_PER_PART = 16
+RECORD = "settings.json"  # in the folder of parts
 TOKENIZER = "tokenizer"  # in the folder of parts: a copy for workers
 
 
@@ -98,7 +99,7 @@ def run(args: argparse.Namespace) -> None:
     own = tokenizer if workers.is_here else copy_for_workers(tokenizer, folder)
     write_parts(PartWriter(header, dataset, own, args.on_saturation), parts, workers)
     report = join([part.path for part in parts], args.out, header)
-    shutil.rmtree(folder)
+    remove_parts(folder)
     print_report(report, dataset, header, args.out)
 
 
@@ -183,7 +184,7 @@ def open_parts(out: Path, settings: Mapping[str, object]) -> Path:
     from xtok.data.digests import differences
 
     folder = out.with_name(f"{out.name}.parts")
-    record = folder / "settings.json"
+    record = folder / RECORD
     if not record.exists():
         if folder.exists() and any(folder.glob("part-*")):
             raise ValueError(f"{folder} holds parts of an unknown run; remove it to begin anew")
@@ -201,6 +202,14 @@ def open_parts(out: Path, settings: Mapping[str, object]) -> Path:
     for draft in folder.glob(".*.tmp"):  # of runs that were killed
         draft.unlink()
     return folder
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove a folder of parts, the record of its settings last: killed in between, it is still known whose it is."""
+    for path in folder.iterdir():
+        if path.name != RECORD:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(folder)
 
 
 def print_report(report: Report, dataset: EpisodeDataset, header: Header, out: Path) -> None:

@@ -6,7 +6,6 @@ Killed at any moment, the same command goes on after the last whole step: book o
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import xtok
 from xtok.cli.common import add_skip_bad_argument, say, say_left_out
-from xtok.cli.encode import open_parts
+from xtok.cli.encode import open_parts, remove_parts
 from xtok.cli.outputs import Writes
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
     codec = files.load(draft)[0] if started else WordCodec(layout, grammar, None)
     codec = fit_codec(codec, corpus, args.own, settings, progress=True, keep=keep)
     files.save(codec, CodingSettings(), args.out)
-    shutil.rmtree(folder)
+    remove_parts(folder)
     size = sum(path.stat().st_size for path in args.out.iterdir()) / 1e6
     print(f"{args.out}: motion words {codec.digest}, {grammar.total} ids, {size:.1f} MB, of {', '.join(codec.robots)}")
 

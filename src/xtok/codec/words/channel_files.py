@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.torch import save_file
@@ -19,14 +20,18 @@ from xtok.actions.types import HORIZON_MAX
 from xtok.atomic import atomic_file, atomic_write
 from xtok.codec import storage
 from xtok.codec.channel_input import CHANNELS_MAX
-from xtok.codec.channels import CONFIG, ChannelCodec, ranges
+from xtok.codec.channels import CONFIG, ranges
 from xtok.codec.hashes import hashed
-from xtok.codec.words.channels import WordChannels
 from xtok.codec.words.codec import WordCodec, grammar_of
 from xtok.codec.words.robot import WordRobot, robot_of, tensors_of
 from xtok.codec.words.segment import Level
 from xtok.codec.words.settings import CodingSettings
 from xtok.codec.words.state import StateBook
+
+if TYPE_CHECKING:
+    from xtok.codec.words.channels import WordChannels
+
+    Make = Callable[[StateBook, Any, np.ndarray, np.ndarray, int, CodingSettings], WordChannels]
 
 FORMAT, KIND = 3, "word channels"
 _FIELDS = {"format", "kind", "codec", "states", "channels", "horizon_max", "low_D", "high_D", "coding", "digest"}
@@ -49,8 +54,8 @@ def save(channels: WordChannels, folder: Path) -> None:
 
 
 @exact
-def load(path_or_id: str | Path) -> WordChannels:
-    """Read what `save` wrote.
+def load(path_or_id: str | Path, make: Make) -> WordChannels:
+    """Read what `save` wrote. make: `WordChannels`.
 
     Raises:
         FileNotFoundError: no such folder, or a file is missing.
@@ -62,28 +67,12 @@ def load(path_or_id: str | Path) -> WordChannels:
             raise FileNotFoundError(f"{folder} has no {name}; a folder of motion words of channels has it")
     content, tensors = _read(folder / CONFIG), storage.read_tensors(folder / storage.WEIGHTS)
     try:
-        channels = _built(content, tensors)
+        channels = _built(content, tensors, make)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / storage.WEIGHTS} does not fit its {CONFIG} ({error}); fetch both again") from error
     if content["digest"] != channels.digest:
         raise ValueError(f"{folder}: weights and {CONFIG} do not belong together, or one was altered; fetch both again")
     return channels
-
-
-def open_channels(path_or_id: str | Path | None = None) -> ChannelCodec | WordChannels:
-    """What a folder or hub id holds, of either kind; nothing: the shipped weights, unfitted.
-
-    Raises:
-        FileNotFoundError: no such folder. ValueError: damaged or altered files.
-    """
-    if path_or_id is None:
-        return ChannelCodec.load()
-    folder = storage.resolve(path_or_id, extra=[CONFIG])
-    try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        content = None  # ChannelCodec.load says what is wrong with it
-    return load(folder) if isinstance(content, dict) and content.get("kind") == KIND else ChannelCodec.load(folder)
 
 
 def _content(channels: WordChannels) -> dict[str, Any]:
@@ -109,7 +98,7 @@ def _tensors(channels: WordChannels) -> dict[str, Tensor]:
     return {name: tensor.float().contiguous() for name, tensor in out.items()}
 
 
-def _built(content: dict[str, Any], tensors: dict[str, Tensor]) -> WordChannels:
+def _built(content: dict[str, Any], tensors: dict[str, Tensor], make: Make) -> WordChannels:
     states, D = content["states"], content["channels"]
     if not isinstance(states, list) or not 1 <= len(states) <= _STATES_MAX or any(type(v) is not int for v in states):
         raise ValueError(f"states is {states!r}; expected the sizes of 1 to {_STATES_MAX} books")
@@ -130,7 +119,7 @@ def _built(content: dict[str, Any], tensors: dict[str, Tensor]) -> WordChannels:
     low_D, high_D = (np.array(content[name], dtype=np.float64) for name in ("low_D", "high_D"))
     coding = CodingSettings.from_dict(content["coding"])
     book = StateBook(levels, tensors["state.drift_FSD"])
-    return WordChannels(book, robot.model, low_D, high_D, content["horizon_max"], coding)
+    return make(book, robot.model, low_D, high_D, content["horizon_max"], coding)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ chunk usually goes from the frame that they decode to, so words and residuals me
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +23,11 @@ from torch import Tensor
 from xtok.actions.entrance import whole_of
 from xtok.actions.steady import exact
 from xtok.actions.types import HORIZON_MAX, HORIZON_MIN, slots
+from xtok.codec import storage
 from xtok.codec.channel_input import CHANNELS_MAX, ChannelInput, pad_last_frame, rows_of
+from xtok.codec.channels import CONFIG, ChannelCodec
 from xtok.codec.sequence import OnInvalid
+from xtok.codec.words import channel_files as files
 from xtok.codec.words.channel_grammar import ChannelGrammar
 from xtok.codec.words.encode import encode, encode_fixed
 from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH
@@ -106,9 +110,7 @@ class WordChannels(ChannelInput):
     @cached_property
     def digest(self) -> str:
         """Sixteen hex digits over all that decides what ids mean."""
-        from xtok.codec.words.channel_files import digest_of  # it makes what this file defines
-
-        return digest_of(self)
+        return files.digest_of(self)
 
     # -- rates ----------------------------------------------------------------------------------------------------
 
@@ -275,9 +277,7 @@ class WordChannels(ChannelInput):
 
     def save(self, folder: str | Path) -> None:
         """Write model.safetensors and channels.json."""
-        from xtok.codec.words.channel_files import save
-
-        save(self, Path(folder))
+        files.save(self, Path(folder))
 
     @classmethod
     def load(cls, path_or_id: str | Path) -> WordChannels:
@@ -286,6 +286,24 @@ class WordChannels(ChannelInput):
         Raises:
             FileNotFoundError: no such folder. ValueError: a damaged or altered one, or one of another kind.
         """
-        from xtok.codec.words.channel_files import load
+        return files.load(path_or_id, cls)
 
-        return load(path_or_id)
+
+def open_channels(path_or_id: str | Path | None = None) -> ChannelCodec | WordChannels:
+    """What a folder or hub id holds, of either kind; nothing: the shipped weights, unfitted.
+
+    Raises:
+        FileNotFoundError: no such folder. ValueError: damaged or altered files.
+    """
+    if path_or_id is None:
+        return ChannelCodec.load()
+    folder = storage.resolve(path_or_id, extra=[CONFIG])
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        content = None  # ChannelCodec.load says what is wrong with it
+    return (
+        WordChannels.load(folder)
+        if isinstance(content, dict) and content.get("kind") == files.KIND
+        else ChannelCodec.load(folder)
+    )
