@@ -142,9 +142,12 @@ def hidden_alias(group: argparse._ActionsContainer, old: str, dest: str, **optio
 
 
 def load_tokenizer(
-    name: str | None, dataset: EpisodeDataset, statistics: Sequence[Path] = (), ranges_only: bool = False
+    tokenizer: str | AnyTokenizer | None,
+    dataset: EpisodeDataset,
+    statistics: Sequence[Path] = (),
+    ranges_only: bool = False,
 ) -> AnyTokenizer:
     """`xtok.tokenizer_for`, with its defaults: the shipped tokenizer, and every robot that it lacks measured."""
     from xtok.pretrain.measurement import tokenizer_for
 
-    return tokenizer_for(dataset, name, statistics, ranges_only)
+    return tokenizer_for(dataset, tokenizer, statistics, ranges_only)

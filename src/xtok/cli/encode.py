@@ -66,13 +66,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> None:
+    from xtok.codec.load import load_tokenizer as open_tokenizer
     from xtok.codec.words import WordTokenizer
     from xtok.data.splits import empty_split, split_positions
 
     workers = workers_of(args)
     dataset = open_data(args)
-    refuse_unkept(args.tokenizer or dataset.layout.name, dataset)
-    tokenizer = load_tokenizer(args.tokenizer, dataset, args.statistics, args.ranges_only)
+    name = args.tokenizer or dataset.layout.name
+    opened = open_tokenizer(name)
+    refuse_unkept(name, opened, dataset)
+    tokenizer = load_tokenizer(opened, dataset, args.statistics, args.ranges_only)
     header = Header(
         tokenizer=tokenizer.digest,
         layout=dataset.layout.name,
@@ -103,14 +106,12 @@ def run(args: argparse.Namespace) -> None:
     print_report(report, dataset, header, args.out)
 
 
-def refuse_unkept(name: str, dataset: EpisodeDataset) -> None:
+def refuse_unkept(name: str, tokenizer: AnyTokenizer, dataset: EpisodeDataset) -> None:
     """Raises ValueError where motion words would have to be placed for a robot and kept nowhere: a code file has no
     room for books, so nobody could read it."""
-    from xtok.codec.load import load_tokenizer
     from xtok.codec.words import WordTokenizer
 
-    found = load_tokenizer(name)
-    if isinstance(found, WordTokenizer) and (unknown := set(dataset.embodiments) - set(found.statistics)):
+    if isinstance(tokenizer, WordTokenizer) and (unknown := set(dataset.embodiments) - set(tokenizer.statistics)):
         raise ValueError(
             f"{name} does not know {sorted(unknown)}, and codes can be read only with the books that wrote them: place "
             f"and keep them first, `xtok adapt {dataset.name} --tokenizer {name} -o TOKENIZER`, then encode with those"

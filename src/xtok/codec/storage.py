@@ -109,6 +109,13 @@ def save(codec: Codec, folder: Path) -> None:
     atomic_write(folder / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
+def check_files(folder: Path) -> None:
+    """Raises FileNotFoundError where a tokenizer's folder lacks one of its files."""
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}; a tokenizer folder holds {WEIGHTS} and {CONFIG}")
+
+
 @exact
 def load(folder: Path) -> Codec:
     """Read what `save` wrote, the same under any default dtype, device or mode of torch.
@@ -117,9 +124,7 @@ def load(folder: Path) -> Codec:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged or altered, has other shapes than its configuration says, or is of another format.
     """
-    for name in (WEIGHTS, CONFIG):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; a tokenizer folder holds {WEIGHTS} and {CONFIG}")
+    check_files(folder)
     config, tensors = _read_config(folder / CONFIG), read_tensors(folder / WEIGHTS)
     try:
         if config["format"] == convert.FORMAT:

@@ -9,7 +9,6 @@ chunk usually goes from the frame that they decode to, so words and residuals me
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,6 +32,7 @@ from xtok.codec.words.encode import encode, encode_fixed
 from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH
 from xtok.codec.words.model import WordModel
 from xtok.codec.words.prices import rate_for
+from xtok.codec.words.repair import tell
 from xtok.codec.words.sequences import Sequences
 from xtok.codec.words.settings import CodingSettings
 from xtok.codec.words.state import StateBook
@@ -244,12 +244,7 @@ class WordChannels(ChannelInput):
                 raise ValueError(f"sequence {row}: {error}. on_invalid='repair' decodes what can be kept") from error
         state, word = self._usual
         repaired = self.grammar.repair(ids, horizon, state, word)
-        if not set(repaired.ids) & set(ids):
-            raise ValueError(f"sequence {row} has no token that can be kept; there is nothing to decode")
-        more = f", and {len(repaired.remarks) - 1} more changes" if len(repaired.remarks) > 1 else ""
-        warnings.warn(
-            f"sequence {row} does not follow the grammar and was repaired: {repaired.remarks[0]}{more}", stacklevel=5
-        )
+        tell(row, ids, repaired)
         return self.grammar.split(repaired.ids, horizon)
 
     @cached_property

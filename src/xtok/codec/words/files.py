@@ -13,7 +13,7 @@ from xtok.actions.layout import get_layout
 from xtok.actions.statistics import Statistics, StatisticsJson
 from xtok.actions.steady import exact
 from xtok.atomic import atomic_file, atomic_write
-from xtok.codec.storage import CONFIG, WEIGHTS, half_if_exact, read_tensors
+from xtok.codec.storage import CONFIG, WEIGHTS, check_files, half_if_exact, read_tensors
 from xtok.codec.words.codec import SHARED, WORDS, WordCodec, codec_of, grammar_of
 from xtok.codec.words.robot import robot_of
 from xtok.codec.words.settings import CodingSettings
@@ -57,9 +57,7 @@ def load(folder: Path) -> tuple[WordCodec, CodingSettings]:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged or altered, has other shapes than its configuration says, or is of another format.
     """
-    for name in (WEIGHTS, CONFIG):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; a tokenizer folder holds {WEIGHTS} and {CONFIG}")
+    check_files(folder)
     config, tensors = _read_config(folder / CONFIG), read_tensors(folder / WEIGHTS)
     try:
         codec = _built(config, tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -53,6 +54,20 @@ def repair(grammar: Grammar, ids: Sequence[int], horizon: int, word: int = 0) ->
     put_in = grammar.id_of(Symbol("word", word))
     way = nearest(grammar, ids, horizon, {0: Way(0, 0, 0)})
     return _told(grammar, steps_of(way), ids, put_in)
+
+
+def tell(row: int, ids: Sequence[int], repaired: Repaired) -> None:
+    """Warn of what was changed in sequence `row`.
+
+    Raises:
+        ValueError: no token of it could stay.
+    """
+    if not set(repaired.ids) & set(ids):
+        raise ValueError(f"sequence {row} has no token that can be kept; there is nothing to decode")
+    more = f", and {len(repaired.remarks) - 1} more changes" if len(repaired.remarks) > 1 else ""
+    warnings.warn(
+        f"sequence {row} does not follow the grammar and was repaired: {repaired.remarks[0]}{more}", stacklevel=6
+    )
 
 
 def nearest(grammar: Grammar, ids: Sequence[int], horizon: int, starts: Mapping[int, Way]) -> Way:

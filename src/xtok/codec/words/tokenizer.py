@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +31,7 @@ from xtok.codec.words.codec import WordCodec
 from xtok.codec.words.encode import encode, encode_fixed
 from xtok.codec.words.grammar import BLOCK_SLOTS, Grammar
 from xtok.codec.words.prices import rate_for
-from xtok.codec.words.repair import repair
+from xtok.codec.words.repair import repair, tell
 from xtok.codec.words.robot import WordRobot
 from xtok.codec.words.sequences import Sequences
 from xtok.codec.words.settings import RATES, CodingSettings
@@ -286,12 +285,7 @@ class WordTokenizer:
                 raise ValueError(f"sequence {row}: {error}. on_invalid='repair' decodes what can be kept") from error
         still = int(robot.words.encode(torch.zeros(1, horizon, robot.model.channels))[0, 0])
         repaired = repair(self.grammar, ids.tolist(), horizon, still)
-        if not set(repaired.ids) & set(ids.tolist()):
-            raise ValueError(f"sequence {row} has no token that can be kept; there is nothing to decode")
-        more = f", and {len(repaired.remarks) - 1} more changes" if len(repaired.remarks) > 1 else ""
-        warnings.warn(
-            f"sequence {row} does not follow the grammar and was repaired: {repaired.remarks[0]}{more}", stacklevel=5
-        )
+        tell(row, ids.tolist(), repaired)
         return np.asarray(repaired.ids, dtype=np.int64), max(0, state.block) * BLOCK_FRAMES
 
     def _groups(self, context: Context) -> Groups:
