@@ -48,7 +48,7 @@ from xtok.pretrain.corpus import VALIDATION_EVERY, Corpus
 
 Result = TypeVar("Result")
 FAST_VOCABULARY = 2048
-GROWING = ("data", "out", "horizons", "seeds", "rivals")  # a file may be gone on with by more of these
+GROWING = ("data", "out", "horizons", "seeds", "rivals", "vocabularies")  # a file may be gone on with by more of these
 RATES = (0.0, 0.002, 0.006, 0.015, 0.04, 0.1, 0.25, 0.6, 1.5, 4.0)
 SIGMAS = (0.004, 0.008)
 
@@ -95,9 +95,9 @@ class Robot:
         return spread_chunks(self.judged, horizon, count)
 
 
-def robots_of(folder: Path, validation: bool) -> list[Robot]:
+def robots_of(folder: Path, validation: bool, layout: str | None = None) -> list[Robot]:
     """The robots of a set, with episodes to fit on and episodes to judge on."""
-    dataset = open_dataset(folder)
+    dataset = open_dataset(folder, layout)
     train = [episode for episode in select(dataset, "train") if len(episode) > 8]
     held_out = [] if validation else list(select(dataset, "heldout"))
     found = []
@@ -174,9 +174,9 @@ def _timed(function: Callable[[], Result], batch: int) -> tuple[Result, float]:
     """What a function gives, and the least of three runs' CPU milliseconds a chunk."""
     taken = []
     for _ in range(3):
-        start = _cpu()
+        start = cpu_seconds()
         result = function()
-        taken.append((_cpu() - start) * 1000 / batch)
+        taken.append((cpu_seconds() - start) * 1000 / batch)
     return result, round(min(taken), 4)
 
 
@@ -213,26 +213,32 @@ def run(robot: Robot, args: argparse.Namespace, book: Tensor | None) -> dict:
     grammar = Grammar.of_total(args.total, args.words)
     frames = sum(len(episode) for episode in robot.train)
     settings = FitSettings(seed=args.seed, ridge=ridge_for(frames))
-    start, cpu = time.time(), _cpu()
+    start, cpu = time.time(), cpu_seconds()
     windows = robot.windows(args.windows, args.seed)
-    drawn = _cpu() - cpu
+    drawn = cpu_seconds() - cpu
     words = None if book is None else placed(robot, book, windows, settings)
     model = fit(windows, robot.scale_K, grammar, settings, words)
     out: dict = {
         "channels": model.channels,
         "train_frames": frames,
-        "fit_cpu_s": round(_cpu() - cpu, 1),
+        "fit_cpu_s": round(cpu_seconds() - cpu, 1),
         "windows_cpu_s": round(drawn, 1),
         "fit_s": round(time.time() - start, 1),
         "speed": speed(robot, model),
-        "horizons": {},
     }
+    out["horizons"] = judge(robot, model, args)
+    return out
+
+
+def judge(robot: Robot, model: WordModel, args: argparse.Namespace) -> dict:
+    """A model's errors and steadiness at all lengths that have chunks to judge on."""
+    out: dict = {}
     for horizon in args.horizons:
         chunks = robot.chunks(horizon, args.chunks)
         if chunks is None:
             continue
         points = word_points(robot, model, chunks, args.rates, args.paths, args.beam)
-        out["horizons"][str(horizon)] = {
+        out[str(horizon)] = {
             "words": [asdict(point) for point in points],
             "steadiness": [steadiness(robot, model, chunks, rate, args.paths, args.beam) for rate in (0.1, 0.6)],
         }
@@ -245,14 +251,14 @@ def rivals(
 ) -> Iterator[None]:
     """What `known` lacks of rival@vocabulary -> form -> points, one after another; yields when there is something to
     save. They are the same at any seed."""
-    for vocabulary in sorted({FAST_VOCABULARY, args.total}):
+    for vocabulary in args.vocabularies or sorted({FAST_VOCABULARY, args.total}):
         for name in args.rivals:
-            key, start = f"{name}@{vocabulary}", _cpu()
+            key, start = f"{name}@{vocabulary}", cpu_seconds()
             if key in known:
                 continue
             sweeps = dict(rival_points(robot, chunks, name, vocabulary, pool))
             known[key] = {form: [asdict(point) for point in points] for form, points in sweeps.items()}
-            _tell(robot, chunks.context.horizon, f"{key}, {_cpu() - start:.0f} s", sweeps)
+            _tell(robot, chunks.context.horizon, f"{key}, {cpu_seconds() - start:.0f} s", sweeps)
             yield
 
 
@@ -262,16 +268,16 @@ def _tell(robot: Robot, horizon: int, what: str, sweeps: Mapping[str, Sequence[R
         print(f"{robot.name} T {horizon} l1 at M..4M of {what}: {found}", flush=True)
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
-def _ints(text: str) -> list[int]:
+def ints(text: str) -> list[int]:
     return [] if text == "none" else [int(part) for part in text.split(",")]
 
 
-def _names(text: str) -> list[str]:
+def names_of_rivals(text: str) -> list[str]:
     names = [] if text == "none" else text.split(",")
     if wrong := set(names) - set(RIVALS):
         raise argparse.ArgumentTypeError(
@@ -288,14 +294,17 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=32768, help="ids of the vocabulary")
     parser.add_argument("--words", type=int, default=None, help="of these ids, words (an eighth, at most 2,048)")
     parser.add_argument("--words-from", type=Path, nargs="+", default=[], help="sets to place one book of words on")
-    parser.add_argument("--horizons", type=_ints, default=[8, 16, 32, 64])
+    parser.add_argument("--horizons", type=ints, default=[8, 16, 32, 64])
     parser.add_argument("--rates", type=lambda text: [float(t) for t in text.split(",")], default=list(RATES))
     parser.add_argument("--windows", type=int, default=14_000)
     parser.add_argument("--chunks", type=int, default=240, help="judged, at most, of each length")
     parser.add_argument("--paths", type=int, default=PATHS)
     parser.add_argument("--beam", type=int, default=BEAM)
-    parser.add_argument("--seeds", type=_ints, default=[0, 1, 2], help="of placement, or none: rivals alone")
-    parser.add_argument("--rivals", type=_names, default=list(RIVALS), help=f"some of {','.join(RIVALS)}, or none")
+    parser.add_argument("--seeds", type=ints, default=[0, 1, 2], help="of placement, or none: rivals alone")
+    parser.add_argument(
+        "--rivals", type=names_of_rivals, default=list(RIVALS), help=f"some of {','.join(RIVALS)}, or none"
+    )
+    parser.add_argument("--vocabularies", type=ints, help="of rivals (default: 2048 and --total)")
     parser.add_argument("--pool", type=Path, nargs="+", default=[], help="sets of other robots, for the rival pooled")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xtok.actions.types import slots
+from xtok.codec.words.encode import PATHS
 from xtok.evaluate.compare import CURVE, Figure, Rival, at
 from xtok.evaluate.rate import RatePoint
 
@@ -99,7 +100,7 @@ def tables(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         "channels",
         "train frames",
         "fit, CPU s",
-        "encode, ms a chunk (4 paths, T 32)",
+        f"encode, ms a chunk ({PATHS} paths, T 32)",
         "decode, ms a chunk",
     ]
     yield from _table(heads, _times(results))
@@ -150,7 +151,7 @@ def _times(results: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
         seeds = [seed for seed in entry["seeds"].values() if "speed" in seed]
         if seeds:
             fits = np.mean([seed["fit_cpu_s"] for seed in seeds])
-            encode = np.mean([seed["speed"]["encode_ms"]["4"]["ms"] for seed in seeds])
+            encode = np.mean([seed["speed"]["encode_ms"][str(PATHS)]["ms"] for seed in seeds])
             decode = np.mean([seed["speed"]["decode_ms"] for seed in seeds])
             about = [str(seeds[0]["channels"]), str(seeds[0]["train_frames"])]
             yield [name, *about, f"{fits:.0f}", f"{encode:.2f}", f"{decode:.3f}"]

@@ -169,3 +169,16 @@ def test_a_stopped_run_goes_on_with_what_is_missing(
     with pytest.raises(SystemExit):
         main("--windows", "99")
     assert "give another -o" in capsys.readouterr().err
+
+
+def test_a_robot_left_out_has_none_of_its_arms_among_those_that_books_saw(script: Any) -> None:
+    out = importlib.import_module("words_left_out")
+    names = ("panda", "sim_panda", "sim_panda_ur5e", "sim_ur5e", "sim_z1", "g1_inspire")
+    robots = [SimpleNamespace(name=name) for name in names]
+    folds = out.folds_of(robots, 2)
+    assert sorted(each.name for fold in folds for each in fold) == sorted(names)
+    assert [each.name for each in out.others_of([robots[0]], robots)] == ["sim_ur5e", "sim_z1", "g1_inspire"]
+    for fold in folds:
+        arms = {arm for each in fold for arm in each.name.split("_")} - {"sim"}
+        assert not any(arms & set(each.name.split("_")) for each in out.others_of(fold, robots))
+    sys.modules.pop("words_left_out")
