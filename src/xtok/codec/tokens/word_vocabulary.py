@@ -20,7 +20,7 @@ from torch import Tensor
 from xtok.actions.entrance import integers_of, whole_of
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, Codes, slots
 from xtok.codec.tokens.appended import AppendedVocabulary, append_tokens, rows_of
-from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH, Grammar, State, Symbol, blocks_of
+from xtok.codec.words.grammar import BLOCK_SLOTS, Grammar, State, Symbol, blocks_of, longest
 
 BLOCK_FRAMES = BLOCK_SLOTS * FRAMES_PER_SLOT
 
@@ -82,8 +82,7 @@ class WordVocabulary(AppendedVocabulary):
 
     def longest(self, horizon: int) -> int:
         """L of the longest chunk of `horizon` frames: every slot a segment of its own, as deep as can be."""
-        M = slots(_horizon(horizon))
-        return blocks_of(M) + M * DEPTH
+        return longest(_horizon(horizon))
 
     def shortest(self, horizon: int) -> int:
         """L of the shortest chunk of `horizon` frames: words alone."""
