@@ -52,6 +52,8 @@ def render(evaluation: Evaluation) -> str:
             pooled_robots=comparison.pooled_robots(result),
             curves=comparison.curves(result, rivals),
             curve_reasons=comparison.curve_reasons(result, rivals),
+            prices=comparison.prices(result),
+            book_words=comparison.book_words,
             by_tokens=list(figures.by_tokens(result, colours)),
             remedy=comparison.remedy(result),
             motion=list(figures.motion(drawn)),
