@@ -62,6 +62,8 @@ def render(evaluation: Evaluation) -> str:
             strips=list(figures.strips(result, drawn)),
             code_use=list(figures.code_use(result, drawn, colours)),
             corrupted=list(corruption_figures.curves(result, colours)),
+            one_token=corruption_figures.one_token(result),
+            corrupted_unit=corruption_figures.unit(result),
             corrupted_levels=list(corruption_figures.levels(result)),
             **judged,
             probes=[] if not meaning else list(meaning_figures.probes(meaning, colours)),

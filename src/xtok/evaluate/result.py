@@ -151,11 +151,13 @@ class CorruptedJson(TypedDict):
 
 
 class CorruptionJson(TypedDict):
-    """tokenizers: name -> kind of fault -> a point a rate. chunks: how many were looked at."""
+    """tokenizers: name -> kind of fault -> a point a rate. one_token: name -> kind -> where one token of each chunk is
+    met; rate: the mean share that one is. chunks: how many were looked at."""
 
     horizon: int
     chunks: int
     tokenizers: dict[str, dict[str, list[CorruptedJson]]]
+    one_token: dict[str, dict[str, CorruptedJson]]
 
 
 class ByHorizon(TypedDict):
