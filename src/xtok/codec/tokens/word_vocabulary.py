@@ -62,15 +62,17 @@ class WordVocabulary(AppendedVocabulary):
 
     def tokens(self) -> list[str]:
         """All token strings, by id."""
-        words = [_string(Symbol("word", code)) for code in range(self.grammar.words)]
+        words = [string_of(Symbol("word", code)) for code in range(self.grammar.words)]
         books = self.grammar.residuals
         return words + [
-            _string(Symbol("residual", code, length, level)) for (length, level), size in books for code in range(size)
+            string_of(Symbol("residual", code, length, level))
+            for (length, level), size in books
+            for code in range(size)
         ]
 
     def token(self, token_id: int) -> str:
         """The string of an id of this vocabulary."""
-        return _string(self.grammar.symbol(self.code(token_id)))
+        return string_of(self.grammar.symbol(self.code(token_id)))
 
     def code(self, token_id: int) -> int:
         """The grammar's id of an id of the language model: what a stream of motion words is pushed.
@@ -171,7 +173,8 @@ class WordVocabulary(AppendedVocabulary):
         return [(self.offset + low, self.offset + high) for low, high in ranges]
 
 
-def _string(symbol: Symbol) -> str:
+def string_of(symbol: Symbol) -> str:
+    """The token that a symbol is written as."""
     if symbol.kind == "word":
         return f"<xtok_w_{symbol.code}>"
     return f"<xtok_r{symbol.length}_{symbol.level}_{symbol.code}>"
