@@ -37,6 +37,7 @@ from xtok.actions.types import Actions, ChunkBatch, Codes, Context
 from xtok.atomic import atomic_file
 from xtok.baselines.common import normalised_chunks, to_actions
 from xtok.codec.words import FitSettings, Grammar, Sequences, WordModel, Words, encode, fit, ridge_for
+from xtok.codec.words.encode import BEAM, PATHS
 from xtok.codec.words.fit import word_space
 from xtok.codec.words.shared import Member, physical_book, whitened_book, with_physical_book, with_whitened_book
 from xtok.data import Episode, open_dataset, select
@@ -291,8 +292,8 @@ def main() -> None:
     parser.add_argument("--rates", type=lambda text: [float(t) for t in text.split(",")], default=list(RATES))
     parser.add_argument("--windows", type=int, default=14_000)
     parser.add_argument("--chunks", type=int, default=240, help="judged, at most, of each length")
-    parser.add_argument("--paths", type=int, default=4)
-    parser.add_argument("--beam", type=int, default=2)
+    parser.add_argument("--paths", type=int, default=PATHS)
+    parser.add_argument("--beam", type=int, default=BEAM)
     parser.add_argument("--seeds", type=_ints, default=[0, 1, 2], help="of placement, or none: rivals alone")
     parser.add_argument("--rivals", type=_names, default=list(RIVALS), help=f"some of {','.join(RIVALS)}, or none")
     parser.add_argument("--pool", type=Path, nargs="+", default=[], help="sets of other robots, for the rival pooled")

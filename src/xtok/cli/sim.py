@@ -151,6 +151,7 @@ def _add_corpus(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("name", nargs="?", default="corpus-s", metavar="NAME", help="corpus-s (default), corpus-single")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--episodes", type=int, metavar="N", help="in all, about (default: 3000, 2000)")
+    parser.add_argument("--no-video", action="store_true", help="poses and words only, which is much faster")
     add_worker_argument(parser)
     parser.set_defaults(run=run_corpus, resume_hint=GO_ON, writes=Writes(folder="out"))
 
@@ -158,11 +159,11 @@ def _add_corpus(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run_corpus(args: argparse.Namespace) -> None:
     from xtok.sim.runtime import check_rendering
 
-    check_rendering()
+    check_rendering(not args.no_video)
     from xtok.sim.corpus import corpus_request, get_corpus, make_corpus
 
     corpus = get_corpus(args.name)
-    request = corpus_request(corpus, args.episodes)
+    request = corpus_request(corpus, args.episodes, not args.no_video)
     total = request.episodes * len(request.cells) * len(request.levels)
     with progress_bar(total, "episode", corpus.name) as step:
         manifest = make_corpus(corpus, request, args.out, args.workers, step, say)

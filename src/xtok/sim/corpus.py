@@ -67,8 +67,8 @@ def get_corpus(name: str) -> Corpus:
     raise ValueError(f"unknown corpus {name!r}{hint} Expected one of {list(CORPORA)}")
 
 
-def corpus_request(corpus: Corpus, episodes: int | None = None) -> Request:
-    """About `episodes` in all, as many of each of the corpus's cells and levels.
+def corpus_request(corpus: Corpus, episodes: int | None = None, video: bool = True) -> Request:
+    """About `episodes` in all, as many of each of the corpus's cells and levels; without video, motion and words alone.
 
     Raises:
         ValueError: fewer episodes than there are cells and levels.
@@ -78,7 +78,7 @@ def corpus_request(corpus: Corpus, episodes: int | None = None) -> Request:
     each = round(episodes / (2 * len(chosen)))
     if each < 1:
         raise ValueError(f"{episodes} episodes are less than one for each of {len(chosen)} cells on two levels")
-    return Request(tuple(chosen), ("easy", "hard"), each, crf=CRF, gop=GOP_FRAMES)
+    return Request(tuple(chosen), ("easy", "hard"), each, video=video, crf=CRF, gop=GOP_FRAMES)
 
 
 def make_corpus(
@@ -143,6 +143,11 @@ def card(manifest: Manifest) -> str:
     kept = " and ".join(f"{what} **{', '.join(held_out[what])}**" for what in ("arms", "tasks") if held_out[what])
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items() if version)
     size = f"{request['image_size']} x {request['image_size']} pixels"
+    films = (
+        f"- `observation.images.{{scene,front,wrist}}`, with two arms `{{scene,left_wrist,right_wrist}}`: {size}, H.264."
+        if request["video"]
+        else "- No pictures: it was recorded with `--no-video`."
+    )
     return f"""# {manifest["name"]}
 
 {manifest["episodes"]} demonstrations of scripted experts in simulation, {manifest["hours"]:.2f} hours,
@@ -167,7 +172,7 @@ Unseen phrasings of the instructions and the looks of the evaluation split are n
 - `observation.state`: achieved pose of each grip site in its own arm's base frame (m, 6D rotation) and measured opening
   of each gripper (0 closed .. 1 open), before the step.
 - `action`: the goal that the expert commanded for the step, in the same channels.
-- `observation.images.{{scene,front,wrist}}`, with two arms `{{scene,left_wrist,right_wrist}}`: {size}, H.264.
+{films}
 - `task_index`: the instruction; `subtask_index`: what the expert was doing (`meta/subtasks.parquet`).
 - `meta/episodes`: besides LeRobot's own columns `env_task`, `level`, `env_split`, `seed`, which give the episode again.
 

@@ -24,7 +24,7 @@ from xtok.codec.words.model import TAILS, WordModel, check_horizon, paths
 from xtok.codec.words.segment import Past, SegmentCoder, features
 from xtok.codec.words.sequences import Sequences
 
-PATHS, BEAM = 4, 2
+PATHS, BEAM = 2, 2
 _ROWS = 256  # chunks at a time
 
 Observe = Callable[

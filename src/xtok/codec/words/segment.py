@@ -150,12 +150,14 @@ class SegmentCoder:
     def look_up(self, codes_NQ: Int[Tensor, "N Q"], slot: int) -> Float[Tensor, "N C"]:
         """Sum of the codes of all levels; -1 stands for none."""
         total = torch.zeros(len(codes_NQ), self.direction_GXC.shape[2], dtype=torch.float64)
-        unit_N1 = torch.ones(len(codes_NQ), 1, dtype=torch.float64)
+        unit_N = torch.ones(len(codes_NQ), dtype=torch.float64)
         for number, code_N in enumerate(codes_NQ.unbind(dim=1)):
-            level = self.level(slot, min(number, self.levels - 1))
-            chosen_NC = level.book.codes_VC[code_N.clamp_min(0)]
-            total = total + torch.where(code_N[:, None] >= 0, chosen_NC * unit_N1, 0.0)
-            unit_N1 = unit_N1 * level.spread_of(code_N.clamp_min(0))[:, None]
+            rows = (code_N >= 0).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            level, code_n, unit_n = self.level(slot, min(number, self.levels - 1)), code_N[rows], unit_N[rows]
+            total[rows] += level.book.codes_VC[code_n] * unit_n[:, None]
+            unit_N[rows] = unit_n * level.spread_of(code_n)
         return total
 
     def decode(

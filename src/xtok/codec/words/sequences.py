@@ -89,9 +89,12 @@ class Sequences:
         """
         reader = _Reader(grammar, len(ids_B), horizon)
         plain_B = [_whole(ids) for ids in ids_B]
-        for place in range(max(map(len, plain_B), default=0)):
-            rows = np.array([row for row, ids in enumerate(plain_B) if place < len(ids)])
-            reader.read(rows, np.array([plain_B[row][place] for row in rows]))
+        tokens_B = np.array([len(ids) for ids in plain_B], dtype=np.int64)
+        ids_BX = np.zeros((len(plain_B), tokens_B.max(initial=0)), dtype=np.int64)
+        ids_BX[np.arange(ids_BX.shape[1]) < tokens_B[:, None]] = np.concatenate([*plain_B, np.zeros(0, dtype=np.int64)])
+        for place, read_B in enumerate(ids_BX.T):
+            rows = np.flatnonzero(tokens_B > place)
+            reader.read(rows, read_B[rows])
         if reader.wrong_B.any() or not reader.complete_B.all():
             row = int(np.flatnonzero(reader.wrong_B | ~reader.complete_B)[0])
             try:
