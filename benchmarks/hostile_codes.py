@@ -1,11 +1,13 @@
 """What any codes at all decode to: random ones, and real ones that were corrupted; and FAST under one wrong token.
 
     python benchmarks/hostile_codes.py -o out/hostile_codes.json
+    python benchmarks/hostile_codes.py --tokenizer arms26-words --random 20000 --corrupted 5000 -o out/words.json
 
-Random sequences hold ids of the book in any order, at lengths 8 to 64: each must be finite motion with true rotations.
-Corrupted ones are codes of the packaged sample that were cut, lengthened, or given ids outside the book: each must be
-finite motion under on_invalid="repair", with a warning, or the typed error. Everything else is counted as `other`.
-One million random and 100,000 corrupted sequences take some ten minutes on two cores.
+Random sequences hold ids of the book in any order (of motion words: in any order that their grammar allows), at lengths
+8 to 64: each must be finite motion with true rotations. Corrupted ones are codes of the packaged sample that were cut,
+lengthened, or given ids outside the book: each must be finite motion under on_invalid="repair", with a warning, or the
+typed error. Everything else is counted as `other`. One million random and 100,000 corrupted sequences of slots take
+some ten minutes on two cores; motion words are drawn one by one, which takes longer.
 
 # B sequences, M slots, Q levels
 """
@@ -24,15 +26,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from xtok import Tokenizer
+from xtok import Tokenizer, WordTokenizer, load_tokenizer
 from xtok.actions.rotation import matrix_from_rotation6d
 from xtok.actions.types import Actions, ChunkBatch, Codes, Context, concatenate, slots
 from xtok.baselines.fast import FastTokenizer
+from xtok.codec.load import AnyTokenizer
+from xtok.codec.words import Grammar
 from xtok.data import iter_chunks, open_dataset, sample_path, select
 from xtok.data.splits import Split
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.swap import SwapFigures
 from xtok.evaluate.swap import run as swap
+from xtok.evaluate.word_faults import parses
 
 HORIZONS = (8, 13, 18, 32, 47, 64)
 BATCH = 512
@@ -63,25 +68,47 @@ def judge(actions: Actions, context: Context) -> Counter[str]:
     return Counter(finite=int(good_B.sum()), other=int((~good_B).sum()))
 
 
-def random_codes(tokenizer: Tokenizer, count: int, seed: int) -> Counter[str]:
-    """`count` sequences of even draws from the book, one length a batch."""
-    generator, found = torch.Generator().manual_seed(seed), Counter[str]()
+def drawn(tokenizer: AnyTokenizer, horizon: int, count: int, generator: np.random.Generator) -> Codes:
+    """`count` sequences that may be, of even draws."""
+    if isinstance(tokenizer, Tokenizer):
+        shape = (count, slots(horizon), tokenizer.levels)
+        return Codes.from_grid(torch.from_numpy(generator.integers(tokenizer.codebook_size, size=shape)), V(tokenizer))
+    return Codes(tuple(walk(tokenizer.grammar, horizon, generator) for _ in range(count)), V(tokenizer))
+
+
+def walk(grammar: Grammar, horizon: int, generator: np.random.Generator) -> np.ndarray:
+    """Any sequence that the grammar allows: each next book, then each next id, drawn evenly; an end in ten."""
+    state, ids = grammar.start(horizon), list[int]()
+    while True:
+        allowed = grammar.allowed(state)
+        if not allowed.ranges or (allowed.end and generator.random() < 0.1):
+            return np.array(ids, dtype=np.int64)
+        low, high = allowed.ranges[int(generator.random() * len(allowed.ranges))]
+        ids.append(low + int(generator.random() * (high - low)))
+        state = grammar.step(state, ids[-1], len(ids) - 1)
+
+
+def V(tokenizer: AnyTokenizer) -> int:
+    return tokenizer.vocab_size
+
+
+def random_codes(tokenizer: AnyTokenizer, count: int, seed: int) -> Counter[str]:
+    """`count` sequences, one length a batch."""
+    generator, found = np.random.default_rng(seed), Counter[str]()
     context = {horizon: contexts(horizon, BATCH) for horizon in HORIZONS}
     for batch in progress(range(0, count, BATCH), "random"):
         size = min(BATCH, count - batch)
         horizon = HORIZONS[batch // BATCH % len(HORIZONS)]
-        shape = (size, slots(horizon), tokenizer.levels)
-        codes = torch.randint(tokenizer.codebook_size, shape, generator=generator)
-        here = context[horizon][:size]
+        codes, here = drawn(tokenizer, horizon, size, generator), context[horizon][:size]
         try:
-            found += judge(tokenizer.decode(Codes.from_grid(codes, tokenizer.vocab_size), here), here)
+            found += judge(tokenizer.decode(codes, here), here)
         except Exception as error:
             found["other"] += size
             print(f"random, seed {seed}, batch {batch}: {error!r}", file=sys.stderr)
     return found
 
 
-def corrupted_codes(tokenizer: Tokenizer, count: int, seed: int) -> Counter[str]:
+def corrupted_codes(tokenizer: AnyTokenizer, count: int, seed: int) -> Counter[str]:
     """`count` corrupted sequences, one by one: each has its own error. Half are to be refused, half repaired."""
     torch.set_num_threads(1)  # one sequence at a time: nothing to share out
     rng, found = np.random.default_rng(seed), Counter[str]()
@@ -119,9 +146,18 @@ def corrupt(sequence: np.ndarray, vocab_size: int, rng: np.random.Generator) -> 
     return out.astype(np.float64) if rng.random() < 0.02 else out
 
 
-def try_one(tokenizer: Tokenizer, sequence: np.ndarray, context: Context, repair: bool) -> Counter[str]:
-    whole, V = slots(context.horizon) * tokenizer.levels, tokenizer.vocab_size
-    valid = sequence.dtype.kind == "i" and len(sequence) == whole and bool(((0 <= sequence) & (sequence < V)).all())
+def may_be(tokenizer: AnyTokenizer, sequence: np.ndarray, horizon: int) -> bool:
+    """Whether it is a chunk."""
+    if sequence.dtype.kind != "i":
+        return False
+    if isinstance(tokenizer, WordTokenizer):
+        return parses(tokenizer.grammar, sequence, horizon)
+    whole = slots(horizon) * tokenizer.levels
+    return len(sequence) == whole and bool(((0 <= sequence) & (sequence < V(tokenizer))).all())
+
+
+def try_one(tokenizer: AnyTokenizer, sequence: np.ndarray, context: Context, repair: bool) -> Counter[str]:
+    valid = may_be(tokenizer, sequence, context.horizon)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -139,10 +175,11 @@ def try_one(tokenizer: Tokenizer, sequence: np.ndarray, context: Context, repair
     return judged if valid or not judged["finite"] else Counter(repaired=1)
 
 
-def one_wrong_token(tokenizer: Tokenizer, seed: int) -> dict[str, SwapFigures]:
-    """One random token of each held-out sample chunk becomes another: ours beside FAST, fitted on train episodes."""
+def one_wrong_token(tokenizer: AnyTokenizer, seed: int) -> dict[str, SwapFigures]:
+    """One random token of each held-out sample chunk becomes another: ours beside FAST, fitted on train episodes with
+    0 at rest, at a scale of about as many bits."""
     train = list(iter_chunks(select(open_dataset(sample_path()), "train"), FAST_HORIZON))
-    fast = FastTokenizer(tokenizer.statistics, FAST_SCALE).fit(train)
+    fast = FastTokenizer(tokenizer.statistics, FAST_SCALE, form="tangent-rest").fit(train)
     chunks = sample_chunks(FAST_HORIZON, "heldout")
     return {
         name: swap(Coded(t, chunks), tokenizer.statistics, seed) for name, t in (("xtok", tokenizer), ("fast", fast))
@@ -174,7 +211,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, metavar="F.json")
     args = parser.parse_args()
-    tokenizer = Tokenizer.from_pretrained(args.tokenizer)
+    tokenizer = load_tokenizer(args.tokenizer)
     result = {
         "tokenizer": tokenizer.digest,
         "seed": args.seed,

@@ -15,11 +15,17 @@ import pytest
 import torch
 
 import codec_kit as kit
+import test_codec_words_tokenizer as words_kit
 from test_codec_channels import shipped, waves
+from test_codec_word_channels import chunks, fitted
+from xtok.actions.delta import to_delta
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.adapters.authors import GROUPS, from_episode_dict, load_statistics, save_statistics, to_episode_dict
 from xtok.adapters.openpi import CodesTokenizer
 from xtok.adapters.wall_x import ActionCodes
+from xtok.codec.tokens import ChannelWordVocabulary
+from xtok.codec.tokens.channel_ids import chunk_to_ids, ids_to_chunk, padded, vocabulary_of
+from xtok.codec.words.channels import WordChannels
 
 # -- torchrl --------------------------------------------------------------------------------------------------------
 
@@ -73,6 +79,44 @@ def test_torchrl_shapes_that_do_not_fit_are_refused() -> None:
         tokenizer.decode(torch.zeros(2, 5, 3, dtype=torch.long))
 
 
+def test_torchrl_takes_motion_words_of_one_length() -> None:
+    pytest.importorskip("torchrl", reason="needs torchrl: pip install 'xtok[torchrl]'")
+    from tensordict import TensorDict
+    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+    from torchrl.envs.transforms import ActionTokenizerTransform
+
+    from xtok.adapters.torchrl import ChunkTokenizer
+
+    with pytest.raises(ValueError, match=r"with_fixed\(6\)"):
+        ChunkTokenizer(fitted(), horizon=16)
+    channels = ChunkTokenizer(fitted().with_fixed(6), horizon=16)
+    assert channels.action_dim == 4 and channels.vocab_size == 2048
+    actions = torch.from_numpy(chunks()).float()
+    buffer = TensorDictReplayBuffer(
+        storage=LazyTensorStorage(12), transform=ActionTokenizerTransform(channels), batch_size=4
+    )
+    buffer.extend(TensorDict({"action": actions}, batch_size=[len(actions)]))
+    drawn = buffer.sample()
+    assert drawn["vla_action", "tokens"].shape == (4, 1 + 1 + 6)
+    back = channels.decode(drawn["vla_action", "tokens"])
+    assert (back - drawn["action"]).abs().mean() < 0.2 * drawn["action"].abs().mean()
+
+    words = words_kit.tokenizer()
+    with pytest.raises(ValueError, match="no robot 'none'"):
+        ChunkTokenizer(words.with_fixed(6), horizon=32)
+    poses = ChunkTokenizer(words.with_fixed(6), horizon=32, robot_type=words_kit.ONE)
+    given = words_kit.chunks()
+    mine = given.take(torch.tensor([r for r, name in enumerate(given.context.embodiment) if name == words_kit.ONE]))
+    assert mine.context.anchor_BD is not None
+    delta = to_delta(ARMS26, mine.target_BTD.double(), mine.context.anchor_BD.double(), mine.context.mask_BD)
+    tokens = poses.encode(delta.float().reshape(len(mine), 1, 32, 26))
+    assert tokens.shape == (len(mine), 1, 2 * 7)
+    direct = words.with_fixed(6).decode(words.with_fixed(6).encode(mine), mine.context).delta_BTD
+    assert ((poses.decode(tokens)[:, 0] - direct).abs().amax(dim=(1, 2)) < 1e-5).float().mean() > 0.8
+    with pytest.raises(ValueError, match="expected the word of block 1"):
+        poses.decode(tokens[..., 1:])
+
+
 # -- openpi ---------------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +148,27 @@ def test_openpi_tokenize_and_extract() -> None:
     bare = tokenizer.tokenize("pick", state, None)
     alone = Words().encode("Task: pick, State: 0 42 85 128 170 213 255;\n", add_bos=True)
     assert not bare[3].any() and bare[1].sum() == len(alone)
+
+
+def test_openpi_takes_motion_words(tmp_path: Path) -> None:
+    fitted().save(tmp_path / "words")
+    tokenizer = CodesTokenizer(300, text_model=Words(), codec=tmp_path / "words")
+    assert isinstance(tokenizer.codec, WordChannels) and tokenizer.vocabulary.end == 259 + 2048
+    lengths = set()
+    for actions in chunks():
+        tokens, token_mask, _, loss_mask = tokenizer.tokenize("pick", np.zeros(4), actions)
+        codes = tokens[tokens >= 259] - 259
+        np.testing.assert_array_equal(codes, fitted().encode(actions[None])[0])
+        lengths.add(len(codes))
+        assert token_mask.sum() == loss_mask.sum() + len(Words().encode("Task: pick, State: 128 128 128 128;\n")) + 1
+        decoded = tokenizer.extract_actions(tokens[loss_mask], action_horizon=16, action_dim=4)
+        np.testing.assert_array_equal(decoded, fitted().decode([codes], 16)[0])
+    assert len(lengths) > 1
+    for bad, message in ((codes[1:], "first frame"), (codes[:1], "ends after")):
+        with pytest.raises(ValueError, match=message):
+            tokenizer.extract_actions(bad + 259, 16, 4)
+    with pytest.raises(ValueError, match="no code, but text"):
+        tokenizer.extract_actions(np.insert(codes + 259, 1, 7), 16, 4)
 
 
 def test_openpi_never_gives_zeros_for_bad_tokens_nor_cuts_the_end_off() -> None:
@@ -163,6 +228,36 @@ def test_wall_x_round_trip(codes: ActionCodes) -> None:
         assert codes.decode_action(bad, mapper, 16, 7, "cpu") == (None, False)
 
 
+def test_wall_x_takes_motion_words(tmp_path: Path) -> None:
+    fitted().save(tmp_path / "words")
+    words = ActionCodes()
+    words.load_tokenizer({"action_tokenizer_path": str(tmp_path / "words")}, normalizer=None)
+    tokens = words.get_special_tokens()[0]
+    assert len(tokens) == words.vocab_size == 2048
+    processor = Processor(tokens)
+    mapper = words.build_action_mapper(processor)
+    samples = [torch.from_numpy(x) for x in chunks()[:3]]
+    written = words.encode_to_tokens(samples)
+    expected = fitted().encode(chunks()[:3])
+    for row, codes in zip(written, expected, strict=True):
+        assert row == [f"<|action_token_{code}|>" for code in codes]
+    ids = torch.tensor([[3, *(processor.ids[token] for token in written[0]), 4]])
+    action, success = words.decode_action(ids, mapper, 16, 4, "cpu")
+    assert success and action is not None
+    np.testing.assert_array_equal(action, fitted().decode(expected[:1], 16)[0])
+    assert words.decode_action(ids[:, :2], mapper, 16, 4, "cpu") == (None, False)
+    first, motion = fitted().grammar.offset, fitted().grammar.motion.words
+    assert words.get_accuracy_keys() == ["action_accuracy"] + [
+        f"action_accuracy_{kind}" for kind in ("first_frame", "word", "residual")
+    ]
+    labels = torch.tensor([[-100, 500, 500 + first, 500 + first + motion, 500 + first + motion + 1]])
+    logits = torch.zeros(1, 5, 500 + words.vocab_size)
+    for place, guess in ((0, 500), (1, 500 + first), (2, 500 + first + motion), (3, 1)):
+        logits[0, place, guess] = 1.0
+    found = words.compute_accuracy(logits, labels, mapper, {})
+    assert [float(found[key]) for key in words.get_accuracy_keys()] == [0.75, 1.0, 1.0, 0.5]
+
+
 def test_wall_x_accuracy_by_level(codes: ActionCodes) -> None:
     processor = Processor(codes.get_special_tokens()[0])
     mapper = codes.build_action_mapper(processor)
@@ -213,6 +308,43 @@ def test_wall_x_says_what_is_missing() -> None:
     mixin.load_tokenizer({}, None)
     with pytest.raises(ValueError, match="does not know the action tokens"):
         mixin.build_action_mapper(Processor([]))
+
+
+# -- ids of channels --------------------------------------------------------------------------------------------------
+
+
+def test_motion_words_of_channels_have_ids_and_strings_of_their_own() -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    text = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<unk>": 0, "pick": 1}, unk_token="<unk>"))
+    grammar = fitted().grammar
+    vocabulary = ChannelWordVocabulary.append_to(text, grammar)
+    assert (vocabulary.offset, vocabulary.size) == (2, 2048)
+    strings = vocabulary.tokens()
+    assert strings[0] == "<xtok_s1_0>" and strings[grammar.offset] == "<xtok_w_0>" and len(set(strings)) == 2048
+    sequences = fitted().encode(chunks())
+    ids = vocabulary.ids(sequences)
+    assert text.token_to_id(strings[sequences[0][0]]) == ids[0][0]
+    again = vocabulary.codes([[1, *row, 0] for row in ids])
+    assert all(np.array_equal(a, b) for a, b in zip(again, sequences, strict=True))
+    state = grammar.after(sequences[0].tolist()[:1], 16)
+    allowed = vocabulary.allowed(state, size=3000)
+    assert allowed[ids[0][1]] and not allowed[:2].any() and not allowed[2050:].any()
+    with pytest.raises(ValueError, match="expected 0 to 2047"):
+        vocabulary.ids([[2048]])
+    with pytest.raises(ValueError, match="no groups"):
+        vocabulary_of(fitted(), 2, marker=True)
+
+
+def test_rows_of_several_lengths_are_filled_up_with_text_and_masked() -> None:
+    vocabulary = vocabulary_of(fitted(), 10)
+    ids = chunk_to_ids(fitted(), vocabulary, chunks())
+    tokens_BL, mask_BL = padded(ids, vocabulary)
+    assert mask_BL.sum(dim=1).tolist() == [len(row) for row in ids] and not mask_BL.all()
+    assert not tokens_BL[~mask_BL].any()
+    decoded = ids_to_chunk(fitted(), vocabulary, tokens_BL.tolist(), 16, 4)
+    np.testing.assert_array_equal(decoded, fitted().decode(fitted().encode(chunks()), 16))
+    with pytest.raises(ValueError, match="with offset 0"):
+        padded(ids, vocabulary_of(fitted(), 0))
 
 
 # -- the authors' dict and statistics ---------------------------------------------------------------------------------

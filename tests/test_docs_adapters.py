@@ -35,7 +35,7 @@ def test_every_how_to_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             raise AssertionError(f"the how-to {heading!r} fails: {error}") from error
         ran.append(heading)
     left_out = {heading for heading, module in NEEDS.items() if find_spec(module) is None}
-    assert len(ran) == 11 - len(left_out), ran
+    assert len(ran) == 12 - len(left_out), ran
 
 
 def test_how_tos_are_short() -> None:

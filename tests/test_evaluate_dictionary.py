@@ -20,7 +20,7 @@ import pytest
 import evaluate_kit as kit
 from xtok.actions.layout import ARMS26, JOINTS
 from xtok.data import iter_chunks
-from xtok.evaluate.dictionary import Dictionary, Motions, associations, build, motions_of
+from xtok.evaluate.dictionary import Dictionary, Motions, Refined, associations, build, motions_of
 from xtok.evaluate.dictionary_page import Strip, describe, render
 from xtok.evaluate.labels import Labels, label_chunks
 
@@ -185,6 +185,38 @@ def test_the_page_is_whole_fetches_nothing_and_names_everything(built: Dictionar
     assert {link[1:] for link in reader.links} <= reader.ids
     assert all(image.get("alt") or image.get("aria-label") for image in reader.images)
     assert len(reader.images) == 1 + len(built.entries)
+
+
+def test_arms_apart_is_of_codes_that_several_arms_use() -> None:
+    """Code 5 ends 20 mm down on arm b and 26 mm down on arm a, so 3 mm from its mean; code 2 is of arm b alone."""
+    codes_NM, found, motions = planted()
+    assert motions.position_nP3 is not None
+    of_a = (np.repeat(found.arm_N, M) == "a") & (codes_NM.ravel() == 5)
+    moved = motions.position_nP3.copy()
+    moved[of_a] *= 1.3
+    built = build(codes_NM, found, replace(motions, position_nP3=moved), codebook_size=16)
+    by_code = {entry.code: entry for entry in built.entries}
+    assert by_code[5].arms_apart_mm == pytest.approx(3.0) and by_code[2].arms_apart_mm is None
+    shared = [entry for entry in built.entries if entry.arms_apart_mm is not None]
+    weights = [entry.count for entry in shared]
+    assert built.arms_apart_mm == pytest.approx(np.average([e.arms_apart_mm for e in shared], weights=weights))
+    assert built.codes_apart_mm is not None and built.codes_apart_mm > 10 * built.arms_apart_mm
+    assert "mean paths on several arms" in render(built, {}, ABOUT)
+    alone = build(codes_NM, replace(found, arm_N=np.full(N, "a")), motions, codebook_size=16)
+    assert alone.arms_apart_mm is None and "several arms" not in render(alone, {}, ABOUT)
+
+
+def test_words_say_how_their_blocks_go_on() -> None:
+    codes_NM, found, motions = planted()
+    flat = codes_NM.ravel()
+    segments_n = np.where(flat == 5, np.where(np.arange(len(flat)) % 3 == 0, "", "4 + 8"), "16")
+    built = build(codes_NM, found, motions, 16, frames=16, refined=Refined(segments_n, np.where(flat == 5, 3, 2)))
+    grasp = next(entry for entry in built.entries if entry.code == 5)
+    share = float((segments_n[flat == 5] == "4 + 8").mean())
+    assert grasp.tokens == 3 and grasp.segments is not None and dict(grasp.segments)["4 + 8"] == pytest.approx(share)
+    html = render(built, {}, ABOUT)
+    assert f"3.0 tokens a block; residuals of so many frames: {share:.0%} 4 + 8" in html
+    assert "tokens a block" not in render(build(codes_NM, found, motions, 16), {}, ABOUT)
 
 
 def test_a_dictionary_of_other_chunks_is_refused() -> None:

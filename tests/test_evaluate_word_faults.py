@@ -19,7 +19,7 @@ from xtok.evaluate import Budget, corruption, evaluate_dataset, render, swap, to
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.corruption import Corrupted, decode_or_not
 from xtok.evaluate.faults import KINDS, ONE_TOKEN
-from xtok.evaluate.word_faults import ALLOWED, LEVELS, parses, word_kinds
+from xtok.evaluate.word_faults import ALLOWED, DROPS, LEVELS, parses, word_kinds
 
 T = 32
 RATES = (0.0, 0.1, 0.4)
@@ -82,6 +82,22 @@ def test_under_the_mask_only_a_word_can_be_missing(horizon: int) -> None:
     assert whole >= 30
 
 
+def test_a_missing_word_never_parses_and_a_missing_residual_may() -> None:
+    rng, kinds = np.random.default_rng(5), word_kinds(SMALL, T)
+    kept = 0
+    for _ in range(60):
+        tokens = np.array(random_ids(SMALL, T, rng))
+        without = kinds["drop word"](tokens, ONE_TOKEN, SMALL.total, rng)
+        assert len(without) == len(tokens) - 1 and not parses(SMALL, without, T)
+        assert (without >= SMALL.words).sum() == (tokens >= SMALL.words).sum()
+        rest = kinds["drop residual"](tokens, ONE_TOKEN, SMALL.total, rng)
+        residuals = int((tokens >= SMALL.words).sum())
+        assert len(rest) == len(tokens) - min(1, residuals) and (rest < SMALL.words).sum() == 2
+        kept += parses(SMALL, rest, T)
+        assert len(kinds["drop residual"](tokens, 1.0, SMALL.total, rng)) == 2
+    assert 0 < kept < 60
+
+
 def test_one_token_is_one_token() -> None:
     rng, tokens = np.random.default_rng(3), np.arange(20)
     for kind, lost in (("flip", 0), ("drop", 1), ("truncate", 1), ("swap", 0)):
@@ -93,7 +109,7 @@ def test_one_token_is_one_token() -> None:
 
 
 def test_every_kind_has_a_curve_and_all_of_it_is_motion() -> None:
-    assert list(curve()) == [*KINDS, ALLOWED, *LEVELS]
+    assert list(curve()) == [*KINDS, ALLOWED, *DROPS, *LEVELS]
     for kind, points in curve().items():
         assert [point.rate for point in points] == list(RATES)
         assert {point.decoded + point.repaired for point in points} == {len(chunks())}  # none failed
@@ -134,7 +150,7 @@ def test_one_wrong_token_beside_fast() -> None:
     statistics = word_coder().statistics
     ours = corruption.one_token(coded(), statistics, 0)
     fast = corruption.one_token(Coded(FastTokenizer(statistics, 10.0).fit([chunks()]), chunks()), statistics, 0)
-    assert list(ours) == ["none", *KINDS, ALLOWED, *LEVELS] and list(fast) == ["none", *KINDS]
+    assert list(ours) == ["none", *KINDS, ALLOWED, *DROPS, *LEVELS] and list(fast) == ["none", *KINDS]
     assert all(point.failed == 0 for point in ours.values()) and fast["drop"].failed > 0
     mean = np.mean([1 / len(sequence) for sequence in coded().codes.tokens])
     assert ours["flip"].rate == ours["swap"].rate == pytest.approx(mean)
@@ -156,9 +172,13 @@ def test_a_whole_evaluation_of_ragged_codes_draws_them() -> None:
         corrupt=True,
     )
     found = json.loads(to_json(evaluation.result))
-    assert list(found["corruption"]["tokenizers"]["words"]) == [*KINDS, ALLOWED, *LEVELS]
+    assert list(found["corruption"]["tokenizers"]["words"]) == [*KINDS, ALLOWED, *DROPS, *LEVELS]
+    one = found["corruption"]["one_token"]
+    assert set(one) == {"words", "bins"} and {*KINDS, "none"} == set(one["bins"])
+    assert one["words"]["none"]["l1"] < one["words"]["flip word"]["l1"]
     entry = found["horizons"]["16"]["words"]
     assert entry["swap_repaired_rate"] > 0 == entry["swap_failure_rate"] and entry["q0_flip"] is None
     html = render(evaluation)
     assert "Flipped under the mask" in html and "% repaired" in html.replace("\N{NO-BREAK SPACE}", "")
-    assert html.count("error by rate") == 6  # five kinds, and the levels of one tokenizer
+    assert html.count("error by rate") == 8  # seven kinds, and the levels of one tokenizer
+    assert "One token of each chunk" in html

@@ -23,9 +23,15 @@ except ImportError as error:
     raise ImportError("this adapter needs lerobot 0.4.4, in a venv of its own: see `make test-lerobot`") from error
 
 from xtok.actions.entrance import floats_of, integers_of
-from xtok.codec.channels import ChannelCodec
-from xtok.codec.tokens.channel_ids import chunk_to_ids, ids_to_chunk, vocabulary_of
-from xtok.codec.tokens.vocabulary import CodeVocabulary
+from xtok.codec.tokens.channel_ids import (
+    AnyChannels,
+    ChannelVocabulary,
+    chunk_to_ids,
+    ids_to_chunk,
+    padded,
+    vocabulary_of,
+)
+from xtok.codec.words.channels import open_channels
 
 
 @ProcessorStepRegistry.register("xtok_action_codes")
@@ -33,18 +39,20 @@ from xtok.codec.tokens.vocabulary import CodeVocabulary
 class ActionCodesStep(ProcessorStep):
     """Adds `action.tokens` [B, L] and `action.token_mask` [B, L]; the action stays, for a flow head beside.
 
-    codec_path: folder or hub id of a `ChannelCodec`; None: the shipped weights. offset: size of the text vocabulary.
-    Put it after the normalizer: actions are channels in [-1, 1] (quantile or min-max mode). [T, D] counts as B = 1.
+    codec_path: folder or hub id of a `ChannelCodec` or of motion words of channels; None: the shipped weights. offset:
+    size of the text vocabulary. Motion words differ in length: behind its end a row has id 0, which is text, and False
+    in the mask. Put it after the normalizer: actions are channels in [-1, 1] (quantile or min-max mode). [T, D] counts
+    as B = 1.
     """
 
     codec_path: str | None = None
     offset: int = 0
     marker: bool = False
-    codec: ChannelCodec = field(init=False, repr=False)
-    vocabulary: CodeVocabulary = field(init=False, repr=False)
+    codec: AnyChannels = field(init=False, repr=False)
+    vocabulary: ChannelVocabulary = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.codec = ChannelCodec.load(self.codec_path)
+        self.codec = open_channels(self.codec_path)
         self.vocabulary = vocabulary_of(self.codec, self.offset, self.marker)
 
     def __call__(self, transition: dict[Any, Any]) -> dict[Any, Any]:
@@ -59,9 +67,9 @@ class ActionCodesStep(ProcessorStep):
             return transition
         action = floats_of(given, "action", "[T, D] or [B, T, D] in [-1, 1]")
         ids = chunk_to_ids(self.codec, self.vocabulary, action[None] if action.ndim == 2 else action)
-        tokens_BL = torch.tensor(ids, dtype=torch.long, device=action.device)
+        tokens_BL, mask_BL = padded(ids, self.vocabulary)
         data = dict(transition.get(TransitionKey.COMPLEMENTARY_DATA) or {})
-        data[ACTION_TOKENS], data[ACTION_TOKEN_MASK] = tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool)
+        data[ACTION_TOKENS], data[ACTION_TOKEN_MASK] = tokens_BL.to(action.device), mask_BL.to(action.device)
         transition[TransitionKey.COMPLEMENTARY_DATA] = data
         return transition
 

@@ -20,7 +20,8 @@ from jaxtyping import Bool, Float, Int
 
 from xtok.actions.entrance import array_of, integers_of, whole_of
 from xtok.codec.channels import ChannelCodec
-from xtok.codec.tokens.channel_ids import chunk_to_ids, ids_to_chunk, vocabulary_of
+from xtok.codec.tokens.channel_ids import AnyChannels, chunk_to_ids, ids_to_chunk, vocabulary_of
+from xtok.codec.words.channels import WordChannels, open_channels
 
 STATE_BINS = 256
 
@@ -38,7 +39,8 @@ class CodesTokenizer:
     """`tokenize` a prompt, a state and maybe actions; `extract_actions` from what the model wrote.
 
     text_model: PaliGemma's sentencepiece file, or an object with its `encode` and `vocab_size`. codec: a
-    `ChannelCodec`, or a folder or hub id of one; None: the shipped weights, unfitted.
+    `ChannelCodec`, or `WordChannels` (motion words: fewer tokens, of free length), or a folder or hub id of one; None:
+    the shipped weights, unfitted.
     """
 
     def __init__(
@@ -46,11 +48,11 @@ class CodesTokenizer:
         max_len: int = 256,
         *,
         text_model: TextTokenizer | str | Path,
-        codec: ChannelCodec | str | Path | None = None,
+        codec: AnyChannels | str | Path | None = None,
     ) -> None:
         self._text: Any = _sentencepiece(text_model) if isinstance(text_model, (str, Path)) else text_model
         self._max_len = whole_of(max_len, "max_len", 1)
-        self.codec = codec if isinstance(codec, ChannelCodec) else ChannelCodec.load(codec)
+        self.codec = codec if isinstance(codec, ChannelCodec | WordChannels) else open_channels(codec)
         size = self._text.vocab_size
         self.vocabulary = vocabulary_of(self.codec, int(size() if callable(size) else size))
 

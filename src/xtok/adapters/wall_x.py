@@ -19,9 +19,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xtok.actions.entrance import array_of, integers_of, whole_of
-from xtok.actions.types import Codes
 from xtok.codec.channels import CHANNELS_MAX, ChannelCodec
-from xtok.codec.tokens.vocabulary import CodeVocabulary
+from xtok.codec.tokens.channel_ids import AnyChannels, chunk_to_ids, ids_to_chunk, vocabulary_of
+from xtok.codec.words.channels import open_channels
 
 TOKEN = "<|action_token_{}|>"  # wall-x's own names: it puts number 0 first and takes ids above it for actions
 
@@ -29,14 +29,14 @@ TOKEN = "<|action_token_{}|>"  # wall-x's own names: it puts number 0 first and 
 class ActionCodes:
     """The methods of `ActionTokenizerMixin`, with the meaning that their FAST implementation gives them.
 
-    Numbers 0 .. 4 V - 1: code c of level q is q V + c.
+    Numbers 0 .. 4 V - 1: code c of level q is q V + c. Of motion words: their own ids.
     """
 
     _tokenizer_type = "xtok"
 
     def __init__(self) -> None:
         super().__init__()
-        self._tokenizer: ChannelCodec | None = None
+        self._tokenizer: AnyChannels | None = None
         self._mapper: dict[int, int] | None = None
         self.action_normalizer: Any = None
         self._tokenizer_type = "xtok"
@@ -46,7 +46,7 @@ class ActionCodes:
         return self._tokenizer_type
 
     @property
-    def tokenizer(self) -> ChannelCodec:
+    def tokenizer(self) -> AnyChannels:
         """The codec.
 
         Raises:
@@ -60,13 +60,14 @@ class ActionCodes:
     def action_mapper(self) -> dict[int, int] | None:
         return self._mapper
 
-    def load_tokenizer(self, config: Mapping[str, Any], normalizer: Any, device: str = "cpu") -> ChannelCodec:
-        """config["action_tokenizer_path"]: a folder or hub id of a channel codec; absent: the shipped weights."""
-        self._tokenizer = ChannelCodec.load(config.get("action_tokenizer_path"))
+    def load_tokenizer(self, config: Mapping[str, Any], normalizer: Any, device: str = "cpu") -> AnyChannels:
+        """config["action_tokenizer_path"]: a folder or hub id of a channel codec or of motion words of channels;
+        absent: the shipped weights."""
+        self._tokenizer = open_channels(config.get("action_tokenizer_path"))
         self.action_normalizer, self._mapper = normalizer, None
         return self._tokenizer
 
-    def get_val_tokenizer(self, config: Mapping[str, Any]) -> ChannelCodec:
+    def get_val_tokenizer(self, config: Mapping[str, Any]) -> AnyChannels:
         return self.tokenizer
 
     def get_special_tokens(self) -> tuple[list[str], None]:
@@ -103,7 +104,7 @@ class ActionCodes:
         """Token strings of each sample.
 
         Raises:
-            ValueError: as `ChannelCodec.encode`.
+            ValueError: as the codec's `encode`.
         """
         try:
             samples = list(actions)
@@ -111,9 +112,9 @@ class ActionCodes:
             raise ValueError(f"actions are a {type(actions).__name__}; expected one [T, D] for each sample") from None
         out = []
         for action in samples:
-            grid = self.tokenizer.encode(array_of(action, "actions", "[T, D] in [-1, 1]", 2)[None])[0]
-            numbers = grid + np.arange(self.tokenizer.levels) * self.tokenizer.codebook_size
-            out.append([TOKEN.format(number) for number in numbers.ravel()])
+            chunk = array_of(action, "actions", "[T, D] in [-1, 1]", 2)[None]
+            (numbers,) = chunk_to_ids(self.tokenizer, vocabulary_of(self.tokenizer, 0), chunk)
+            out.append([TOKEN.format(number) for number in numbers])
         return out
 
     def decode_action(
@@ -139,8 +140,7 @@ class ActionCodes:
         action_dim = whole_of(action_dim, "action_dim", 1, CHANNELS_MAX)
         numbers = [action_mapper[token_id] for token_id in ids[0].tolist() if token_id in action_mapper]
         try:
-            codes: Codes = CodeVocabulary(0, codec.levels, codec.codebook_size).codes([numbers])
-            return codec.decode(codes.tokens, action_horizon, action_dim)[0], True
+            return ids_to_chunk(codec, vocabulary_of(codec, 0), [numbers], action_horizon, action_dim)[0], True
         except ValueError:
             return None, False
 
@@ -151,29 +151,42 @@ class ActionCodes:
         action_mapper: Mapping[int, int],
         action_token_id_set: Mapping[str, Sequence[int]],
     ) -> dict[str, Tensor]:
-        """Share of action tokens that are foretold, over all and by level; nothing where there are none."""
+        """Share of action tokens that are foretold, over all and by level (of motion words: first frames, words,
+        residuals); nothing where there are none."""
         ids = list(action_mapper) or list(action_token_id_set.get("action_token_list", []))
         if not ids:
             return {}
         number = torch.full((max(int(labels.max()), max(ids)) + 1,), -1, device=labels.device)
         number[torch.tensor(ids, device=labels.device)] = torch.arange(len(ids), device=labels.device)
         wanted, found = labels[:, 1:], logits[:, :-1].argmax(dim=-1)
-        level = torch.where(wanted >= 0, number[wanted.clamp_min(0)], -1).div(
-            self.tokenizer.codebook_size, rounding_mode="floor"
-        )
+        code = torch.where(wanted >= 0, number[wanted.clamp_min(0)], -1)
         right = (wanted == found).double()
-        out = {"action_accuracy": (right * (level >= 0)).sum() / (level >= 0).sum().clamp_min(1)}
-        for q, key in enumerate(self.get_accuracy_keys()[1:]):
-            out[key] = (right * (level == q)).sum() / (level == q).sum().clamp_min(1)
+        out = {"action_accuracy": (right * (code >= 0)).sum() / (code >= 0).sum().clamp_min(1)}
+        for key, (low, high) in self._kinds().items():
+            mine = (code >= low) & (code < high)
+            out[f"action_accuracy_{key}"] = (right * mine).sum() / mine.sum().clamp_min(1)
         return out
 
     def get_accuracy_keys(self) -> list[str]:
-        return ["action_accuracy", *(f"action_accuracy_q{q}" for q in range(self.tokenizer.levels))]
+        return ["action_accuracy", *(f"action_accuracy_{key}" for key in self._kinds())]
+
+    def _kinds(self) -> dict[str, tuple[int, int]]:
+        """Half-open ranges of numbers that accuracies are told of."""
+        codec = self.tokenizer
+        if isinstance(codec, ChannelCodec):
+            V = codec.codebook_size
+            return {f"q{q}": (q * V, (q + 1) * V) for q in range(codec.levels)}
+        first, words = codec.grammar.offset, codec.grammar.motion.words
+        return {
+            "first_frame": (0, first),
+            "word": (first, first + words),
+            "residual": (first + words, codec.grammar.total),
+        }
 
     @property
     def vocab_size(self) -> int:
         codec = self._tokenizer
-        return 0 if codec is None else codec.levels * codec.codebook_size
+        return 0 if codec is None else vocabulary_of(codec, 0).size
 
     @property
     def uses_dof_mask_for_unnorm(self) -> bool:

@@ -12,7 +12,7 @@ import torch
 from xtok.actions.types import ActionTokenizer
 from xtok.baselines.common import Form
 from xtok.baselines.fast import FastTokenizer
-from xtok.codec import Tokenizer, storage
+from xtok.codec import storage
 from xtok.codec.load import AnyTokenizer
 from xtok.data import EpisodeDataset, iter_chunks, select
 from xtok.evaluate.batches import target_delta
@@ -83,7 +83,7 @@ def measure_semantics(
             contestants,
             subject.statistics,
             horizon,
-            {name: partial(latents, each) for name, each in tokenizers.items() if isinstance(each, Tokenizer)},
+            {name: partial(latents, each) for name, each in tokenizers.items()},
             arms,
             tasks,
             test_chunks=TEST_CHUNKS if test_chunks is None else test_chunks,
@@ -104,14 +104,12 @@ def measure_semantics(
         "neighbours": neighbour_ranks(found.outputs, found.true_NX, found.test_labels.arm_N, ~found.train_N, seed),
     }
     if features is not None and heads is not None:
-        if not isinstance(subject, Tokenizer):
-            raise ValueError("motion words have no latents that heads could look at: leave --features and --heads away")
         return {**result, **_measure_teacher(subject, found, features, heads, seed)}
     return result
 
 
 def _measure_teacher(
-    tokenizer: Tokenizer, found: Gathered, features: Path, heads_name: str, seed: int
+    tokenizer: AnyTokenizer, found: Gathered, features: Path, heads_name: str, seed: int
 ) -> TeacherResult:
     """Alignment with the features beside each slot, of the held-out chunks that have them in every slot."""
     store, heads = FeatureStore.open(features), load_heads(storage.resolve(heads_name, extra=[HEADS]))

@@ -21,9 +21,10 @@ from xtok.cli.outputs import Writes
 from xtok.progress import track
 
 if TYPE_CHECKING:
-    from xtok.actions.types import ChunkBatch
+    from xtok.actions.types import ChunkBatch, Codes
+    from xtok.codec.words import WordTokenizer
     from xtok.data import Episode, EpisodeDataset
-    from xtok.evaluate.dictionary import Dictionary, Motions
+    from xtok.evaluate.dictionary import Dictionary, Motions, Refined
     from xtok.evaluate.dictionary_page import About, Strip
     from xtok.evaluate.labels import Labels
 
@@ -87,7 +88,8 @@ def run(args: argparse.Namespace) -> None:
         first_NM, book = tokenizer.first_codes(codes, args.horizon)[:, ::every, 0], tokenizer.grammar.words
         labels = replace(labels, text_NM=labels.text_NM[:, middle], subtask_NM=labels.subtask_NM[:, middle])
     motions = _motions(chunks, frames)
-    dictionary = build(first_NM, labels, motions, book, _joint_names(dataset), frames)
+    refined = None if isinstance(tokenizer, Tokenizer) else _refined(tokenizer, codes, args.horizon)
+    dictionary = build(first_NM, labels, motions, book, _joint_names(dataset), frames, refined)
     strips = _strips(dictionary, labels, episodes, args.pictured, args.camera)
     about: About = {
         "title": dataset.name.replace("+", ", "),
@@ -106,6 +108,24 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"{args.out}: {used} of {total} codes in use, {len(strips)} with frames, {args.out.stat().st_size / 1e6:.1f} MB"
     )
+    if dictionary.arms_apart_mm is not None:
+        print(
+            f"  the same code on another arm: mean paths end {dictionary.arms_apart_mm:.1f} mm apart (codes themselves "
+            f"{dictionary.codes_apart_mm:.0f} mm)"
+        )
+
+
+def _refined(tokenizer: WordTokenizer, codes: Codes, horizon: int) -> Refined:
+    """How every block goes on behind its word."""
+    import numpy as np
+
+    from xtok.actions.types import FRAMES_PER_SLOT
+    from xtok.evaluate.dictionary import Refined
+
+    blocks = [block for tokens in codes.tokens for block in tokenizer.grammar.parse(tokens.tolist(), horizon)]
+    segments = [" + ".join(str(each.length * FRAMES_PER_SLOT) for each in block.segments) for block in blocks]
+    tokens = [1 + sum(len(each.codes) for each in block.segments) for block in blocks]
+    return Refined(np.array(segments), np.array(tokens))
 
 
 def _motions(chunks: ChunkBatch, frames: int) -> Motions:

@@ -35,7 +35,7 @@ SHORT = {"fast": "fast", "fast-pooled": "pooled"}  # of a rival, in a heading
 
 def table(result: EvaluationResult) -> list[str]:
     """Lines for the terminal; a dash where a question has no answer."""
-    return [*_entries(result), *_curve(result)]
+    return [*_entries(result), *_curve(result), *_prices(result), *_books(result)]
 
 
 def judgements(result: EvaluationResult) -> list[str]:
@@ -94,6 +94,32 @@ def _curve(result: EvaluationResult) -> Iterator[str]:
             named = row.rival if row.form is None else f"{row.rival} ({row.form})"
             yield f"  {horizon:>3} {named:<36}" + "   ".join(cells)
     yield from (f"      - : {reason}" for reason in curve_reasons(result, rivals))
+
+
+def _prices(result: EvaluationResult) -> Iterator[str]:
+    """What M to 4M tokens are in bits of entropy."""
+    from xtok.evaluate.comparison import prices
+
+    for number, (horizon, row) in enumerate(prices(result)):
+        if not number:
+            yield "  bits a chunk at M, 2M, 3M, 4M tokens: by the size of the vocabulary; behind unigram entropy coding"
+        fixed, entropy = (
+            " ".join("    -" if bits is None else f"{bits:>5.0f}" for bits in each)
+            for each in (row.bits, row.entropy_bits)
+        )
+        yield f"  {horizon:>3} {row.name:<36}{fixed}   {entropy}"
+
+
+def _books(result: EvaluationResult) -> Iterator[str]:
+    """Use of the subject's books of motion words."""
+    from xtok.evaluate.comparison import book_words
+
+    for horizon, entries in result["horizons"].items():
+        if books := entries[result["subject"]]["books"]:
+            yield f"  T {horizon}: use of the books, perplexity, tokens a chunk"
+            for book in books:
+                tokens = book["tokens"] / result["chunks"][horizon]
+                yield f"      {book_words(book):<36}{book['usage']:>6.1%} {book['perplexity']:>8.0f} {tokens:>8.2f}"
 
 
 def _ratio(value: float | None) -> str:

@@ -109,9 +109,9 @@ def run(args: argparse.Namespace) -> None:
         features = FeatureStore.open(args.features)
     tokenizer = None
     if args.tokenizer is not None:
-        from xtok.codec import Tokenizer
+        from xtok.codec.load import load_tokenizer
 
-        tokenizer = Tokenizer.from_pretrained(args.tokenizer)
+        tokenizer = load_tokenizer(args.tokenizer)
     launch = Launch(args.accumulate, args.precision, tuple(args.track), workers=args.workers)
     first = launched_rank() == 0
     with shown(first):  # in a log too: it may take hours
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
             start_from=args.start_from,
         )
     if first:
-        print(f"{weights}: use it with --tokenizer {weights}, or xtok.Tokenizer.from_pretrained({str(weights)!r})")
+        print(f"{weights}: use it with --tokenizer {weights}, or xtok.load_tokenizer({str(weights)!r})")
 
 
 def chosen_recipe(name: str | None, data: Sequence[Path]) -> Recipe:

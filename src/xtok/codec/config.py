@@ -133,6 +133,20 @@ class PerceiverConfig(CodecConfig):
     linear_path: bool = False
 
 
+@dataclass(frozen=True)
+class WordsConfig(CodecConfig):
+    """Motion words as heads of a frozen tokenizer need to know them; their own shapes are in the tokenizer's folder.
+
+    hidden, heads, dropout: of the heads. codebook_size: ids in all. No folder of a codec holds this.
+    """
+
+    kind: ClassVar[str] = "words"
+
+    def to_dict(self) -> dict[str, str | int | float | bool]:
+        names = ("layout", "hidden", "heads", "dropout", "codebook_size")
+        return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
+
+
 KINDS: dict[str, type[CodecConfig]] = {"gaussian": GaussianConfig, "perceiver": PerceiverConfig}
 
 

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 ROPE_BASE = 1e4  # docs/method.md#encoder-quantizer-decoder
 
 
-def rotate(x: Float[Tensor, "B n L c"], time_L: Float[Tensor, " L"]) -> Float[Tensor, "B n L c"]:
-    """Rotary embedding by time in frames, so that a slot and its four frames stand side by side.
+def rotate(x: Float[Tensor, "B n L c"], time_L: Float[Tensor, "*B L"]) -> Float[Tensor, "B n L c"]:
+    """Rotary embedding by time in frames, so that a slot and its four frames stand side by side. Times of all rows, or
+    of each.
 
     Angles have float32 or more: in bfloat16 those of late frames are off by up to .13 rad.
     """
     half, exact = x.shape[-1] // 2, torch.promote_types(x.dtype, torch.float32)
     frequency = ROPE_BASE ** (-torch.arange(half, device=x.device, dtype=exact) / half)
-    angle = time_L.to(exact)[:, None] * frequency
+    angle = time_L.to(exact)[..., None] * frequency
+    angle = angle if time_L.ndim == 1 else angle[:, None]
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half : 2 * half]
     return torch.cat([a * cos - b * sin, a * sin + b * cos, x[..., 2 * half :]], dim=-1)
@@ -38,7 +40,9 @@ class Attention(nn.Module):
         self.key_value = nn.Linear(hidden, 2 * hidden)
         self.out = nn.Linear(hidden, hidden)
 
-    def forward(self, x_BLH: Tensor, time_L: Tensor, context_BSH: Tensor, time_S: Tensor) -> Tensor:
+    def forward(
+        self, x_BLH: Tensor, time_L: Tensor, context_BSH: Tensor, time_S: Tensor, valid_BS: Tensor | None = None
+    ) -> Tensor:
         B, L, H = x_BLH.shape
         query = self.query(x_BLH).view(B, L, self.heads, -1).transpose(1, 2)
         key, value = (
@@ -46,7 +50,8 @@ class Attention(nn.Module):
             for part in self.key_value(context_BSH).chunk(2, -1)
         )
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(rotate(query, time_L), rotate(key, time_S), value, dropout_p=dropout)
+        mask = None if valid_BS is None else valid_BS[:, None, None]
+        mixed = F.scaled_dot_product_attention(rotate(query, time_L), rotate(key, time_S), value, mask, dropout)
         return self.out(mixed.transpose(1, 2).reshape(B, L, H))
 
 
@@ -69,15 +74,21 @@ class Block(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(
-        self, x_BLH: Tensor, time_L: Tensor, context_BSH: Tensor | None = None, time_S: Tensor | None = None
+        self,
+        x_BLH: Tensor,
+        time_L: Tensor,
+        context_BSH: Tensor | None = None,
+        time_S: Tensor | None = None,
+        valid_BS: Tensor | None = None,
     ) -> Float[Tensor, "B L H"]:
+        """valid_BS: what of the context may be looked at; None: all of it."""
         normed = self.norm(x_BLH)
         if self.context_norm is None:
             context, time_S = normed, time_L
         else:
             assert context_BSH is not None and time_S is not None
             context = self.context_norm(context_BSH)
-        x_BLH = x_BLH + self.drop(self.attention(normed, time_L, context, time_S))
+        x_BLH = x_BLH + self.drop(self.attention(normed, time_L, context, time_S, valid_BS))
         return x_BLH + self.drop(self.feed(self.feed_norm(x_BLH)))
 
 

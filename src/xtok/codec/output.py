@@ -23,3 +23,8 @@ class CodecOutput:
     z_BMX: Float[Tensor, "B M X"]
     codes_BMQ: Int[Tensor, "B M Q"]
     commitment: Float[Tensor, ""]
+
+    @property
+    def horizon(self) -> int:
+        """T."""
+        return self.motion_BTK.shape[1]

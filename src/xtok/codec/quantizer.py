@@ -20,12 +20,12 @@ from torch import Tensor
 from xtok import ranks
 from xtok.atomic import atomic_file
 from xtok.codec.kept_kmeans import kept_path
+from xtok.codec.kmeans import Refill, gathered, lloyd, nearest, random_vectors
 from xtok.codec.precision import TRAINING_STATE, KeepsPrecision
 from xtok.progress import phase
 
 _PLACED = ("books_QVC", "count_QV", "sum_QVC", "weight_QVC")  # what `initialise` decides
-_ROWS = 1024  # vectors per distance matrix: 1024 x 2048 floats stay in the cache, which takes half the time
-_BEAM_ROWS, _BLOCK = 64, 64  # as much in a beam of eight; see `_least`
+_BEAM_ROWS, _BLOCK = 64, 64  # in a beam of eight a distance matrix that stays in the cache; see `_least`
 
 
 def is_training_state(name: str) -> bool:
@@ -156,15 +156,13 @@ class ResidualQuantizer(KeepsPrecision):
         bar = phase(f"k-means of {len(residual)} vectors", self.levels * iterations)
         for level in range(self.levels):
             start = torch.randperm(len(residual), generator=generator)[: self.codebook_size]
-            self.books_QVC[level] = residual[start]
-            for _ in range(iterations):
-                index = self._nearest(level, residual, valid)
-                count, total, weight = self._gather(residual, index, valid)
-                self.books_QVC[level] = torch.where(weight > 0, total / weight.clamp_min(1e-9), self.books_QVC[level])
-                empty = (count == 0).nonzero().flatten()
-                spare = torch.randint(len(residual), (len(empty),), generator=generator)
-                self.books_QVC[level, empty] = residual[spare]
+            move = random_vectors(residual, generator)
+
+            def refill(book: Tensor, count: Tensor, number: int, move: Refill = move) -> Tensor:
                 bar.update()
+                return move(book, count, number)
+
+            self.books_QVC[level] = lloyd(residual, residual[start].float(), iterations, refill, valid)
             index = self._nearest(level, residual, valid)
             self._restart_ema(level, residual, index, valid)
             code = self.books_QVC[level][index]
@@ -192,28 +190,12 @@ class ResidualQuantizer(KeepsPrecision):
         return out
 
     def _nearest(self, level: int, x_NC: Tensor, valid_NC: Tensor | None) -> Tensor:
-        """|x - c|^2 without |x|^2, which does not change the argmin."""
-        book = self.books_QVC[level].to(x_NC.dtype)
-        square = book.square()
-        out = []
-        for start in range(0, len(x_NC), _ROWS):
-            x = x_NC[start : start + _ROWS]
-            if valid_NC is None:
-                distance = torch.addmm(square.sum(dim=1), x, book.T, alpha=-2)
-            else:
-                valid = valid_NC[start : start + _ROWS]
-                distance = torch.addmm(valid @ square.T, x * valid, book.T, alpha=-2)
-            out.append(_argmin(distance))
-        return torch.cat(out) if out else x_NC.new_zeros(0, dtype=torch.long)
+        return nearest(x_NC, self.books_QVC[level], valid_NC)
 
     def _gather(self, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Hits [V], sums [V, C] and valid counts [V, C] of one assignment."""
-        x = x_NC.float()
-        count = torch.bincount(index_N, minlength=self.codebook_size).float()
-        total = torch.zeros_like(self.books_QVC[0]).index_add_(0, index_N, x)
-        if valid_NC is None:
-            return count, total, count[:, None].expand_as(total)
-        return count, total, torch.zeros_like(total).index_add_(0, index_N, valid_NC.float())
+        found = gathered(x_NC, index_N, self.codebook_size, valid_NC)
+        return found.count_V, found.sum_VC, found.weight_VC
 
     def _restart_ema(self, level: int, x_NC: Tensor, index_N: Tensor, valid_NC: Tensor | None) -> None:
         """EMA state as if batches of 8 V vectors like these had been seen for ever."""
@@ -294,11 +276,3 @@ def _least(error_NE: Tensor, count: int) -> Tensor:
     near = by_block.amin(dim=2).topk(count, largest=False).indices.sort(dim=1).values  # no other block has one of them
     at = by_block.gather(1, near[..., None].expand(-1, -1, _BLOCK)).flatten(1).topk(count, largest=False).indices
     return near.gather(1, at // _BLOCK) * _BLOCK + at % _BLOCK
-
-
-def _argmin(distance_NV: Tensor) -> Tensor:
-    """Index of each row's least value, the first of equal ones. On a CPU numpy finds it ten times faster than torch."""
-    known = distance_NV.dtype in (torch.float32, torch.float64)
-    if not known or distance_NV.device.type != "cpu" or torch.compiler.is_compiling():
-        return distance_NV.argmin(dim=1)
-    return torch.from_numpy(distance_NV.detach().numpy().argmin(axis=1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -60,13 +60,15 @@ class Figures:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """At `slots` times M tokens: own errors, and by rival its errors there and the ratios."""
+    """At `slots` times M tokens: own errors, and by rival its errors there and the ratios. entropy_bits: mean bits a
+    chunk behind a unigram entropy coder there, by tokenizer; None where they are not known."""
 
     slots: int
     tokens: int
     own: Figures
     rivals: dict[str, Figures]
     over: dict[str, Figures]
+    entropy_bits: dict[str, float | None] = field(default_factory=dict)
 
     def to_dict(self) -> CurvePointJson:
         return {
@@ -75,6 +77,7 @@ class CurvePoint:
             "own": self.own.to_dict(),
             "rivals": {name: figures.to_dict() for name, figures in self.rivals.items()},
             "over": {name: figures.to_dict() for name, figures in self.over.items()},
+            "entropy_bits": self.entropy_bits,
         }
 
 
@@ -131,8 +134,21 @@ def curve(name: str, points: Sequence[RatePoint], horizon: int, rivals: Sequence
         own = at(itself, "tokens", tokens, best=name in RIVALS)
         theirs = {rival.name: at(rival, "tokens", tokens) for rival in rivals}
         over = {rival: ratios(own, errors) for rival, errors in theirs.items()}
-        out.append(CurvePoint(times, tokens, own, theirs, over))
+        entropy = {each.name: entropy_bits_at(each, tokens) for each in (itself, *rivals)}
+        out.append(CurvePoint(times, tokens, own, theirs, over, entropy))
     return out
+
+
+def entropy_bits_at(rival: Rival, tokens: float) -> float | None:
+    """Bits of entropy that so many tokens come to, linear between rates; None outside, or where none are known."""
+    paid = sorted(
+        (point.tokens, point.entropy_bits)
+        for point in rival.points
+        if point.tokens is not None and point.entropy_bits is not None
+    )
+    if not paid or not paid[0][0] * (1 - 1e-9) <= tokens <= paid[-1][0] * (1 + 1e-9):
+        return None
+    return float(np.interp(tokens, [each for each, _ in paid], [bits for _, bits in paid]))
 
 
 def figures_of(errors: ReconstructionFigures) -> Figures:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from xtok.actions.layout import get_layout
 from xtok.evaluate.compare import FAST, FIGURES, RIVALS, Figure, Figures
-from xtok.evaluate.result import Entry, EvaluationResult, FiguresJson
+from xtok.evaluate.result import BookUseJson, Entry, EvaluationResult, FiguresJson
 
 # By whether the layout has rotations.
 FORM_WORDS: dict[bool, dict[str, str]] = {
@@ -42,6 +42,17 @@ class CurveRow:
     form: str | None
     tokens: list[int]
     points: list[FiguresJson]
+
+
+@dataclass(frozen=True)
+class PriceRow:
+    """What M to 4M tokens of one tokenizer are in bits a chunk: by the size of its vocabulary, and behind a unigram
+    entropy coder; None where it has no such rate."""
+
+    name: str
+    tokens: list[int]
+    bits: list[float | None]
+    entropy_bits: list[float | None]
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,27 @@ def curves(result: EvaluationResult, rivals: Sequence[str]) -> list[tuple[str, l
         if rows:
             out.append((horizon, rows))
     return out
+
+
+def prices(result: EvaluationResult) -> list[tuple[str, PriceRow]]:
+    """Length by length, the subject and its rivals; nothing without train episodes, which entropy is fitted on."""
+    out = []
+    for horizon, entries in result["horizons"].items():
+        points = entries[result["subject"]]["curve"]
+        for name in points[0]["entropy_bits"]:
+            entropy = [point["entropy_bits"][name] for point in points]
+            each = entries[name]["bits_mean"] / entries[name]["tokens_mean"]
+            bits = [
+                None if known is None else point["tokens"] * each for known, point in zip(entropy, points, strict=True)
+            ]
+            if any(known is not None for known in entropy):
+                out.append((horizon, PriceRow(name, [point["tokens"] for point in points], bits, entropy)))
+    return out
+
+
+def book_words(book: BookUseJson) -> str:
+    """What a book of motion words is of."""
+    return f"residuals of {book['frames']} frames, level {book['level']}" if book["level"] else "words of 16 frames"
 
 
 def curve_reasons(result: EvaluationResult, rivals: Sequence[str]) -> list[str]:

@@ -105,7 +105,8 @@ def _some_of(coded: Coded) -> tuple[ActionTokenizer, ChunkBatch, Codes]:
 
 
 def curves(contestants: Mapping[str, Coded], statistics: Mapping[str, Statistics], seed: int) -> CorruptionJson:
-    """Of several tokenizers on the same chunks, as JSON: name -> kind -> points, with T and the number of chunks."""
+    """Of several tokenizers on the same chunks, as JSON: name -> kind -> points, and what one token of each kind costs;
+    with T and the number of chunks."""
     found = {name: dict(run(coded, statistics, seed)) for name, coded in contestants.items()}
     chunks = next(iter(contestants.values())).chunks
     return {
@@ -114,6 +115,10 @@ def curves(contestants: Mapping[str, Coded], statistics: Mapping[str, Statistics
         "tokenizers": {
             name: {kind: [point.to_dict() for point in points] for kind, points in each["corruption"].items()}
             for name, each in found.items()
+        },
+        "one_token": {
+            name: {kind: point.to_dict() for kind, point in one_token(each, statistics, seed).items()}
+            for name, each in contestants.items()
         },
     }
 

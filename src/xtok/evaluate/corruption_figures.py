@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,20 @@ TITLES = {  # short: a note stands beside
     "swap": "Swapped",
     "truncate": "Cut off",
     ALLOWED: "Flipped under the mask",
+    "drop word": "Words dropped",
+    "drop residual": "Residuals dropped",
 }
+ONE_TOKEN_SHOWN = ("none", "flip", "drop", "swap")  # of all tokenizers; other kinds are of one of them
+
+
+@dataclass(frozen=True)
+class OneToken:
+    """One tokenizer's row: error by kind, in `unit`, and which share of chunks was repaired or failed."""
+
+    name: str
+    errors: dict[str, float]
+    repaired: dict[str, float]
+    failed: dict[str, float]
 
 
 def curves(result: EvaluationResult, colours: Mapping[str, str]) -> Iterator[Figure]:
@@ -52,6 +66,27 @@ def levels(result: EvaluationResult) -> Iterator[Figure]:
                 _line(kind.removeprefix("flip "), each[kind], key, f"depth depth{q}") for q, kind in enumerate(kinds)
             ]
             yield _figure(name, "", lines, "% of the level's codes", label)
+
+
+def one_token(result: EvaluationResult) -> list[OneToken]:
+    """What one wrong, missing or displaced token of each chunk costs; nothing without a curve."""
+    found = result.get("corruption")
+    if found is None:
+        return []
+    key, _ = _unit(result)
+    rows = []
+    for name, kinds in found["one_token"].items():
+        errors = {kind: value if (value := each[key]) is not None else each["l1"] for kind, each in kinds.items()}
+        repaired, failed = (
+            {kind: each[what] / found["chunks"] for kind, each in kinds.items()} for what in ("repaired", "failed")
+        )
+        rows.append(OneToken(name, errors, repaired, failed))
+    return rows
+
+
+def unit(result: EvaluationResult) -> str:
+    """Of errors of corrupted codes."""
+    return _unit(result)[1]
 
 
 def _unit(result: EvaluationResult) -> tuple[Drawn, str]:

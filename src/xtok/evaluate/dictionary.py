@@ -90,7 +90,9 @@ class Entry:
     path_P3, threads_tP3: mean and single paths in mm; turn_deg_3: rotation over the place; position_spread_mm,
     turn_spread_deg: of the end of the place; arms_apart_mm: rms of the ends of single arms' mean paths around the mean
     of all, None of fewer than two arms. arms: share of the code's uses; evenness: 1 where arms use it as they use
-    all codes, 0 where one arm has it alone. following: next code of the same chunk, its probability."""
+    all codes, 0 where one arm has it alone. following: next code of the same chunk, its probability. segments: of a
+    motion word, how its blocks are refined: which residual segments, in frames, with which share; tokens: mean tokens
+    of such a block, the word counted. None of codes of slots."""
 
     code: int
     count: int
@@ -112,11 +114,27 @@ class Entry:
     following: tuple[tuple[int, float], ...]
     place_M: tuple[float, ...]
     example_n: tuple[int, ...]
+    segments: tuple[tuple[str, float], ...] | None = None
+    tokens: float | None = None
+
+
+@dataclass(frozen=True)
+class Refined:
+    """How the blocks of motion words go on: segments_n: frames of their residual segments, "4 + 8", "" where there are
+    none. tokens_n: tokens of each block, the word counted."""
+
+    segments_n: np.ndarray
+    tokens_n: np.ndarray
 
 
 @dataclass(frozen=True)
 class Dictionary:
-    """Entries by falling use. arms: share of all places; places: how many were looked at, of so many frames."""
+    """Entries by falling use. arms: share of all places; places: how many were looked at, of so many frames.
+
+    arms_apart_mm: of a code that several arms use, how far single arms' mean paths end from each other, weighted by
+    use; codes_apart_mm: how far codes' own mean paths end from each other, both rms around their mean; None of one arm,
+    or without positions.
+    """
 
     entries: tuple[Entry, ...]
     arms: dict[str, float]
@@ -124,6 +142,8 @@ class Dictionary:
     frames: int
     codebook_size: int
     perplexity: float
+    arms_apart_mm: float | None = None
+    codes_apart_mm: float | None = None
 
 
 def motions_of(layout: Layout, mask_ND: np.ndarray, absolute_NFD: np.ndarray, frames: int = FRAMES_PER_SLOT) -> Motions:
@@ -170,8 +190,9 @@ def build(
     codebook_size: int,
     joint_names: Sequence[str] = (),
     frames: int = FRAMES_PER_SLOT,
+    refined: Refined | None = None,
 ) -> Dictionary:
-    """Entries of all codes that occur, most used first (ties by number).
+    """Entries of all codes that occur, most used first (ties by number). refined: of motion words.
 
     Raises:
         ValueError: codes and labels of different chunks.
@@ -208,6 +229,7 @@ def build(
                 following=following.get(code, ()),
                 place_M=tuple(float((place_n[n] == m).mean()) for m in range(M)),
                 example_n=_examples(motions, n, episode_n, arm_n),
+                **({} if refined is None else _refined(refined, n)),
             )
         )
     share_C = count_C / count_C.sum()
@@ -218,6 +240,7 @@ def build(
         frames,
         codebook_size,
         float(np.exp(-(share_C * np.log(share_C)).sum())),
+        *_apart(entries),
     )
 
 
@@ -242,6 +265,25 @@ def associations(index_n: np.ndarray, codes: int, texts_n: Sequence[Sequence[str
         found = [each for each in found if each.pmi > 0]
         out.append(tuple(sorted(found, key=lambda a: (-a.pmi * a.of_code, a.text))[:TOP]))
     return out
+
+
+def _refined(refined: Refined, n: np.ndarray) -> dict:
+    counts = Counter(refined.segments_n[n].tolist()).most_common(4)
+    return {
+        "segments": tuple((segments, count / len(n)) for segments, count in counts),
+        "tokens": float(refined.tokens_n[n].mean()),
+    }
+
+
+def _apart(entries: Sequence[Entry]) -> tuple[float | None, float | None]:
+    shared = [(entry.arms_apart_mm, entry.count) for entry in entries if entry.arms_apart_mm is not None]
+    if not shared:
+        return None, None
+    apart, count = np.array(shared).T
+    placed = [(entry.path_P3[-1], entry.count) for entry in entries if entry.path_P3 is not None]
+    end_C3, use_C = np.stack([end for end, _ in placed]), np.array([use for _, use in placed])
+    off_C = ((end_C3 - np.average(end_C3, axis=0, weights=use_C)) ** 2).sum(axis=1)
+    return float(np.average(apart, weights=count)), float(np.sqrt(np.average(off_C, weights=use_C)))
 
 
 def _words_of(texts_n: np.ndarray) -> list[list[str]]:

@@ -126,6 +126,9 @@ def _card(entry: Entry, strips: tuple[Strip, ...], reach_mm: float, frames: int)
     if entry.offset_mm_3 is not None and frames == FRAMES_PER_SLOT:  # a word is relative to the frame before it
         where = " ".join(f"{axis} {_signed(v)}" for axis, v in zip("xyz", entry.offset_mm_3, strict=True))
         detail.append(f"begins {where} mm from the chunk's start")
+    if entry.segments is not None and entry.tokens is not None:
+        told = ", ".join(f"{share:.0%} {segments or 'none'}" for segments, share in entry.segments)
+        detail.append(f"{entry.tokens:.1f} tokens a block; residuals of so many frames: {told}")
     first = entry.subtasks[0] if entry.subtasks else None
     moved = np.zeros(3) if entry.path_P3 is None else entry.path_P3[-1]
     change = 0.0 if entry.opening is None else entry.opening[1] - entry.opening[0]

@@ -17,7 +17,7 @@ from xtok.actions.types import Codes, concatenate
 from xtok.data.chunks import iter_chunks
 from xtok.data.episode import Episode
 from xtok.evaluate.batches import decode, encode
-from xtok.evaluate.codebook import code_counts
+from xtok.evaluate.codebook import books_of, code_counts
 from xtok.evaluate.coded import Coded
 from xtok.evaluate.rate import bits_mean
 from xtok.evaluate.robustness import SIGMAS, add_noise
@@ -79,7 +79,7 @@ class Illustration:
     horizon: int
     trajectory: Trajectory
     strips: tuple[TokenStrip, ...]
-    counts: Mapping[str, tuple[np.ndarray, ...]]  # tokenizer with a grid -> how often each code occurs, [V] a level
+    counts: Mapping[str, tuple[np.ndarray, ...]]  # tokenizer with levels -> how often each code occurs, [V] a level
 
 
 def illustrate(contestants: Mapping[str, Coded], episode: Episode, seed: int) -> Illustration:
@@ -96,8 +96,11 @@ def illustrate(contestants: Mapping[str, Coded], episode: Episode, seed: int) ->
         )
         for name, coded in contestants.items()
     )
-    codes = {name: coded.codes for name, coded in contestants.items()}
-    counts = {name: tuple(code_counts(each)) for name, each in codes.items() if each.grid_BMQ is not None}
+    counts = {
+        name: tuple(code_counts(each.codes, books_of(each.tokenizer)))
+        for name, each in contestants.items()
+        if each.codes.grid_BMQ is not None or books_of(each.tokenizer) is not None
+    }
     subject = next(iter(contestants.values())).tokenizer
     return Illustration(horizon, _trajectory(Coded(subject, line), episode), strips, counts)
 

@@ -24,13 +24,27 @@ class FiguresJson(TypedDict):
 
 
 class CurvePointJson(TypedDict):
-    """At `slots` times M tokens (`xtok.evaluate.compare.CurvePoint`). rivals, over: by rival, its errors and ratios."""
+    """At `slots` times M tokens (`xtok.evaluate.compare.CurvePoint`). rivals, over: by rival, its errors and ratios.
+    entropy_bits: by tokenizer, its own and its rivals'."""
 
     slots: int
     tokens: int
     own: FiguresJson
     rivals: dict[str, FiguresJson]
     over: dict[str, FiguresJson]
+    entropy_bits: dict[str, float | None]
+
+
+class BookUseJson(TypedDict):
+    """One book of motion words: of segments of so many frames (words: 0) at a level (words: 0). size: its codes.
+    tokens: how many were seen."""
+
+    frames: int
+    level: int
+    size: int
+    tokens: int
+    usage: float
+    perplexity: float
 
 
 class RatePointJson(TypedDict):
@@ -48,7 +62,8 @@ class RatePointJson(TypedDict):
 class Entry(TypedDict):
     """One tokenizer at one T, all answers. wer, q0_flip, flip_per_level: by sigma; the last has a share a level.
 
-    usage, perplexity: a value a level. at_equal_bits, at_equal_entropy_bits: by rival. ms: milliseconds.
+    usage, perplexity: a value a level. books: of motion words, None of others. at_equal_bits, at_equal_entropy_bits: by
+    rival. ms: milliseconds.
     """
 
     tokens_mean: float
@@ -64,6 +79,7 @@ class Entry(TypedDict):
     flip_per_level: dict[str, list[float]] | None
     usage: list[float]
     perplexity: list[float]
+    books: list[BookUseJson] | None
     encode_ms_per_chunk: float
     decode_ms_per_chunk: float
     encode_ms_per_chunk_batched: float
@@ -135,11 +151,13 @@ class CorruptedJson(TypedDict):
 
 
 class CorruptionJson(TypedDict):
-    """tokenizers: name -> kind of fault -> a point a rate. chunks: how many were looked at."""
+    """tokenizers: name -> kind of fault -> a point a rate. one_token: name -> kind -> where one token of each chunk is
+    met; rate: the mean share that one is. chunks: how many were looked at."""
 
     horizon: int
     chunks: int
     tokenizers: dict[str, dict[str, list[CorruptedJson]]]
+    one_token: dict[str, dict[str, CorruptedJson]]
 
 
 class ByHorizon(TypedDict):

@@ -122,6 +122,7 @@ def _entry(name: str, answers: _Answers, horizon: int, rivals: Sequence[Rival]) 
         "flip_per_level": noise["flip_per_level"],
         "usage": use["usage"],
         "perplexity": use["perplexity"],
+        "books": use["books"],
         "encode_ms_per_chunk": time_ms["encode_ms_per_chunk"],
         "decode_ms_per_chunk": time_ms["decode_ms_per_chunk"],
         "encode_ms_per_chunk_batched": time_ms["encode_ms_per_chunk_batched"],

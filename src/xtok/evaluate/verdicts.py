@@ -5,9 +5,10 @@ Every sentence is made from the figures; a target whose figures are not there is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from xtok.evaluate import word_use
 from xtok.evaluate.compare import FAST, Figure
 from xtok.evaluate.fit import BINS
 from xtok.evaluate.formatting import format_figure, format_percent
@@ -85,21 +86,32 @@ def _reconstruction(result: EvaluationResult) -> Iterator[Verdict]:
 def _use(result: EvaluationResult) -> Iterator[Verdict]:
     T, entries = max(result["horizons"].items(), key=lambda item: int(item[0]) * result["chunks"][item[0]])
     entry = entries[result["subject"]]
-    seen = result["chunks"][T] * entry["tokens_mean"] / len(entry["usage"])
+    levels = _seen_by_level(result, T, entry)
     shares = ", ".join(f"q{q} {format_percent(use)}" for q, use in enumerate(entry["usage"]))
-    found = f"{shares} of the book in {seen:,.0f} codes a level at T {T}"
-    size = result.get("vocab_sizes", {}).get(result["subject"])
-    enough = size is None or seen >= CODES_PER_ENTRY_MIN * size
-    few = ""
-    if size is not None and not enough:
-        few = f"; too few codes to tell (a book of {size:,} wants {CODES_PER_ENTRY_MIN * size:,})"
+    seen = [tokens for tokens, _ in levels]
+    counted = f"{seen[0]:,.0f}" if len(set(seen)) == 1 else " / ".join(f"{each:,.0f}" for each in seen)
+    found = f"{shares} of the book in {counted} codes a level at T {T}"
+
+    def judged(low: bool, which: Sequence[tuple[float, int | None]]) -> tuple[str, bool | None]:
+        wanting = [size for tokens, size in which if size is not None and tokens < CODES_PER_ENTRY_MIN * size]
+        few = ""
+        if wanting:
+            few = f"; too few codes to tell (a book of {wanting[0]:,} wants {CODES_PER_ENTRY_MIN * wanting[0]:,})"
+        return found + few, True if low else (None if wanting else False)
+
     low = all(use >= USE_MIN for use in entry["usage"])
-    yield Verdict(
-        f"no level under {format_percent(USE_MIN)} use", found + few, True if low else (False if enough else None)
-    )
+    yield Verdict(f"no level under {format_percent(USE_MIN)} use", *judged(low, levels))
     reached = entry["usage"][0] >= USE_Q0_MIN
-    met = True if reached else (False if enough else None)
-    yield Verdict(f"q0 uses {format_percent(USE_Q0_MIN)} of its book or more", found + few, met)
+    yield Verdict(f"q0 uses {format_percent(USE_Q0_MIN)} of its book or more", *judged(reached, levels[:1]))
+
+
+def _seen_by_level(result: EvaluationResult, T: str, entry: Entry) -> list[tuple[float, int | None]]:
+    """Codes that were looked at and codes of the book, level by level; None where an older result has no size."""
+    if books := entry.get("books"):
+        return [*word_use.by_level(books)]
+    size = result.get("vocab_sizes", {}).get(result["subject"])
+    seen = result["chunks"][T] * entry["tokens_mean"] / len(entry["usage"])
+    return [(seen, size)] * len(entry["usage"])
 
 
 def _alignment(rows: Mapping[str, AlignmentJson], substitution: Mapping[str, DirectionJson]) -> Iterator[Verdict]:

@@ -14,6 +14,7 @@ import numpy as np
 from xtok.evaluate.faults import Corrupt, touched
 
 ALLOWED = "flip allowed"
+DROPS = {"drop word": True, "drop residual": False}  # whether words are what is missing
 LEVELS = {"flip word": 0, "flip level 1": 1, "flip level 2": 2, "flip level 3": 3, "flip level 4": 4}
 
 
@@ -52,9 +53,10 @@ def parses(grammar: Automaton, tokens: np.ndarray, horizon: int) -> bool:
 
 
 def word_kinds(grammar: Automaton, horizon: int) -> dict[str, Corrupt]:
-    """ALLOWED and the kinds of LEVELS."""
+    """ALLOWED, the kinds of DROPS and those of LEVELS."""
     return {
         ALLOWED: flip_allowed(grammar, horizon),
+        **{kind: drop_of(grammar, words) for kind, words in DROPS.items()},
         **{kind: flip_within_book(grammar, level) for kind, level in LEVELS.items()},
     }
 
@@ -96,6 +98,18 @@ def flip_within_book(grammar: Automaton, level: int) -> Corrupt:
         return out
 
     return flip
+
+
+def drop_of(grammar: Automaton, words: bool) -> Corrupt:
+    """That share of the words is missing, or of the residuals. Without one of its words a sequence never parses: a
+    block has lost its beginning. Without a residual it does where what is left follows the grammar."""
+
+    def drop(tokens: np.ndarray, rate: float, vocab_size: int, rng: np.random.Generator) -> np.ndarray:
+        is_word = np.array([grammar.symbol(token).level == 0 for token in tokens.tolist()], dtype=bool)
+        mine = np.flatnonzero(is_word == words)
+        return np.delete(tokens, mine[touched(mine, rate, rng)])
+
+    return drop
 
 
 def _another(ranges: Sequence[tuple[int, int]], token: int, rng: np.random.Generator) -> int:

@@ -14,6 +14,8 @@ from torch import Tensor
 from xtok.actions.delta import to_delta
 from xtok.actions.types import ChunkBatch, slots
 from xtok.codec.base import Member, rows_by_robot
+from xtok.codec.config import CodecConfig, WordsConfig
+from xtok.codec.words.grammar import longest
 from xtok.data.origins import EpisodeKey
 from xtok.data.sampler import Drawn, generator_of
 from xtok.pretrain.condition_dropout import draw_levels, draw_withheld
@@ -89,7 +91,7 @@ class CodecBatches:
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
         masking = hidden_BTK = None
         if "mam_codes" in forms:
-            masking = draw_masking((B, slots(horizon)), recipe.codec.codebook_size, generator)
+            masking = draw_masking((B, masked_places(recipe.codec, horizon)), recipe.codec.codebook_size, generator)
         if "mam_actions" in forms:
             hidden_BTK = draw_hidden_of(B, horizon, self.corpus.layout, generator)
         return masking, hidden_BTK
@@ -99,6 +101,11 @@ class CodecBatches:
             return None
         assert self.features is not None
         return gather_features(self.features, drawn.origins, drawn.chunks.context.horizon)
+
+
+def masked_places(config: CodecConfig, horizon: int) -> int:
+    """Places of a chunk whose codes may be masked: slots, or tokens of the longest sequence of motion words."""
+    return longest(horizon) if isinstance(config, WordsConfig) else slots(horizon)
 
 
 def delta_of(chunks: ChunkBatch) -> Float[Tensor, "B T D"]:

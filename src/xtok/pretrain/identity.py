@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from xtok.codec import Tokenizer
+from xtok.codec.load import AnyTokenizer
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.recipe import Recipe
 from xtok.semantics.cotemporal import FrameFeatures
@@ -56,7 +57,7 @@ def identity(
     recipe: Recipe,
     corpus: Corpus,
     features: FrameFeatures | None,
-    tokenizer: Tokenizer | None,
+    tokenizer: AnyTokenizer | None,
     start: Tokenizer | None = None,
 ) -> Identity:
     """What a run is, as JSON gives it back."""

@@ -15,8 +15,11 @@ from xtok.actions.layout import get_layout
 from xtok.actions.types import ChunkBatch
 from xtok.codec import Tokenizer
 from xtok.codec.base import Codec
+from xtok.codec.config import WordsConfig
 from xtok.codec.kept_kmeans import keep_kmeans
+from xtok.codec.load import AnyTokenizer, load_tokenizer
 from xtok.codec.storage import make_codec
+from xtok.codec.words import WordTokenizer
 from xtok.data.digests import differences
 from xtok.engine import PLAIN, Engine, Launch, Settings
 from xtok.engine.checkpoint import write_json
@@ -31,6 +34,8 @@ from xtok.pretrain.precision import round_to_half
 from xtok.pretrain.recipe import Recipe
 from xtok.pretrain.start import Start
 from xtok.pretrain.task import PLACING, CodecTask
+from xtok.pretrain.word_heads import WordHeadsTask
+from xtok.pretrain.words import words_for_corpus
 from xtok.semantics.cotemporal import FrameFeatures
 
 
@@ -40,7 +45,7 @@ def train(
     out: Path,
     resume: bool = False,
     features: FrameFeatures | None = None,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: AnyTokenizer | None = None,
     skip_bad: bool = False,
     launch: Launch = PLAIN,
     start_from: str | Path | None = None,
@@ -82,7 +87,7 @@ def begin_run(
     out: Path,
     data_paths: Sequence[Path] = (),
     features: FrameFeatures | None = None,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: AnyTokenizer | None = None,
     launch: Launch = PLAIN,
     start_from: str | Path | None = None,
 ) -> Trainer:
@@ -96,20 +101,19 @@ def begin_run(
     accelerator = accelerator_for(launch, out)
     start = None if start_from is None else Start.open(start_from, recipe)
 
-    def place() -> Codec:
+    def place() -> Codec | WordTokenizer:
         if (out / "run.json").exists():
             raise ValueError(f"{out} holds a run; go on with it (--resume), or choose another folder")
         shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of a beginning that was cut short
         torch.manual_seed(recipe.seed)
         with keep_kmeans(out / PLACING):
-            codec = _placed(recipe, corpus, tokenizer, start)
-        Tokenizer(codec).save_pretrained(out / "start")
-        return codec
+            placed = _placed(recipe, corpus, tokenizer, start)
+        (Tokenizer(placed) if isinstance(placed, Codec) else placed).save_pretrained(out / "start")
+        return placed
 
-    codec = first_does(place, accelerator) or Tokenizer.from_pretrained(out / "start").codec
-    trainer = Trainer(recipe, corpus, codec, out, features, launch)
+    trainer = Trainer(recipe, corpus, first_does(place, accelerator) or _started(out), out, features, launch)
     if start is not None:
-        start.into(trainer.task)
+        start.into(trainer.codec_task)
     trainer.save()
     about: RunJson = {
         **identity(recipe, corpus, features, tokenizer, None if start is None else start.tokenizer),
@@ -131,7 +135,17 @@ def begin_run(
     return trainer
 
 
-def _placed(recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer | None, start: Start | None) -> Codec:
+def _started(out: Path) -> Codec | WordTokenizer:
+    """What the beginning of a run left in its folder."""
+    found = load_tokenizer(out / "start")
+    return found if isinstance(found, WordTokenizer) else found.codec
+
+
+def _placed(
+    recipe: Recipe, corpus: Corpus, tokenizer: AnyTokenizer | None, start: Start | None
+) -> Codec | WordTokenizer:
+    if isinstance(tokenizer, WordTokenizer):
+        return words_for_corpus(tokenizer, corpus)
     if tokenizer is not None:
         return measure_unknown(tokenizer, corpus, recipe.seed).codec
     if start is not None:
@@ -149,7 +163,7 @@ def resume_run(
     corpus: Corpus,
     out: Path,
     features: FrameFeatures | None = None,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: AnyTokenizer | None = None,
     launch: Launch = PLAIN,
     start_from: str | Path | None = None,
 ) -> Trainer:
@@ -169,7 +183,7 @@ def resume_run(
             f"the run in {out} has another {' and '.join(different)}; give the ones it was begun with. The "
             "number of processes, --workers, --accumulate, --precision and --track may differ"
         )
-    trainer = Trainer(recipe, corpus, Tokenizer.from_pretrained(out / "start").codec, out, features, launch)
+    trainer = Trainer(recipe, corpus, _started(out), out, features, launch)
     trainer.load()
     here = trainer.launched()
     before = (recorded.get("resumed") or [recorded])[-1]
@@ -182,24 +196,26 @@ def resume_run(
     return trainer
 
 
-def _of_tokenizer(recipe: Recipe, tokenizer: Tokenizer | None) -> Recipe:
+def _of_tokenizer(recipe: Recipe, tokenizer: AnyTokenizer | None) -> Recipe:
     """A recipe for heads is for whatever codec it is given."""
     if (recipe.trainable == "heads") is (tokenizer is None):
         wants = "needs --tokenizer, the one that stays as it is" if tokenizer is None else "places a tokenizer itself"
         raise ValueError(f"recipe {recipe.name!r} {wants}; --tokenizer goes with a recipe of heads alone (`heads`)")
-    return recipe if tokenizer is None else replace(recipe, codec=tokenizer.codec.config)
+    if tokenizer is None:
+        return recipe
+    if isinstance(tokenizer, WordTokenizer):
+        return replace(recipe, codec=WordsConfig(tokenizer.layout.name, codebook_size=tokenizer.vocab_size))
+    return replace(recipe, codec=tokenizer.codec.config)
 
 
 class Trainer(Engine[CodecBatch]):
-    """The engine with a codec's task: see `Engine` and `CodecTask`."""
-
-    task: CodecTask
+    """The engine with a codec's task, or that of heads of motion words: see `Engine`, `CodecTask`, `WordHeadsTask`."""
 
     def __init__(
         self,
         recipe: Recipe,
         corpus: Corpus,
-        codec: Codec,
+        codec: Codec | WordTokenizer,
         out: Path,
         features: FrameFeatures | None = None,
         launch: Launch = PLAIN,
@@ -213,23 +229,34 @@ class Trainer(Engine[CodecBatch]):
             recipe.checkpoint_every,
             recipe.optimiser.gradient_clip,
         )
-        super().__init__(CodecTask(recipe, corpus, codec, out, features, device), settings, out, launch)
+        task: CodecTask | WordHeadsTask = (
+            WordHeadsTask(recipe, corpus, codec, out, features, device)
+            if isinstance(codec, WordTokenizer)
+            else CodecTask(recipe, corpus, codec, out, features, device)
+        )
+        super().__init__(task, settings, out, launch)
+
+    @property
+    def codec_task(self) -> CodecTask:
+        """The task, where it is a codec's."""
+        assert isinstance(self.task, CodecTask)
+        return self.task
 
     @property
     def codec(self) -> Codec:
-        return self.task.codec
+        return self.codec_task.codec
 
     @property
     def corpus(self) -> Corpus:
-        return self.task.corpus
+        return self.codec_task.corpus
 
     @property
     def watched(self) -> dict[str, dict[int, ChunkBatch]]:
-        return self.task.watched
+        return self.codec_task.watched
 
     def l1(self, chunks: ChunkBatch) -> float:
         """See `CodecTask.l1`."""
-        return self.task.l1(chunks)
+        return self.codec_task.l1(chunks)
 
     def launched(self) -> Launched:
         """How it is run here, for run.json."""

@@ -209,14 +209,14 @@ class Recipe:
                 )
         if self.trainable == "heads" and (
             taught.grad_scope != "nothing"
-            or masked != "none"
+            or masked in _OF_MOTION
             or taught.text_alignment
             or taught.unlabelled_l2
-            or not taught.wanted
+            or not (taught.wanted or masked == "codes")
         ):
             raise ValueError(
-                "trainable='heads' needs align or predict, grad_scope='nothing', no masking, no text_alignment, no "
-                "unlabelled_l2"
+                "trainable='heads' needs align, predict or masked codes, grad_scope='nothing', no masked actions, no "
+                "text_alignment, no unlabelled_l2"
             )
         semantic_dims = getattr(self.codec, "semantic_dims", 0)
         if (taught.text_alignment or taught.unlabelled_l2) and not semantic_dims:

@@ -7,16 +7,15 @@ docs/method.md#losses (L_align, L_pred); decision 0009.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xtok import ranks
-from xtok.actions.types import slots
+from xtok.actions.types import ChunkBatch, slots
 from xtok.codec.base import Codec
-from xtok.codec.output import CodecOutput
 from xtok.data.origins import EpisodeKey, Origins, word_key
 from xtok.pretrain.corpus import HORIZONS, Corpus
 from xtok.pretrain.recipe import GradScope, Recipe
@@ -24,10 +23,27 @@ from xtok.semantics.align import Alignment, alignment_losses
 from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, gather_features, present
 from xtok.semantics.masked import CodeMasking
 from xtok.semantics.predict import NextFrame, next_frame_loss
+from xtok.semantics.word_latents import WordLatents
 
 MASK_LAYERS = 2  # of the head that foretells masked codes
 SCALE_CHUNKS, SCALE_HORIZON = 256, 32  # that units of latents and features are taken from
 SUBSTITUTE_BATCHES = 320  # of 64 chunks; the last fifth of them chooses the ridge
+
+
+Subject = Codec | WordLatents  # whose latents heads look at
+
+
+class HasLatents(Protocol):
+    """`CodecOutput` or `SlotLatents`."""
+
+    @property
+    def h_BMC(self) -> Tensor: ...
+
+    @property
+    def z_BMX(self) -> Tensor: ...
+
+    @property
+    def horizon(self) -> int: ...
 
 
 def known_episodes(corpus: Corpus, features: FrameFeatures | None) -> frozenset[EpisodeKey]:
@@ -47,7 +63,7 @@ def code_head(recipe: Recipe, codec: Codec) -> dict[str, nn.Module]:
 
 
 def semantic_heads(
-    recipe: Recipe, codec: Codec, corpus: Corpus, features: FrameFeatures | None
+    recipe: Recipe, codec: Subject, corpus: Corpus, features: FrameFeatures | None
 ) -> dict[str, nn.Module]:
     """`align`, `predict` and `words` as the recipe wants them, in the units of this corpus and this store.
 
@@ -79,21 +95,19 @@ def semantic_heads(
         words.fusion.fit(seen)
         words.gain_C.copy_(_gain("extra", codec, corpus, generator))
     if taught.predict:
-        slot_dim = codec.slot_dim
-        config = codec.config
-        heads["predict"] = predictor = NextFrame(slot_dim, W, V, config.hidden, config.heads, taught.text_weight)
+        config = recipe.codec
+        heads["predict"] = predictor = NextFrame(codec.slot_dim, W, V, config.hidden, config.heads, taught.text_weight)
         predictor.fusion.fit(seen)
     return heads
 
 
 def semantic_losses(
-    recipe: Recipe, codec: Codec, heads: nn.ModuleDict, output: CodecOutput, origins: Origins, seen: CoTemporal
+    recipe: Recipe, codec: Subject, heads: nn.ModuleDict, output: HasLatents, origins: Origins, seen: CoTemporal
 ) -> dict[str, Tensor]:
     """Those of `align_*` (global, local, cosine), `words_*` (global, local), `predict`, `quiet` that are wanted."""
     losses: dict[str, Tensor] = {}
     taught = recipe.alignment
     extra = codec.semantic_dims
-    horizon = output.motion_BTK.shape[1]
     episode_B = episode_numbers(origins, output.h_BMC.device)
     for name, reach in (("align", taught.grad_scope), ("words", "extra")):
         if name in heads:
@@ -109,7 +123,7 @@ def semantic_losses(
         predictor = heads["predict"]
         assert isinstance(predictor, NextFrame)
         losses["predict"] = next_frame_loss(
-            predictor, reached(output.z_BMX, taught.grad_scope, extra), horizon, seen.after
+            predictor, reached(output.z_BMX, taught.grad_scope, extra), output.horizon, seen.after
         )
     return losses
 
@@ -139,24 +153,34 @@ def episode_numbers(origins: Origins, device: torch.device) -> Int[Tensor, " B"]
 
 
 @torch.no_grad()
+def latents_of(codec: Subject, chunks: ChunkBatch) -> Float[Tensor, "B M C"]:
+    """h of chunks."""
+    if isinstance(codec, WordLatents):
+        return codec.latents(chunks)
+    batch_context = codec.batch_context(chunks.context)
+    return codec.latents(codec.motion(chunks, batch_context), batch_context)
+
+
+@torch.no_grad()
 def fit_substitute(
     align: Alignment,
-    codec: Codec,
+    codec: Subject,
     corpus: Corpus,
     features: FrameFeatures,
     seed: int,
 ) -> float:
     """The map from features back to latents, on chunks of the train part; its share of variance on the last of them."""
-    codec.eval()
+    if isinstance(codec, Codec):
+        codec.eval()
+    device = align.gain_C.device
     known = known_episodes(corpus, features)
     generator = torch.Generator().manual_seed(seed + 2)
     u, h, valid = [], [], []
     for i in range(SUBSTITUTE_BATCHES):
         horizon = HORIZONS[i % len(HORIZONS)]
         drawn = corpus.draw(horizon, 64, generator, augment=False, one_chunk_each=known)
-        batch_context = codec.batch_context(drawn.chunks.context)
-        seen = gather_features(features, drawn.origins, horizon).slots.to(codec.device)
-        h.append(codec.latents(codec.motion(drawn.chunks, batch_context), batch_context))
+        seen = gather_features(features, drawn.origins, horizon).slots.to(device)
+        h.append(latents_of(codec, drawn.chunks).to(device))
         u.append(align.fusion(seen))
         valid.append(align.fusion.valid(seen))
     return align.substitute.fit(u, h, valid, held=max(1, SUBSTITUTE_BATCHES // 5))
@@ -164,14 +188,13 @@ def fit_substitute(
 
 @torch.no_grad()
 def _gain(
-    sees: Literal["extra", "latents"], codec: Codec, corpus: Corpus, generator: torch.Generator
+    sees: Literal["extra", "latents"], codec: Subject, corpus: Corpus, generator: torch.Generator
 ) -> Float[Tensor, " C"]:
     """1 / root mean square of each motion dimension (0 if the head may not see it), 1 / length of the extra ones."""
     gain_C = torch.zeros(codec.latent_dim)
     if sees == "latents":
         chunks = corpus.sample(SCALE_HORIZON, SCALE_CHUNKS, generator, augment=False)
-        batch_context = codec.batch_context(chunks.context)
-        h_BMC = codec.latents(codec.motion(chunks, batch_context), batch_context).cpu()
+        h_BMC = latents_of(codec, chunks).cpu()
         assert h_BMC.shape[1] == slots(SCALE_HORIZON)
         size_C = h_BMC.flatten(0, 1).square().mean(dim=0).sqrt()
         gain_C = torch.where(size_C > 1e-3, 1 / size_C.clamp_min(1e-3), 0.0).float()

@@ -6,44 +6,40 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from xtok.actions.types import ChunkBatch
-from xtok.atomic import atomic_file
 from xtok.codec import Tokenizer
-from xtok.codec.base import Codec, rows_by_robot
+from xtok.codec.base import Codec
 from xtok.codec.batch import BatchContext
 from xtok.codec.kept_kmeans import keep_kmeans
 from xtok.codec.output import CodecOutput
-from xtok.engine import Kept, Parts, Task
+from xtok.engine import Parts
 from xtok.engine.average import WeightAverage
 from xtok.engine.checkpoint import prefixed, under
 from xtok.engine.task import Figures
-from xtok.pretrain.batch_files import keep_drawn, restore_drawn
-from xtok.pretrain.batches import CodecBatch, CodecBatches, delta_of
+from xtok.pretrain.batches import CodecBatch
+from xtok.pretrain.chunk_task import ChunkTask
 from xtok.pretrain.condition_dropout import withhold
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.initialise import refit_codebooks
 from xtok.pretrain.losses import motion_l1, reconstruction_losses
 from xtok.pretrain.precision import round_to_half
 from xtok.pretrain.recipe import Recipe
-from xtok.pretrain.semantic import code_head, fit_substitute, known_episodes, semantic_heads, semantic_losses
-from xtok.semantics.align import Alignment
-from xtok.semantics.cotemporal import CoTemporal, FrameFeatures, TeacherFeatures
-from xtok.semantics.masked import CodeMasking, Masking, code_masking_loss, reconstruct_hidden
+from xtok.pretrain.semantic import code_head, semantic_heads, semantic_losses
+from xtok.semantics.cotemporal import FrameFeatures
+from xtok.semantics.masked import CodeMasking, code_masking_loss, reconstruct_hidden
 
 PLACING = "placing"  # in a run's folder: k-means that are done, until all are
 _VALIDATION_CHUNKS = 128  # a horizon
 
 
-class CodecTask(Task[CodecBatch]):
+class CodecTask(ChunkTask):
     """Codec, heads and their averages, on the corpus of a recipe.
 
     features: with them, batches have one chunk an episode where possible; also in a recipe that does not look at them,
@@ -59,16 +55,9 @@ class CodecTask(Task[CodecBatch]):
         features: FrameFeatures | None = None,
         device: torch.device | None = None,
     ) -> None:
-        self.recipe, self.corpus, self.out, self.features = recipe, corpus, out, features
-        self.device = device or torch.device("cpu")
-        self.name, self.batch_size, self.config = recipe.name, recipe.data.batch_size, recipe.to_dict()
-        self.data_order = (
-            f"every step has a global batch of {self.batch_size} chunks, drawn from seed {recipe.seed} and its number "
-            "alike in every process; of R processes the r-th takes the r-th part of it"
-        )
+        super().__init__(recipe, corpus, out, features, device)
         self.codec = codec.to(self.device)
         torch.manual_seed(recipe.seed)
-        self.known = known_episodes(corpus, features)
         heads = {**code_head(recipe, codec), **semantic_heads(recipe, self.codec, corpus, features)}
         self.heads = nn.ModuleDict(heads).to(self.device)
         self.codec.requires_grad_(recipe.trainable != "heads")
@@ -82,7 +71,6 @@ class CodecTask(Task[CodecBatch]):
         )
         self.average = WeightAverage(self.codec, recipe.optimiser.average_decay)
         self.heads_average = WeightAverage(self.heads, recipe.optimiser.average_decay)
-        self.batches = CodecBatches(recipe, corpus, features, self.known)
         n, horizons = _VALIDATION_CHUNKS, recipe.validation_horizons
         fixed = torch.Generator().manual_seed(recipe.seed)
         self.watched = {
@@ -124,12 +112,6 @@ class CodecTask(Task[CodecBatch]):
             found = reconstruct_hidden(self.codec, motion_BTK, batch_context, hidden_BTK)
             losses["mam_actions"] = motion_l1(found.motion_BTK, motion_BTK, batch_context.conditions.mask_BK)
         return losses
-
-    def weights(self, step: int) -> Mapping[str, float]:
-        return self.recipe.weights(step)
-
-    def rates(self, step: int) -> list[float]:
-        return [self.recipe.optimiser.rate_at(step, self.recipe.steps)]
 
     def train(self) -> None:
         self.codec.train(self.recipe.trainable != "heads")  # in training its books would move
@@ -204,45 +186,8 @@ class CodecTask(Task[CodecBatch]):
             round_to_half(self.codec)
         figures = [self.validate("released_")]
         tqdm.write(f"{recipe.name}: released: {dict(figures[0].shown)}")
-        if recipe.alignment.align:
-            align = self.heads["align"]
-            assert isinstance(align, Alignment)
-            assert self.features is not None
-            told = fit_substitute(align, self.codec, self.corpus, self.features, recipe.seed)
-            figures.append(Figures({"substitute_variance": told}))
+        figures += self.substituted(self.heads, self.codec)
         Tokenizer(self.codec.cpu()).save_pretrained(self.out)
-        with atomic_file(self.out / "heads.safetensors") as draft:
-            save_file(self.heads.cpu().state_dict(), draft)
+        self.write_heads(self.heads)
         shutil.rmtree(self.out / PLACING, ignore_errors=True)
         return figures
-
-    def keep(self, batch: CodecBatch) -> Kept:
-        kept = keep_drawn(batch.drawn)
-        tensors = {**kept.tensors, "withheld_2B": batch.withheld_2B}
-        if batch.masking is not None:
-            tensors |= {f"masking/{name}": tensor for name, tensor in vars(batch.masking).items()}
-        if batch.hidden_BTK is not None:
-            tensors["hidden_BTK"] = batch.hidden_BTK
-        if batch.seen is not None:
-            tensors |= {
-                f"seen/{when}/{name}": tensor
-                for when, features in vars(batch.seen).items()
-                for name, tensor in vars(features).items()
-            }
-        return Kept(tensors, {**kept.about, "levels": batch.levels})
-
-    def restore(self, kept: Kept) -> CodecBatch:
-        masking, seen = under("masking", kept.tensors), under("seen", kept.tensors)
-        levels = kept.about["levels"]
-        assert levels is None or isinstance(levels, int)
-        drawn = restore_drawn(kept)
-        return CodecBatch(
-            drawn,
-            delta_of(drawn.chunks),
-            rows_by_robot(drawn.chunks.context),
-            CoTemporal(*(TeacherFeatures(**under(when, seen)) for when in ("slots", "after"))) if seen else None,
-            kept.tensors["withheld_2B"],
-            levels,
-            Masking(**masking) if masking else None,
-            kept.tensors.get("hidden_BTK"),
-        )

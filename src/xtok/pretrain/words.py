@@ -149,6 +149,22 @@ def words_for(tokenizer: WordTokenizer, dataset: EpisodeDataset) -> WordTokenize
     return tokenizer
 
 
+def words_for_corpus(tokenizer: WordTokenizer, corpus: Corpus, settings: FitSettings = DEFAULT) -> WordTokenizer:
+    """The same with every robot of a training corpus, on the part that is trained on; as `words_for`.
+
+    Raises:
+        ValueError: as `adapt_words`.
+    """
+    residuals: Residuals = "own" if tokenizer.codec.shared is None else "shared"
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for name, statistics in corpus.statistics.items():
+            if name not in tokenizer.statistics:
+                say(f"the tokenizer does not know {name!r}: it is measured on the episodes that are trained on")
+                robot = robot_from(tokenizer.codec, corpus.of(name), statistics, residuals, settings)
+                tokenizer = tokenizer.with_robot(robot)
+    return tokenizer
+
+
 def robot_from(
     codec: WordCodec,
     part: Corpus,

@@ -79,7 +79,8 @@ def small_arms26_semantic() -> Recipe:
 def heads() -> Recipe:
     """Heads for a tokenizer that is frozen already, beside the features of any teacher: yours, for one (decision 0013).
 
-    They look at all of h, since codes are safe from them. The heads that ship with `arms26` are of this recipe.
+    They look at all of h, since codes are safe from them. The heads that ship with `arms26` are of this recipe. Motion
+    words too (`--tokenizer arms26-words`, decision 0021).
 
     `xtok train heads --tokenizer arms26 --data DATA... --features STORE -o RUN_DIR`, one core, minutes.
     """
@@ -103,6 +104,14 @@ def heads() -> Recipe:
         validate_every=600,
         checkpoint_every=100,
     )
+
+
+def heads_masked() -> Recipe:
+    """The same heads, and one that foretells hidden codes: of q0, or of whole sequences of motion words.
+
+    `xtok train heads_masked --tokenizer arms26-words --data DATA... --features STORE -o RUN_DIR`.
+    """
+    return heads().varied(name="heads_masked", masking={"forms": "codes", "start": 0.0})
 
 
 def small_arms26_grid() -> Recipe:
@@ -201,6 +210,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "small_joints": small_joints,
     "small_arms26_semantic": small_arms26_semantic,
     "heads": heads,
+    "heads_masked": heads_masked,
     "small_arms26_grid": small_arms26_grid,
     "small_perceiver_arms26": small_perceiver_arms26,
     "small_perceiver_arms26_semantic": small_perceiver_arms26_semantic,

@@ -11,15 +11,19 @@ import numpy as np
 import torch
 
 from xtok.actions.types import ChunkBatch, Context
-from xtok.codec import Tokenizer
+from xtok.codec.load import AnyTokenizer
+from xtok.codec.words import WordTokenizer
 from xtok.data.origins import Origins, Words
+from xtok.semantics.word_latents import WordLatents
 
 BATCH_SIZE = 256
 
 
 @torch.no_grad()
-def latents(tokenizer: Tokenizer, chunks: ChunkBatch) -> np.ndarray:
-    """[N, M, C] float32: what q0 quantises, before it does. Same errors as `Tokenizer.encode`."""
+def latents(tokenizer: AnyTokenizer, chunks: ChunkBatch) -> np.ndarray:
+    """[N, M, C] float32: what q0 or a word quantises, before it does. Same errors as `encode`."""
+    if isinstance(tokenizer, WordTokenizer):
+        return WordLatents(tokenizer).latents(chunks).numpy()
     codec = tokenizer.codec
     parts = []
     for i in range(0, len(chunks), BATCH_SIZE):
@@ -30,12 +34,14 @@ def latents(tokenizer: Tokenizer, chunks: ChunkBatch) -> np.ndarray:
 
 
 @torch.no_grad()
-def decode_latents(tokenizer: Tokenizer, h_NMC: np.ndarray, context: Context) -> np.ndarray:
+def decode_latents(tokenizer: AnyTokenizer, h_NMC: np.ndarray, context: Context) -> np.ndarray:
     """[N, T, D] float32: deltas, physical units, that given latents decode to through quantisation; masked channels 0.
 
-    Of a Gaussian codec latents tell the first level alone, since the others code what it left of the true motion; of a
-    perceiver they tell all levels.
+    Of a Gaussian codec latents tell the first level alone, and of motion words the words, since the others code what
+    these left of the true motion; of a perceiver they tell all levels.
     """
+    if isinstance(tokenizer, WordTokenizer):
+        return WordLatents(tokenizer).decode_latents(torch.from_numpy(h_NMC), context).numpy()
     codec, parts = tokenizer.codec, []
     for i in range(0, len(context), BATCH_SIZE):
         part = context[slice(i, i + BATCH_SIZE)]

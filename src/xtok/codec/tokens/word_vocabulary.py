@@ -20,7 +20,7 @@ from torch import Tensor
 from xtok.actions.entrance import integers_of, whole_of
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, Codes, slots
 from xtok.codec.tokens.appended import AppendedVocabulary, append_tokens, rows_of
-from xtok.codec.words.grammar import BLOCK_SLOTS, DEPTH, Grammar, State, Symbol, blocks_of
+from xtok.codec.words.grammar import BLOCK_SLOTS, Grammar, State, Symbol, blocks_of, longest
 
 BLOCK_FRAMES = BLOCK_SLOTS * FRAMES_PER_SLOT
 
@@ -62,15 +62,17 @@ class WordVocabulary(AppendedVocabulary):
 
     def tokens(self) -> list[str]:
         """All token strings, by id."""
-        words = [_string(Symbol("word", code)) for code in range(self.grammar.words)]
+        words = [string_of(Symbol("word", code)) for code in range(self.grammar.words)]
         books = self.grammar.residuals
         return words + [
-            _string(Symbol("residual", code, length, level)) for (length, level), size in books for code in range(size)
+            string_of(Symbol("residual", code, length, level))
+            for (length, level), size in books
+            for code in range(size)
         ]
 
     def token(self, token_id: int) -> str:
         """The string of an id of this vocabulary."""
-        return _string(self.grammar.symbol(self.code(token_id)))
+        return string_of(self.grammar.symbol(self.code(token_id)))
 
     def code(self, token_id: int) -> int:
         """The grammar's id of an id of the language model: what a stream of motion words is pushed.
@@ -82,8 +84,7 @@ class WordVocabulary(AppendedVocabulary):
 
     def longest(self, horizon: int) -> int:
         """L of the longest chunk of `horizon` frames: every slot a segment of its own, as deep as can be."""
-        M = slots(_horizon(horizon))
-        return blocks_of(M) + M * DEPTH
+        return longest(_horizon(horizon))
 
     def shortest(self, horizon: int) -> int:
         """L of the shortest chunk of `horizon` frames: words alone."""
@@ -172,7 +173,8 @@ class WordVocabulary(AppendedVocabulary):
         return [(self.offset + low, self.offset + high) for low, high in ranges]
 
 
-def _string(symbol: Symbol) -> str:
+def string_of(symbol: Symbol) -> str:
+    """The token that a symbol is written as."""
     if symbol.kind == "word":
         return f"<xtok_w_{symbol.code}>"
     return f"<xtok_r{symbol.length}_{symbol.level}_{symbol.code}>"

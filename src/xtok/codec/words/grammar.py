@@ -309,6 +309,12 @@ def blocks_of(slot_count: int) -> int:
     return -(-slot_count // BLOCK_SLOTS)
 
 
+def longest(horizon: int) -> int:
+    """Tokens of the longest chunk of `horizon` frames: every slot a segment of its own, as deep as can be."""
+    M = slots(horizon)
+    return blocks_of(M) + M * DEPTH
+
+
 def is_whole(token: object) -> bool:
     """Whether something is a whole number, and not a truth value."""
     return isinstance(token, Integral) and not isinstance(token, bool)

@@ -141,12 +141,13 @@ class NearestWords:
         return len(self.book_VFK)
 
     def encode(self, motion_BTK: Float[Tensor, "B T K"]) -> Int[Tensor, "B N"]:
-        return torch.stack([self._nearest(part) for part in self.space.motions(motion_BTK)], dim=1)
+        return torch.stack([self.nearest(part) for part in self.space.motions(motion_BTK)], dim=1)
 
     def trajectories(self, words_BN: Int[Tensor, "B N"]) -> Float[Tensor, "B N F K"]:
         return self.book_VFK[words_BN].double()
 
-    def _nearest(self, part_BnK: Float[Tensor, "B n K"]) -> Int[Tensor, " B"]:
+    def nearest(self, part_BnK: Float[Tensor, "B n K"]) -> Int[Tensor, " B"]:
+        """The word of a block's likely motion: n = 4, 8, 12 or 16 frames relative to the frame before it, float64."""
         n = part_BnK.shape[1]
         projection = self.space.projections[n]
         if n not in self._search:
