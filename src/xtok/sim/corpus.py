@@ -144,7 +144,8 @@ def card(manifest: Manifest) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items() if version)
     size = f"{request['image_size']} x {request['image_size']} pixels"
     films = (
-        f"- `observation.images.{{scene,front,wrist}}`, with two arms `{{scene,left_wrist,right_wrist}}`: {size}, H.264."
+        "- `observation.images.{scene,front,wrist}`, with two arms `{scene,left_wrist,right_wrist}`: "
+        f"{size}, H.264."
         if request["video"]
         else "- No pictures: it was recorded with `--no-video`."
     )
