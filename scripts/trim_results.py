@@ -52,6 +52,8 @@ DROPPED: tuple[tuple[tuple[str, ...], str], ...] = (
         )
         for each in ("own", "rivals")
     ),
+    (("corruption", "tokenizers", "*", "*", "*", "decoded"), "chunks that neither failed nor were repaired"),
+    (("corruption", "tokenizers", "*", "*", "*", "l1"), "l1 under corruption, beside millimetres or joints"),
     *((("against_raw", "*", each), "ratios to raw by task, arm and cell") for each in ("tasks", "arms", "cells")),
 )
 COUNTED = tuple(("policies", "*", each, "*") for each in ("tasks", "arms", "cells"))  # of these, counts alone stay

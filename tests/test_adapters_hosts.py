@@ -113,7 +113,7 @@ def test_torchrl_takes_motion_words_of_one_length() -> None:
     assert tokens.shape == (len(mine), 1, 2 * 7)
     direct = words.with_fixed(6).decode(words.with_fixed(6).encode(mine), mine.context).delta_BTD
     assert ((poses.decode(tokens)[:, 0] - direct).abs().amax(dim=(1, 2)) < 1e-5).float().mean() > 0.8
-    with pytest.raises(ValueError, match="expected the word of block 1"):
+    with pytest.raises(ValueError, match="expected the word of block 0"):
         poses.decode(tokens[..., 1:])
 
 
