@@ -1,4 +1,6 @@
-"""Markdown tables of what words_curve.py found: python experiments/words_tables.py words-curve.json [MORE.json...]
+"""Markdown tables of what words_curve.py or words_left_out.py found.
+
+    python experiments/words_tables.py words-curve.json [MORE.json...] [--json curves.json]
 
 Errors at M, 2M, 3M and 4M mean tokens (M = T / 4): means over seeds, half of what lies between the best and the worst
 seed, and in brackets the ratio to the best rival of vocabulary 2,048; then the ratio to each rival. Under 1 is better.
@@ -157,6 +159,39 @@ def _times(results: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
             yield [name, *about, f"{fits:.0f}", f"{encode:.2f}", f"{decode:.3f}"]
 
 
+def curves(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Set -> T -> figure -> errors at M, 2M, 3M and 4M tokens of words, seed by seed, and of each rival; and words that
+    noise changes, seed by seed."""
+    out: dict[str, Any] = {}
+    for name, entry in results.items():
+        for T in sorted(entry["chunks"], key=int):
+            place = out.setdefault(name, {"books_of": entry["others"]} if "others" in entry else {})
+            place[T] = {"chunks": entry["chunks"][T], "steadiness": _brief_steadiness(entry, T)}
+            for figure in HEADINGS:
+                words = words_of(entry, T, figure)
+                if any(cell is not None for cells in words for cell in cells):
+                    found = {"words": words, **rivals_of(entry, T, figure)}
+                    place[T][figure] = {key: _rounded(cells) for key, cells in found.items()}
+    return out
+
+
+def _brief_steadiness(entry: Mapping[str, Any], horizon: str) -> list[list[dict[str, float]]]:
+    return [
+        [{key: value if key == "rate" else _rounded(value) for key, value in at.items()} for at in found]
+        for seed in entry["seeds"].values()
+        for found in [seed["horizons"].get(horizon, {}).get("steadiness", [])]
+    ]
+
+
+def _rounded(value: Any) -> Any:
+    """To four digits, all the way down."""
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    if isinstance(value, Mapping):
+        return {key: _rounded(each) for key, each in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 def _points(points: Sequence[Mapping[str, Any]]) -> list[RatePoint]:
     return [RatePoint(**point) for point in points]
 
@@ -164,10 +199,14 @@ def _points(points: Sequence[Mapping[str, Any]]) -> list[RatePoint]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("found", type=Path, nargs="+")
+    parser.add_argument("--json", type=Path, help="what the tables are of, and nothing more")
+    args = parser.parse_args()
     results: dict[str, Any] = {}
-    for path in parser.parse_args().found:
+    for path in args.found:
         results |= json.loads(path.read_text())["results"]
     print("\n".join(tables(results)))
+    if args.json:
+        args.json.write_text(json.dumps(curves(results), separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":
