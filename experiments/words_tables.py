@@ -175,11 +175,15 @@ def curves(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def _brief_steadiness(entry: Mapping[str, Any], horizon: str) -> list[list[dict[str, float]]]:
+def _brief_steadiness(entry: Mapping[str, Any], horizon: str) -> list[dict[str, Any]]:
+    """Of each seed, at the first rate."""
+    found = [seed["horizons"][horizon]["steadiness"][0] for seed in entry["seeds"].values()]
     return [
-        [{key: value if key == "rate" else _rounded(value) for key, value in at.items()} for at in found]
-        for seed in entry["seeds"].values()
-        for found in [seed["horizons"].get(horizon, {}).get("steadiness", [])]
+        {
+            key: _rounded({name: share for name, share in at.items() if name != "compared"} if type(at) is dict else at)
+            for key, at in each.items()
+        }
+        for each in found
     ]
 
 

@@ -28,7 +28,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 DIGITS = 5
-WIDTH = 160
+WIDTH = 480
 # Keys from the root down, "*" for any of them, and what is under them.
 DROPPED: tuple[tuple[tuple[str, ...], str], ...] = (
     (("semantics", "plane"), "points of a drawn plane"),
