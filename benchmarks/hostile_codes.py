@@ -72,8 +72,10 @@ def drawn(tokenizer: AnyTokenizer, horizon: int, count: int, generator: np.rando
     """`count` sequences that may be, of even draws."""
     if isinstance(tokenizer, Tokenizer):
         shape = (count, slots(horizon), tokenizer.levels)
-        return Codes.from_grid(torch.from_numpy(generator.integers(tokenizer.codebook_size, size=shape)), V(tokenizer))
-    return Codes(tuple(walk(tokenizer.grammar, horizon, generator) for _ in range(count)), V(tokenizer))
+        return Codes.from_grid(
+            torch.from_numpy(generator.integers(tokenizer.codebook_size, size=shape)), tokenizer.vocab_size
+        )
+    return Codes(tuple(walk(tokenizer.grammar, horizon, generator) for _ in range(count)), tokenizer.vocab_size)
 
 
 def walk(grammar: Grammar, horizon: int, generator: np.random.Generator) -> np.ndarray:
@@ -86,10 +88,6 @@ def walk(grammar: Grammar, horizon: int, generator: np.random.Generator) -> np.n
         low, high = allowed.ranges[int(generator.random() * len(allowed.ranges))]
         ids.append(low + int(generator.random() * (high - low)))
         state = grammar.step(state, ids[-1], len(ids) - 1)
-
-
-def V(tokenizer: AnyTokenizer) -> int:
-    return tokenizer.vocab_size
 
 
 def random_codes(tokenizer: AnyTokenizer, count: int, seed: int) -> Counter[str]:
@@ -153,7 +151,7 @@ def may_be(tokenizer: AnyTokenizer, sequence: np.ndarray, horizon: int) -> bool:
     if isinstance(tokenizer, WordTokenizer):
         return parses(tokenizer.grammar, sequence, horizon)
     whole = slots(horizon) * tokenizer.levels
-    return len(sequence) == whole and bool(((0 <= sequence) & (sequence < V(tokenizer))).all())
+    return len(sequence) == whole and bool(((0 <= sequence) & (sequence < tokenizer.vocab_size)).all())
 
 
 def try_one(tokenizer: AnyTokenizer, sequence: np.ndarray, context: Context, repair: bool) -> Counter[str]:

@@ -18,7 +18,7 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,8 @@ from xtok.baselines.common import normalised_chunks, to_actions
 from xtok.codec.words import FitSettings, Grammar, Sequences, WordModel, Words, encode, fit, ridge_for
 from xtok.codec.words.encode import BEAM, PATHS
 from xtok.codec.words.fit import word_space
-from xtok.codec.words.shared import Member, physical_book, whitened_book, with_physical_book, with_whitened_book
+from xtok.codec.words.robot import words_of
+from xtok.codec.words.shared import Member, shared_book
 from xtok.data import Episode, open_dataset, select
 from xtok.evaluate.rate import RatePoint
 from xtok.evaluate.robustness import add_noise
@@ -180,16 +181,13 @@ def _timed(function: Callable[[], Result], batch: int) -> tuple[Result, float]:
     return result, round(min(taken), 4)
 
 
-def shared_book(folders: Sequence[Path], size: int, args: argparse.Namespace, settings: FitSettings) -> Tensor:
+def book_of_sets(folders: Sequence[Path], size: int, args: argparse.Namespace, settings: FitSettings) -> Tensor:
     """Words placed on the train episodes of other sets: physical for poses, whitened for joints."""
     robots = [robot for folder in folders for robot in robots_of(folder, args.validation)]
     members = [
         Member(robot.channels, robot.scale_K, robot.windows(args.windows // len(robots), args.seed)) for robot in robots
     ]
-    layout = robots[0].corpus.layout
-    if layout.name == "joints":
-        return whitened_book(members, size, settings)
-    return physical_book(layout, members, size, settings)
+    return shared_book(robots[0].corpus.layout, members, size, settings)
 
 
 def book_of(args: argparse.Namespace) -> Tensor | None:
@@ -197,15 +195,12 @@ def book_of(args: argparse.Namespace) -> Tensor | None:
     if not args.words_from:
         return None
     words = Grammar.of_total(args.total, args.words).words
-    return shared_book(args.words_from, words, args, FitSettings(seed=args.seed))
+    return book_of_sets(args.words_from, words, args, FitSettings(seed=args.seed))
 
 
 def placed(robot: Robot, book: Tensor, windows: Tensor, settings: FitSettings) -> Words:
     """A shared book, as this robot has it."""
-    space = word_space(windows, robot.scale_K, settings)
-    if book.ndim == 2:
-        return with_whitened_book(space, book)
-    return with_physical_book(space, book, robot.channels, robot.scale_K)
+    return words_of(word_space(windows, robot.scale_K, settings), robot.statistics, book)
 
 
 def run(robot: Robot, args: argparse.Namespace, book: Tensor | None) -> dict:
@@ -286,36 +281,51 @@ def names_of_rivals(text: str) -> list[str]:
     return names
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is fitted, judged and compared with, here and in words_left_out.py."""
     parser.add_argument("data", type=Path, nargs="+")
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--validation", action="store_true", help="judge on every fifth train episode")
     parser.add_argument("--total", type=int, default=32768, help="ids of the vocabulary")
     parser.add_argument("--words", type=int, default=None, help="of these ids, words (an eighth, at most 2,048)")
-    parser.add_argument("--words-from", type=Path, nargs="+", default=[], help="sets to place one book of words on")
     parser.add_argument("--horizons", type=ints, default=[8, 16, 32, 64])
     parser.add_argument("--rates", type=lambda text: [float(t) for t in text.split(",")], default=list(RATES))
-    parser.add_argument("--windows", type=int, default=14_000)
+    parser.add_argument("--windows", type=int, default=14_000, help="of each robot that is judged")
     parser.add_argument("--chunks", type=int, default=240, help="judged, at most, of each length")
     parser.add_argument("--paths", type=int, default=PATHS)
     parser.add_argument("--beam", type=int, default=BEAM)
-    parser.add_argument("--seeds", type=ints, default=[0, 1, 2], help="of placement, or none: rivals alone")
-    parser.add_argument(
-        "--rivals", type=names_of_rivals, default=list(RIVALS), help=f"some of {','.join(RIVALS)}, or none"
-    )
+    parser.add_argument("--seeds", type=ints, help="of placement, or none: rivals alone")
+    parser.add_argument("--rivals", type=names_of_rivals, help=f"some of {','.join(RIVALS)}, or none")
     parser.add_argument("--vocabularies", type=ints, help="of rivals (default: 2048 and --total)")
+
+
+def opened(parser: argparse.ArgumentParser, args: argparse.Namespace, growing: Collection[str]) -> dict:
+    """What the file of a stopped run holds, or the beginning of one. growing: what may be another than it was."""
+    about = {key: _by_name(value) for key, value in vars(args).items() if key not in growing}
+    if not args.out.exists():
+        return {"settings": about, "results": {}}
+    whole = json.loads(args.out.read_text())
+    if whole["settings"] != about:
+        parser.error(f"{args.out} was made with {whole['settings']}, this is {about}; give another -o")
+    return whole
+
+
+def _by_name(value: Any) -> Any:
+    """Folders without where they are."""
+    if isinstance(value, list):
+        return [_by_name(each) for each in value]
+    return value.name if isinstance(value, Path) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
+    parser.set_defaults(seeds=[0, 1, 2], rivals=list(RIVALS))
+    parser.add_argument("--words-from", type=Path, nargs="+", default=[], help="sets to place one book of words on")
     parser.add_argument("--pool", type=Path, nargs="+", default=[], help="sets of other robots, for the rival pooled")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    about = {key: value for key, value in vars(args).items() if key not in GROWING}
-    about["words_from"] = [folder.name for folder in args.words_from]
-    about["pool"] = [folder.name for folder in args.pool]
-    whole = {"settings": about, "results": {}}
-    if args.out.exists():
-        whole = json.loads(args.out.read_text())
-        if whole["settings"] != about:
-            parser.error(f"{args.out} was made with {whole['settings']}, this is {about}; give another -o")
+    whole = opened(parser, args, GROWING)
     books: dict[int, Tensor | None] = {}
     pooled = args.pool if "pooled" in args.rivals else []
     pool = [robot for folder in pooled for robot in robots_of(folder, args.validation)]

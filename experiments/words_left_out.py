@@ -13,29 +13,25 @@ A stopped run goes on from what its file holds.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from words_curve import (
     GROWING,
-    RATES,
     Robot,
+    add_arguments,
     cpu_seconds,
-    ints,
     judge,
-    names_of_rivals,
+    opened,
     placed,
     rivals,
     robots_of,
     save,
 )
 from xtok.codec.words import FitSettings, Grammar, ridge_for
-from xtok.codec.words.encode import BEAM, PATHS
 from xtok.codec.words.fit_shared import Taught, fit_shared, measure
-from xtok.codec.words.shared import Member, physical_book, whitened_book
+from xtok.codec.words.shared import Member, shared_book
 from xtok.codec.words.shared_books import SharedBooks
 
 
@@ -65,13 +61,9 @@ def shared_of(
 ) -> tuple[torch.Tensor, SharedBooks]:
     """Words and residual books placed on some robots."""
     settings = FitSettings(seed=seed)
-    layout = robots[0].corpus.layout
     windows = [robot.windows(args.member_windows, seed) for robot in robots]
     members = [Member(robot.channels, robot.scale_K, x) for robot, x in zip(robots, windows, strict=True)]
-    if layout.of_kind("joint"):
-        book = whitened_book(members, grammar.words, settings)
-    else:
-        book = physical_book(layout, members, grammar.words, settings)
+    book = shared_book(robots[0].corpus.layout, members, grammar.words, settings)
     taught = [
         Taught(x, placed(robot, book, x, settings), ridge_of(robot)) for robot, x in zip(robots, windows, strict=True)
     ]
@@ -80,33 +72,16 @@ def shared_of(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, nargs="+", help="sets of one layout")
-    parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--validation", action="store_true", help="judge on every fifth train episode")
+    add_arguments(parser)
+    parser.set_defaults(seeds=[0], rivals=["fast", "pooled"], vocabularies=[2048])
     parser.add_argument("--layout", help="arms26 or joints; else as each set gives it")
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--judge", default="", help="judge these robots alone, by names with commas; others only teach")
-    parser.add_argument("--total", type=int, default=32768, help="ids of the vocabulary")
-    parser.add_argument("--words", type=int, default=None, help="of these ids, words (an eighth, at most 2,048)")
-    parser.add_argument("--horizons", type=ints, default=[8, 16, 32, 64])
-    parser.add_argument("--rates", type=lambda text: [float(t) for t in text.split(",")], default=list(RATES))
-    parser.add_argument("--windows", type=int, default=14_000, help="that a robot is measured on")
     parser.add_argument("--member-windows", type=int, default=2_000, help="of each robot that books are placed on")
-    parser.add_argument("--chunks", type=int, default=240, help="judged, at most, of each length")
-    parser.add_argument("--paths", type=int, default=PATHS)
-    parser.add_argument("--beam", type=int, default=BEAM)
-    parser.add_argument("--seeds", type=ints, default=[0], help="of placement, or none: rivals alone")
-    parser.add_argument("--rivals", type=names_of_rivals, default=["fast", "pooled"])
-    parser.add_argument("--vocabularies", type=ints, default=[2048], help="of rivals")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    about = {key: value for key, value in vars(args).items() if key not in (*GROWING, "judge")}
-    about["data"] = [folder.name for folder in args.data]
-    whole = {"settings": about, "results": {}}
-    if args.out.exists():
-        whole = json.loads(args.out.read_text())
-        if whole["settings"] != about:
-            parser.error(f"{args.out} was made with {whole['settings']}, this is {about}; give another -o")
+    # Of a robot that was judged no other lengths are judged later, and which sets teach decides the books.
+    whole = opened(parser, args, set(GROWING) - {"data", "horizons"} | {"judge"})
     robots = [robot for folder in args.data for robot in robots_of(folder, args.validation, args.layout)]
     if len({robot.corpus.layout.name for robot in robots}) > 1:
         parser.error("sets of two layouts; give --layout")

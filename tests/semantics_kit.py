@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -15,6 +18,7 @@ from xtok.actions.layout import get_layout
 from xtok.codec.config import GaussianConfig
 from xtok.data import Episode
 from xtok.data.episode import Segment
+from xtok.pretrain import loop
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.recipe import Recipe
 from xtok.recipes import tiny
@@ -91,3 +95,15 @@ def recipe(**changes: Any) -> Recipe:
 
 def config(**changes: Any) -> GaussianConfig:
     return replace(synthetic.TINY, **changes)
+
+
+@contextmanager
+def quick_training() -> Iterator[None]:
+    """Priors and maps of heads from small samples; every path opens the synthetic corpus."""
+    with (
+        synthetic.small_samples(),
+        patch.object(loop.Corpus, "open", classmethod(lambda cls, layout, paths, *_: corpus())),
+        patch("xtok.pretrain.semantic.SCALE_CHUNKS", 32),
+        patch("xtok.pretrain.semantic.SUBSTITUTE_BATCHES", 10),
+    ):
+        yield

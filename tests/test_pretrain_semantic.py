@@ -25,7 +25,6 @@ from xtok.codec.base import Codec
 from xtok.codec.config import GaussianConfig, PerceiverConfig
 from xtok.codec.gaussian import GaussianCodec
 from xtok.engine import checkpoint
-from xtok.pretrain import loop
 from xtok.pretrain.initialise import initialise
 from xtok.pretrain.loop import Trainer, begin_run, resume_run, train
 from xtok.pretrain.recipe import MaskedForms, Recipe
@@ -42,12 +41,7 @@ EXTRA = 4
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
     """Priors from small samples; every path opens the synthetic corpus."""
-    with (
-        synthetic.small_samples(),
-        patch.object(loop.Corpus, "open", classmethod(lambda cls, layout, paths, *_: kit.corpus())),
-        patch("xtok.pretrain.semantic.SCALE_CHUNKS", 32),
-        patch("xtok.pretrain.semantic.SUBSTITUTE_BATCHES", 10),
-    ):
+    with kit.quick_training():
         yield
 
 

@@ -39,12 +39,7 @@ from xtok.semantics.word_latents import WordLatents
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
-    with (
-        synthetic.small_samples(),
-        patch.object(loop.Corpus, "open", classmethod(lambda cls, layout, paths, *_: kit.corpus())),
-        patch("xtok.pretrain.semantic.SCALE_CHUNKS", 32),
-        patch("xtok.pretrain.semantic.SUBSTITUTE_BATCHES", 10),
-    ):
+    with kit.quick_training():
         yield
 
 

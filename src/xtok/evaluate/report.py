@@ -63,6 +63,7 @@ def render(evaluation: Evaluation) -> str:
             code_use=list(figures.code_use(result, drawn, colours)),
             corrupted=list(corruption_figures.curves(result, colours)),
             one_token=corruption_figures.one_token(result),
+            one_token_kinds=corruption_figures.ONE_TOKEN_SHOWN,
             corrupted_unit=corruption_figures.unit(result),
             corrupted_levels=list(corruption_figures.levels(result)),
             **judged,

@@ -26,6 +26,7 @@ from xtok.engine.checkpoint import write_json
 from xtok.engine.processes import accelerator_for, first_does
 from xtok.messages import say
 from xtok.pretrain.batches import CodecBatch
+from xtok.pretrain.chunk_task import ChunkTask
 from xtok.pretrain.corpus import Corpus
 from xtok.pretrain.identity import Launched, RunJson, identity
 from xtok.pretrain.initialise import initialise
@@ -211,6 +212,8 @@ def _of_tokenizer(recipe: Recipe, tokenizer: AnyTokenizer | None) -> Recipe:
 class Trainer(Engine[CodecBatch]):
     """The engine with a codec's task, or that of heads of motion words: see `Engine`, `CodecTask`, `WordHeadsTask`."""
 
+    task: ChunkTask
+
     def __init__(
         self,
         recipe: Recipe,
@@ -229,7 +232,7 @@ class Trainer(Engine[CodecBatch]):
             recipe.checkpoint_every,
             recipe.optimiser.gradient_clip,
         )
-        task: CodecTask | WordHeadsTask = (
+        task: ChunkTask = (
             WordHeadsTask(recipe, corpus, codec, out, features, device)
             if isinstance(codec, WordTokenizer)
             else CodecTask(recipe, corpus, codec, out, features, device)
@@ -248,7 +251,7 @@ class Trainer(Engine[CodecBatch]):
 
     @property
     def corpus(self) -> Corpus:
-        return self.codec_task.corpus
+        return self.task.corpus
 
     @property
     def watched(self) -> dict[str, dict[int, ChunkBatch]]:

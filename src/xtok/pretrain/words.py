@@ -24,7 +24,7 @@ from xtok.codec.words.fit import DEFAULT, word_space
 from xtok.codec.words.fit_shared import Taught, fit_shared
 from xtok.codec.words.fit_shared import measure as measure_model
 from xtok.codec.words.robot import WordRobot, moving, rounded, scale_of, words_of
-from xtok.codec.words.shared import Member, physical_book, whitened_book
+from xtok.codec.words.shared import Member, shared_book
 from xtok.data import Episode, EpisodeDataset
 from xtok.data.splits import train_episodes
 from xtok.messages import say
@@ -136,7 +136,7 @@ def words_for(tokenizer: WordTokenizer, dataset: EpisodeDataset) -> WordTokenize
     Raises:
         ValueError: a robot without a train episode, or as `adapt_words`.
     """
-    residuals: Residuals = "own" if tokenizer.codec.shared is None else "shared"
+    residuals = _residuals_of(tokenizer)
     what = "books of its own are placed" if residuals == "own" else "it is measured for the shared books"
     for robot in dataset.embodiments:
         if robot not in tokenizer.statistics:
@@ -155,7 +155,7 @@ def words_for_corpus(tokenizer: WordTokenizer, corpus: Corpus, settings: FitSett
     Raises:
         ValueError: as `adapt_words`.
     """
-    residuals: Residuals = "own" if tokenizer.codec.shared is None else "shared"
+    residuals = _residuals_of(tokenizer)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, statistics in corpus.statistics.items():
             if name not in tokenizer.statistics:
@@ -163,6 +163,11 @@ def words_for_corpus(tokenizer: WordTokenizer, corpus: Corpus, settings: FitSett
                 robot = robot_from(tokenizer.codec, corpus.of(name), statistics, residuals, settings)
                 tokenizer = tokenizer.with_robot(robot)
     return tokenizer
+
+
+def _residuals_of(tokenizer: WordTokenizer) -> Residuals:
+    """What a robot gets that nobody asked books of its own for."""
+    return "own" if tokenizer.codec.shared is None else "shared"
 
 
 def robot_from(
@@ -207,11 +212,7 @@ def _book(codec: WordCodec, corpus: Corpus, settings: FitSettings) -> Tensor:
         Member(moving(known), scale_of(known), _windows(corpus, name, settings, share))
         for name, known in corpus.statistics.items()
     ]
-    if codec.layout.of_kind("joint"):
-        book = whitened_book(members, codec.grammar.words, settings)
-    else:
-        book = physical_book(codec.layout, members, codec.grammar.words, settings)
-    return book.float().half().float()
+    return shared_book(codec.layout, members, codec.grammar.words, settings).float().half().float()
 
 
 def _taught(codec: WordCodec, corpus: Corpus, name: str, settings: FitSettings) -> Taught:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -95,6 +96,45 @@ class AppendedVocabulary(ABC):
 
 
 V = TypeVar("V", bound=AppendedVocabulary)
+G = TypeVar("G")
+
+
+@dataclass(frozen=True)
+class GrammarVocabulary(AppendedVocabulary, Generic[G]):
+    """Ids in the order of a grammar, which says what may follow what.
+
+    Raises:
+        ValueError: a negative offset, or one that is no whole number; no grammar.
+    """
+
+    offset: int
+    grammar: G
+
+    grammar_type: ClassVar[type]
+    given_by: ClassVar[str]  # what has such a grammar
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "offset", whole_of(self.offset, "offset", 0))
+        if not isinstance(self.grammar, self.grammar_type):
+            raise ValueError(
+                f"grammar is a {type(self.grammar).__name__}; expected a {self.grammar_type.__name__}: "
+                f"{self.given_by}.grammar"
+            )
+
+    @classmethod
+    def append_to(cls, text_tokenizer: Any, grammar: G) -> Self:
+        """Add all tokens to a `tokenizers.Tokenizer` or a transformers tokenizer, in place, after its last id.
+
+        Resize the model too: `model.resize_token_embeddings(vocabulary.end)`, if it has fewer rows than that.
+
+        Raises:
+            ValueError: the tokenizer already has some of the tokens, or does not number new ones from its end.
+        """
+        return append_tokens(text_tokenizer, lambda offset: cls(offset, grammar))
+
+    def shifted(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Ranges of the grammar's ids as ranges of the language model's."""
+        return [(self.offset + low, self.offset + high) for low, high in ranges]
 
 
 def append_tokens(text_tokenizer: Any, behind: Callable[[int], V]) -> V:

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from xtok.actions.entrance import whole_of
-from xtok.codec.tokens.appended import AppendedVocabulary, append_tokens, rows_of
+from xtok.codec.tokens.appended import GrammarVocabulary, rows_of
 from xtok.codec.tokens.word_vocabulary import string_of
 from xtok.codec.words.channel_grammar import ChannelGrammar, ChannelState
 
 
 @dataclass(frozen=True)
-class ChannelWordVocabulary(AppendedVocabulary):
+class ChannelWordVocabulary(GrammarVocabulary[ChannelGrammar]):
     """Ids `offset` .. `offset + size - 1`, in the grammar's order: first frames, words, residual books.
 
     offset: the size of the text vocabulary. grammar: of the codec, `WordChannels.grammar`.
@@ -32,22 +30,8 @@ class ChannelWordVocabulary(AppendedVocabulary):
         ValueError: a negative offset, or one that is no whole number; no grammar.
     """
 
-    offset: int
-    grammar: ChannelGrammar
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "offset", whole_of(self.offset, "offset", 0))
-        if not isinstance(self.grammar, ChannelGrammar):
-            raise ValueError(f"grammar is a {type(self.grammar).__name__}; expected a ChannelGrammar: codec.grammar")
-
-    @classmethod
-    def append_to(cls, text_tokenizer: Any, grammar: ChannelGrammar) -> ChannelWordVocabulary:
-        """Add all tokens to a `tokenizers.Tokenizer` or a transformers tokenizer, in place, after its last id.
-
-        Raises:
-            ValueError: the tokenizer already has some of the tokens, or does not number new ones from its end.
-        """
-        return append_tokens(text_tokenizer, lambda offset: cls(offset, grammar))
+    grammar_type = ChannelGrammar
+    given_by = "codec"
 
     @property
     def size(self) -> int:
@@ -94,5 +78,4 @@ class ChannelWordVocabulary(AppendedVocabulary):
     def allowed(self, state: ChannelState, size: int | None = None) -> Bool[Tensor, " N"]:
         """True for the codes that may come next. size: N, ids of the language model. Whether the chunk may end instead
         is `state.complete`."""
-        ranges = self.grammar.allowed(state).ranges
-        return self.mask([(self.offset + low, self.offset + high) for low, high in ranges], size)
+        return self.mask(self.shifted(self.grammar.allowed(state).ranges), size)

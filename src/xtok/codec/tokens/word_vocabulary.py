@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -19,14 +18,14 @@ from torch import Tensor
 
 from xtok.actions.entrance import integers_of, whole_of
 from xtok.actions.types import FRAMES_PER_SLOT, HORIZON_MAX, HORIZON_MIN, Codes, slots
-from xtok.codec.tokens.appended import AppendedVocabulary, append_tokens, rows_of
+from xtok.codec.tokens.appended import GrammarVocabulary, rows_of
 from xtok.codec.words.grammar import BLOCK_SLOTS, Grammar, State, Symbol, blocks_of, longest
 
 BLOCK_FRAMES = BLOCK_SLOTS * FRAMES_PER_SLOT
 
 
 @dataclass(frozen=True)
-class WordVocabulary(AppendedVocabulary):
+class WordVocabulary(GrammarVocabulary[Grammar]):
     """Ids `offset` .. `offset + size - 1`, in the grammar's order: words, then the residual books.
 
     offset: the size of the text vocabulary, so that no text id is ever touched. grammar: of the tokenizer.
@@ -35,24 +34,8 @@ class WordVocabulary(AppendedVocabulary):
         ValueError: a negative offset, or one that is no whole number; no grammar.
     """
 
-    offset: int
-    grammar: Grammar
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "offset", whole_of(self.offset, "offset", 0))
-        if not isinstance(self.grammar, Grammar):
-            raise ValueError(f"grammar is a {type(self.grammar).__name__}; expected a Grammar: tokenizer.grammar")
-
-    @classmethod
-    def append_to(cls, text_tokenizer: Any, grammar: Grammar) -> WordVocabulary:
-        """Add all tokens to a `tokenizers.Tokenizer` or a transformers tokenizer, in place, after its last id.
-
-        Resize the model too: `model.resize_token_embeddings(vocabulary.end)`, if it has fewer rows than that.
-
-        Raises:
-            ValueError: the tokenizer already has some of the tokens, or does not number new ones from its end.
-        """
-        return append_tokens(text_tokenizer, lambda offset: cls(offset, grammar))
+    grammar_type = Grammar
+    given_by = "tokenizer"
 
     # -- ids and strings ------------------------------------------------------------------------------------------
 
@@ -167,10 +150,6 @@ class WordVocabulary(AppendedVocabulary):
         Whether the chunk may end instead is `state.complete`: the id that ends it is text, and none of these.
         """
         return self.mask(self.shifted(self.grammar.allowed(state).ranges), size)
-
-    def shifted(self, ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Ranges of the grammar's ids as ranges of the language model's."""
-        return [(self.offset + low, self.offset + high) for low, high in ranges]
 
 
 def string_of(symbol: Symbol) -> str:

@@ -43,6 +43,19 @@ class Member:
             raise ValueError(f"a member has {K} channels but {shapes}; expected [K] and [N, 64, K]")
 
 
+def shared_book(
+    layout: Layout, members: Sequence[Member], size: int, settings: FitSettings = DEFAULT
+) -> Float[Tensor, "V F D"] | Float[Tensor, "V C"]:
+    """`whitened_book` where a layout's channels are joints, else `physical_book`.
+
+    Raises:
+        ValueError: as these.
+    """
+    if layout.of_kind("joint"):
+        return whitened_book(members, size, settings)
+    return physical_book(layout, members, size, settings)
+
+
 @exact
 def physical_book(
     layout: Layout, members: Sequence[Member], size: int, settings: FitSettings = DEFAULT
