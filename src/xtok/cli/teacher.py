@@ -128,14 +128,16 @@ def _add_scenes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "scenes",
         help="training scenes with all their questions",
-        description="Scenes of the simulation's training split, without the held-out arm and task, each with every "
-        "question that can be asked of it. A scene is written whole or not at all, so a stopped run goes on.",
+        description="Scenes of the simulation's training split, one and two arms, without held-out arms and tasks; each "
+        "rendered once, at several moments and from several cameras, with every question that can be asked of it. A "
+        "file is written whole or not at all, so a stopped run goes on.",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--count", type=int, default=2240, metavar="N", help="scenes (default: 2240)")
+    parser.add_argument("--episodes", type=int, default=36, metavar="N", help="of a cell and level (default: 36)")
+    parser.add_argument("--arms-each", type=int, default=4, metavar="N", help="arms a task at most (default: 4)")
     parser.add_argument("--image-size", type=int, default=128, metavar="S", help="pixels a side (default: 128)")
     parser.add_argument("--workers", type=int, default=1, metavar="W", help="processes (default: 1)")
-    hint = "Give the same command again: whole scenes are kept."
+    hint = "Give the same command again: whole files are kept."
     parser.set_defaults(run=run_scenes, resume_hint=hint, writes=Writes(folder="out"))
 
 
@@ -147,27 +149,26 @@ def run_scenes(args: argparse.Namespace) -> None:
     from xtok.sim.runtime import check_rendering  # chooses what renders before MuJoCo is imported
 
     check_rendering()
-    from xtok.sim.questions import QuestionRequest, look, scene_specs
+    from xtok.sim.scenes import scene_files, thinned, write_scenes
     from xtok.sim.staging import bind
     from xtok.sim.suite import cells
-    from xtok.sim.tasks.names import CORPUS_SINGLE_TASKS
     from xtok.sim.workers import run_jobs
 
-    learned = tuple(
-        (cell.task, cell.arm) for cell in cells(dual=False) if cell.task in CORPUS_SINGLE_TASKS and not cell.held_out
-    )
-    request = QuestionRequest(learned, ("easy", "hard"), args.count, "train", args.image_size)
-    decides = {"cells": [list(cell) for cell in learned], "image_size": args.image_size}
+    learned = thinned([(cell.task, cell.arm) for cell in cells() if not cell.held_out], args.arms_each)
+    decides = {"cells": [list(cell) for cell in learned], "episodes": args.episodes, "image_size": args.image_size}
     record = args.out / SCENES
-    if not record.exists() and any(args.out.glob("[!.]*/about.json")):
+    if not record.exists() and any(args.out.glob("*.parquet")):
         raise ValueError(f"{args.out} holds scenes and does not say how they were made; choose a new folder")
     bind(record, decides, f"{args.out} holds scenes")
-    specs = scene_specs(request, args.count)
-    jobs = [spec for spec in specs if not (args.out / spec.name).is_dir()]
-    with tqdm(total=len(specs), initial=len(specs) - len(jobs), unit="scene", desc="scenes", disable=None) as bar:
-        for _ in run_jobs(partial(look, staging=args.out, image_size=args.image_size), jobs, args.workers):
+    files = scene_files(learned, args.episodes)
+    jobs = [part for part in files if not (args.out / part.name).is_file()]
+    pictures = 0
+    with tqdm(total=len(files), initial=len(files) - len(jobs), unit="file", desc="scenes", disable=None) as bar:
+        for _, count in run_jobs(partial(write_scenes, out=args.out, image_size=args.image_size), jobs, args.workers):
+            pictures += count
             bar.update()
-    print(f"{args.out}: {len(specs)} scenes of {len(learned)} cells; next: xtok teacher train {args.out} -o DIR")
+            bar.set_postfix({"pictures": pictures}, refresh=False)
+    print(f"{args.out}: {len(files)} files of {len(learned)} cells; next: xtok teacher train {args.out} -o DIR")
 
 
 # -- train --------------------------------------------------------------------------------------------------------

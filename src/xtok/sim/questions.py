@@ -178,8 +178,8 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
         _, _, terminated, truncated, _ = env.step(expert.goal()[None])
         over, steps = terminated or truncated, steps + 1
     view = VIEWS[int(rng.integers(len(VIEWS)))]
-    picture, facts, masks = env.render_views()[view], env.facts(), env.masks(view)
-    asked = ask(facts, masks, tuple(COLOURS), rng, cluttered=spec.level == "hard")
+    picture, facts, (masks, hands) = env.render_views()[view], env.facts(), env.seen(view)
+    asked = ask(facts, masks, tuple(COLOURS), rng, spec.level == "hard", hands, env.aims())
     with atomic_folder(staging / spec.name) as folder:
         Image.fromarray(picture).save(folder / "picture.png", optimize=True)
         about: SceneJson = {
