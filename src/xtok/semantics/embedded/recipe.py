@@ -1,50 +1,52 @@
-"""How the embedded teacher's connector is trained: lengths of the two parts, sizes of a step, rates."""
+"""How the embedded teacher is trained: lengths of the two parts, sizes of a step, rates, weights of losses."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
-from xtok.semantics.embedded.connector import ConnectorConfig
+from xtok.semantics.embedded.network import NetworkConfig
+
+LOOKING = MappingProxyType({"kind": 0.5, "colour": 0.5, "centre": 1.0, "offset": 0.2, "held": 0.5, "named": 0.7})
+ANSWERING = MappingProxyType({"point": 1.0, "said": 1.0})
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """looking, speaking: steps of each part. pictures: B. questions: asked of each while looking. spoken: rows that
-    the language model goes on from in a step of speaking, a sixth of them captions. film_share: of the pictures.
+    """looking: steps in which eyes and words alone learn, which are cheap. answering: steps of everything. pictures: B.
+    questions: asked of each. absent: share of pictures of which something is asked that is not there. average_decay: of
+    the running average of the weights, which is what is kept. watched: one episode in so many is not learned from; it is
+    asked about every `watch_every` steps.
     """
 
-    connector: ConnectorConfig = field(default_factory=ConnectorConfig)
-    looking: int = 600
-    speaking: int = 150
-    pictures: int = 32
-    speaking_pictures: int = 16
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    looking: int = 800
+    answering: int = 6000
+    pictures: int = 16
     questions: int = 4
-    spoken: int = 20
-    film_share: float = 0.3
+    absent: float = 0.15
     learning_rate: float = 1.5e-3
-    speaking_rate: float = 5e-4
-    mouth_rate: float = 6e-3
-    weight_decay: float = 0.05
-    warmup: int = 50
-    speaking_warmup: int = 10
+    weight_decay: float = 0.03
+    warmup: int = 100
+    average_decay: float = 0.998
+    watched: int = 25
+    watch_every: int = 500
     seed: int = 0
 
     @property
     def steps(self) -> int:
-        return self.looking + self.speaking
+        return self.looking + self.answering
 
-    def rate_at(self, step: int, mouth: bool) -> float:
-        """Cosine in each part, after a linear start. mouth: of the layer that makes tokens; nothing teaches it before
-        the language model does, and then it wants steps as large as soft prompts do.
-        """
-        if step < self.looking:
-            top, at, length, warmup = self.learning_rate, step, self.looking, self.warmup
-        else:
-            top = self.mouth_rate if mouth else self.speaking_rate
-            at, length, warmup = step - self.looking, self.speaking, self.speaking_warmup
-        return top * min(1, (at + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * at / length)))
+    def rate_at(self, step: int) -> float:
+        """Cosine over the whole run, after a linear start."""
+        start = min(1.0, (step + 1) / self.warmup)
+        return float(self.learning_rate * start * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / self.steps))))
+
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        return {**LOOKING, **(ANSWERING if step >= self.looking else {})}
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

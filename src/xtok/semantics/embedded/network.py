@@ -1,0 +1,196 @@
+"""All that is trained: eyes, words into places to look at, and the host that puts together what is where.
+
+    picture --eyes--> cells (features, likely middles) --> K tokens: things, what each is and where
+    words (states of a frozen language model) --reader--> Q queries --> Q tokens: what they point at, and where
+    host: [things of each view][found in each view][words][state], each place sees all; what goes on from it is causal
+
+# N pictures, R rows (what is asked of pictures), V views, K things, Q queries, L words, H width, P width of keys, G cells
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from xtok.semantics.backbone import Prefix
+from xtok.semantics.embedded.eyes import CELLS, Eyes, EyesConfig, Sight, things
+from xtok.semantics.embedded.host import Host
+
+FREQUENCIES = 5  # of places in the picture: pi times 1, 2, 4, ...
+PLACE_WIDTH = 2 + 4 * FREQUENCIES
+STATE_WIDTH = 26  # arms26
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """language_width: of the states of words. read_layer: which of the language model's they are. views: that have an
+    embedding of their own, after the one of any view. words: tokens of a text at most.
+    """
+
+    eyes: EyesConfig = field(default_factory=EyesConfig)
+    language_width: int = 576
+    read_layer: int = 6
+    width: int = 192
+    heads: int = 6
+    reader_layers: int = 2
+    layers: int = 4
+    queries: int = 4
+    point_width: int = 48
+    words: int = 80
+    views: int = 4
+    dropout: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> NetworkConfig:
+        eyes = {key: tuple(each) if isinstance(each, list) else each for key, each in told["eyes"].items()}
+        return cls(**{**told, "eyes": EyesConfig(**eyes)})
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Pictures ready to be asked about. tokens: of their things. keys: to point with. cells: features."""
+
+    tokens_NKH: Float[Tensor, "N K H"]
+    keys_NPG: Float[Tensor, "N P G"]
+    cells_NCG: Float[Tensor, "N C G"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """prefix: what the host read. found: log-probability of each cell, and last of nowhere, by query. picture_RV."""
+
+    prefix: Prefix
+    found_RVQG: Float[Tensor, "R V Q G+1"]
+    picture_RV: Int[Tensor, "R V"]
+
+
+class Network(nn.Module):
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        H, P, C = config.width, config.point_width, config.eyes.cells
+        self.eyes = Eyes(config.eyes)
+        self.keys = nn.Conv2d(C, P, 1)
+        self.enter_thing = nn.Linear(C + PLACE_WIDTH + 1, H)
+        self.enter_found = nn.Linear(C + PLACE_WIDTH + 1, H)
+        self.enter_word = nn.Sequential(nn.LayerNorm(config.language_width), nn.Linear(config.language_width, H))
+        self.enter_state = nn.Sequential(nn.Linear(STATE_WIDTH, H), nn.GELU(), nn.Linear(H, H))
+        self.enter_token = nn.Linear(config.language_width, H)
+        self.word_place = nn.Parameter(0.02 * torch.randn(config.words, H))
+        self.view = nn.Parameter(0.02 * torch.randn(config.views + 1, H))
+        self.query_token = nn.Parameter(0.02 * torch.randn(config.queries, H))
+        self.kind = nn.Parameter(0.02 * torch.randn(4, H))  # thing, found, word, state
+        self.ask = nn.Parameter(0.02 * torch.randn(H))  # the first place after a prefix: it answers and points
+        self.reader = Host(H, config.reader_layers, config.heads, 2)
+        self.pool = nn.Linear(H, config.queries)
+        self.query = nn.Linear(H, P + 1)  # the last one: nowhere
+        self.query_bias = nn.Parameter(0.1 * torch.randn(config.queries, P + 1))
+        self.host = Host(H, config.layers, config.heads)
+        self.point = nn.Linear(H, P + 1)
+        self.say = nn.Linear(H, config.language_width)
+        axis = (torch.arange(CELLS) + 0.5) / CELLS * 2 - 1
+        place = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).flatten(0, 1)
+        self.register_buffer("cell_place", place, persistent=False)
+
+    # -- pictures ---------------------------------------------------------------------------------------------------
+
+    def look(self, sight: Sight) -> Looked:
+        found = things(sight, self.config.eyes.things)
+        score = found.score.clamp(-8, 8)[..., None] / 4
+        features = torch.cat([found.features.float(), places(found.place), score], -1)
+        tokens = self.enter_thing(features) + self.kind[0]
+        return Looked(tokens, self.keys(sight.cells).flatten(2), sight.cells.flatten(2))
+
+    # -- words ------------------------------------------------------------------------------------------------------
+
+    def read(self, words_RLW: Float[Tensor, "R L W"], keep_RL: Bool[Tensor, "R L"]) -> Float[Tensor, "R L H"]:
+        """Words among themselves, without a picture.
+
+        Raises:
+            ValueError: a text of more tokens than the network has places for.
+        """
+        L = words_RLW.shape[1]
+        if len(self.word_place) < L:
+            raise ValueError(f"a text of {L} tokens; this model reads up to {len(self.word_place)}: use shorter words")
+        x = self.enter_word(words_RLW.to(self.word_place.dtype)) + self.word_place[:L]
+        return self.reader.prefix(x, keep_RL).states[-1]
+
+    def queries(self, read_RLH: Tensor, keep_RL: Tensor) -> Float[Tensor, "R Q P+1"]:
+        share_RLQ = self.pool(read_RLH).float().masked_fill(~keep_RL[..., None], -torch.inf).softmax(1)
+        return self.query(torch.einsum("rlq,rlh->rqh", share_RLQ.to(read_RLH.dtype), read_RLH)) + self.query_bias
+
+    # -- both -------------------------------------------------------------------------------------------------------
+
+    def prefix(
+        self,
+        looked: Looked,
+        picture_RV: Int[Tensor, "R V"],
+        read_RLH: Float[Tensor, "R L H"],
+        keep_RL: Bool[Tensor, "R L"],
+        view_RV: Int[Tensor, "R V"] | None = None,
+        state_RD: Float[Tensor, "R 26"] | None = None,
+    ) -> Asked:
+        """view: 0 any, 1 and up as the caller numbers its cameras. state: arms26, zeros where a channel is missing."""
+        R, V = picture_RV.shape
+        query_RQP = self.queries(read_RLH, keep_RL)
+        found_RVQG = self.pointing(looked, picture_RV, query_RQP).log_softmax(-1)
+        share = found_RVQG.exp()
+        here = share[..., :-1].flatten(0, 1)  # R V, Q, G
+        cells = looked.cells_NCG[picture_RV.flatten()].float()
+        what = (here @ cells.transpose(1, 2)).unflatten(0, (R, V))
+        where = (here @ self.cell_place).unflatten(0, (R, V))
+        found = self.enter_found(torch.cat([what, places(where), share[..., -1:]], -1)) + self.query_token + self.kind[1]
+        view = self.view[torch.zeros_like(picture_RV) if view_RV is None else view_RV][:, :, None]
+        seen = torch.cat([looked.tokens_NKH[picture_RV] + view, found + view], 2).flatten(1, 2)
+        parts = [seen, read_RLH + self.kind[2]]
+        keep = [torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device), keep_RL]
+        if state_RD is not None:
+            parts.append((self.enter_state(state_RD) + self.kind[3])[:, None])
+            keep.append(torch.ones(R, 1, dtype=torch.bool, device=seen.device))
+        x = torch.cat([part.to(self.word_place.dtype) for part in parts], 1)
+        return Asked(self.host.prefix(x, torch.cat(keep, 1)), found_RVQG, picture_RV)
+
+    def pointing(
+        self, looked: Looked, picture_RV: Int[Tensor, "R V"], query_RQP: Float[Tensor, "R Q P+1"]
+    ) -> Float[Tensor, "R V Q G+1"]:
+        """Logits of each cell of each view, and last of nowhere."""
+        R, V = picture_RV.shape
+        keys = looked.keys_NPG[picture_RV.flatten()].unflatten(0, (R, V)).float()
+        query = query_RQP[..., :-1].float() * query_RQP.shape[-1] ** -0.5
+        cells = torch.einsum("rqp,rvpg->rvqg", query, keys)
+        nowhere = query_RQP[..., -1].float()[:, None, :, None].expand(-1, V, -1, -1)
+        return torch.cat([cells, nowhere], -1)
+
+    def point_logits(self, looked: Looked, asked: Asked, state_RH: Float[Tensor, "R H"]) -> Float[Tensor, "R V G+1"]:
+        """state: of the place `ask`, or of any other that points."""
+        return self.pointing(looked, asked.picture_RV, self.point(state_RH)[:, None])[:, :, 0]
+
+
+def places(place: Float[Tensor, "... 2"]) -> Float[Tensor, "... 22"]:
+    """x, y in -1 to 1, with their sines and cosines."""
+    angle = place.float()[..., None] * (torch.pi * 2.0 ** torch.arange(FREQUENCIES, device=place.device))
+    return torch.cat([place.float(), angle.sin().flatten(-2), angle.cos().flatten(-2)], -1)
+
+
+def pointed(logits_RG: Float[Tensor, "R G+1"]) -> tuple[Float[Tensor, "R 2"], Float[Tensor, " R"]]:
+    """x, y in 0 to 1: the middle of the likeliest cell, moved by the weights of its neighbours; and how likely the thing
+    is within three cells of there, and not nowhere.
+    """
+    share = logits_RG.float().softmax(-1)[:, :-1].unflatten(1, (CELLS, CELLS))
+    best = share.flatten(1).argmax(1)
+    axis = torch.arange(CELLS, device=best.device)
+    away_y, away_x = (axis - (best // CELLS)[:, None]).abs(), (axis - (best % CELLS)[:, None]).abs()
+    away = torch.maximum(away_y[:, :, None].expand(-1, -1, CELLS), away_x[:, None])
+    near = torch.where(away <= 1, share, 0.0)
+    near = near / near.sum((1, 2), keepdim=True)
+    middle = (axis + 0.5) / CELLS
+    place = torch.stack([(near.sum(1) * middle).sum(1), (near.sum(2) * middle).sum(1)], 1)
+    return place, torch.where(away <= 3, share, 0.0).sum((1, 2))
