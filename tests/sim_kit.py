@@ -94,6 +94,12 @@ class ToyEnv:
             mask[4:12, 2 + 10 * number : 9 + 10 * number] = True
         return masks
 
+    def seen(self, view: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        return self.masks(view), {}
+
+    def aims(self) -> None:
+        return None
+
     def render_views(self) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(self.seed)
         ramp = np.add.outer(np.arange(self._size), np.arange(self._size))

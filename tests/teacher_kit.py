@@ -156,34 +156,28 @@ COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 70, 220), 
 
 
 def tiny_vlm(seed: int = 0) -> Any:
-    """Real eyes, a small connector and a random language model of four layers."""
+    """Small eyes and host, untrained, with words of a random language model of two layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from xtok.semantics.embedded.connector import Connector
-    from xtok.semantics.embedded.eyes import Eyes
     from xtok.semantics.embedded.language import Language
     from xtok.semantics.embedded.model import EmbeddedVLM
 
     torch.manual_seed(seed)
     tokenizer = _tokenizer(["<unk>", "<s>", "</s>"], bos_token="<s>", eos_token="</s>")
-    language = Language(LlamaForCausalLM(LlamaConfig(**TEXT)), tokenizer)
-    return EmbeddedVLM(Connector(tiny_connector()), language, Eyes()).eval()
+    language = Language(LlamaForCausalLM(LlamaConfig(**{**TEXT, "num_hidden_layers": 2})), tokenizer)
+    spoken = [2, *sorted({token for text in SAID for token in tokenizer(text).input_ids})]
+    return EmbeddedVLM.new(tiny_network(), spoken, language).eval()
 
 
-def tiny_connector() -> Any:
-    from xtok.semantics.embedded.connector import ConnectorConfig
+SAID = tuple(f" {word}" for word in (*COLOURS, "left", "right", "cube", "yes", "no", "nothing", "red cube"))
 
-    return ConnectorConfig(
-        language_width=32,
-        tokens=2,
-        grid_width=32,
-        fine_width=16,
-        width=48,
-        layers=2,
-        heads=4,
-        point_width=16,
-        read_layer=2,
-    )
+
+def tiny_network() -> Any:
+    from xtok.semantics.embedded.eyes import EyesConfig
+    from xtok.semantics.embedded.network import NetworkConfig
+
+    eyes = EyesConfig(widths=(8, 16, 16, 16), blocks=(1, 1, 1), cells=16, things=4)
+    return NetworkConfig(eyes, 32, width=32, heads=4, reader_layers=1, layers=2, queries=3, point_width=16, words=200)
 
 
 def write_questions(folder: Path, scenes: int, seed: int = 0, side: int = 96) -> Path:

@@ -103,11 +103,12 @@ class Network(nn.Module):
     # -- pictures ---------------------------------------------------------------------------------------------------
 
     def look(self, sight: Sight) -> Looked:
-        found = things(sight, self.config.eyes.things)
+        cells = sight.cells.to(self.word_place.dtype)  # it may have been kept in bfloat16
+        found = things(Sight(cells, sight.centre, sight.offset), self.config.eyes.things)
         score = found.score.clamp(-8, 8)[..., None] / 4
         features = torch.cat([found.features.float(), places(found.place), score], -1)
         tokens = self.enter_thing(features) + self.kind[0]
-        return Looked(tokens, self.keys(sight.cells).flatten(2), sight.cells.flatten(2))
+        return Looked(tokens, self.keys(cells).flatten(2), cells.flatten(2))
 
     # -- words ------------------------------------------------------------------------------------------------------
 
