@@ -25,7 +25,7 @@ MOVED, SMALL, DIM = 5, 96, (0.85, 1.15)  # pixels; pixels a side; of each colour
 CENTRE_WIDTH = 0.7  # cells: of the bump around a thing's middle
 NAMED = 3  # mentions of a text that queries are taught
 SEEN_SHARE, EMPTY_SHARE = 0.4, 0.85  # of a cell: it is a thing's; it is no thing's
-UNLIKELY = {KIND_CAPTION: 0.3, KIND_DOING: 0.5}  # kinds of question that are asked less
+LONG = (KIND_CAPTION, KIND_DOING)  # kinds with long answers, which have steps of their own: short ones need not wait
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,14 @@ class _Drawn:
 @dataclass(frozen=True)
 class TeacherBatches:
     """A `BatchSource`. learned: numbers of pictures that are learned from; likely: chance of each. weights: of each row
-    of each picture. kind_number, colour_number: by word, from 1."""
+    of each picture. long: whether its answer is. kind_number, colour_number: by word, from 1."""
 
     recipe: TeacherRecipe
     school: School
     learned: Int[np.ndarray, " N"]
     likely: Float[np.ndarray, " N"]
     weights: Sequence[Float[np.ndarray, " Q"]]
+    long: Sequence[Bool[np.ndarray, " Q"]]
     kind_number: Mapping[str, int]
     colour_number: Mapping[str, int]
 
@@ -91,17 +92,18 @@ class TeacherBatches:
             for kind in {row.kind for row in rows}:
                 with_kind[kind] = with_kind.get(kind, 0) + 1
         likely = np.array([np.mean([with_kind[row.kind] ** -0.5 for row in school.asked[i]]) for i in learned])
+        long = [np.array([row.kind in LONG for row in rows]) for rows in school.asked]
         weights = []
         for rows in school.asked:
             rare = np.array([answers[answer_key(row)] ** -0.5 for row in rows])
             for kind in {row.kind for row in rows}:
                 mine = np.array([row.kind == kind for row in rows])
-                rare[mine] *= UNLIKELY.get(kind, 1.0) / rare[mine].sum()
+                rare[mine] /= rare[mine].sum()
             weights.append(rare / rare.sum())
         kinds = {kind: i for i, kind in enumerate(school.kinds, start=1)}
         colours = {colour: i for i, colour in enumerate(school.colours, start=1)}
         school.arrays()  # stacked once, before processes share it
-        return cls(recipe, school, learned, likely / likely.sum(), weights, kinds, colours)
+        return cls(recipe, school, learned, likely / likely.sum(), weights, long, kinds, colours)
 
     def part(self, step: int, index: int, count: int) -> TeacherBatch:
         drawn = self._draw(step)
@@ -113,18 +115,20 @@ class TeacherBatches:
         rng = np.random.default_rng([recipe.seed, step])
         size = min(recipe.pictures, len(self.learned))
         chosen = self.learned[rng.choice(len(self.learned), size, replace=False, p=self.likely)]
+        long = recipe.long_every > 0 and step % recipe.long_every == recipe.long_every - 1 and step >= recipe.looking
         drawn = []
         for picture in chosen.tolist():
-            weights = self.weights[picture]
-            asked = rng.choice(len(weights), min(recipe.questions, len(weights)), replace=False, p=weights)
+            weights = self.weights[picture] * (self.long[picture] == long)
+            count = min(recipe.questions, int((weights > 0).sum()))
+            asked = rng.choice(len(weights), count, replace=False, p=weights / max(weights.sum(), 1e-9)) if count else []
             there = {thing.name for thing in self.school.things[picture]}
             name = f"{COLOUR_WORDS[rng.integers(len(COLOUR_WORDS))]} {KIND_WORDS[rng.integers(len(KIND_WORDS))]}"
-            absent = name if rng.random() < recipe.absent and name not in there else None
+            absent = name if (rng.random() < recipe.absent and name not in there) or not count else None
             moved = rng.integers(-MOVED, MOVED + 1, 2)
             drawn.append(
                 _Drawn(
                     picture,
-                    tuple(asked.tolist()),
+                    tuple(int(i) for i in asked),
                     absent,
                     bool(rng.integers(2)),
                     (int(moved[0]), int(moved[1])),

@@ -72,6 +72,37 @@ class Asked:
     picture_RV: Int[Tensor, "R V"]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Views of rows by picture, so that a picture's keys are multiplied once by all that is asked of it, not copied for
+    each. slot: number of a view among those of its picture; slots: the most that a picture has."""
+
+    picture_RV: Int[Tensor, "R V"]
+    slot_RV: Int[Tensor, "R V"]
+    pictures: int
+    slots: int
+
+    @classmethod
+    def of(cls, picture_RV: Int[Tensor, "R V"], pictures: int) -> Layout:
+        flat = picture_RV.flatten()
+        order = flat.argsort(stable=True)
+        counts = torch.bincount(flat, minlength=pictures)
+        first = counts.cumsum(0) - counts
+        slot = torch.empty_like(flat)
+        slot[order] = torch.arange(len(flat), device=flat.device) - first[flat[order]]
+        return cls(picture_RV, slot.view_as(picture_RV), pictures, int(counts.max()))
+
+    def products(
+        self, rows_RVQX: Float[Tensor, "R V Q X"], pictures_NXY: Float[Tensor, "N X Y"]
+    ) -> Float[Tensor, "R V Q Y"]:
+        """Of each view's rows with its picture's matrix."""
+        Q, X = rows_RVQX.shape[-2:]
+        dense = rows_RVQX.new_zeros(self.pictures, self.slots, Q, X)
+        dense = dense.index_put((self.picture_RV, self.slot_RV), rows_RVQX)
+        found = dense.flatten(1, 2) @ pictures_NXY.to(dense.dtype)
+        return found.unflatten(1, (self.slots, Q))[self.picture_RV, self.slot_RV]
+
+
 class Network(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -140,14 +171,11 @@ class Network(nn.Module):
         state_RD: Float[Tensor, "R 26"] | None = None,
     ) -> Asked:
         """view: 0 any, 1 and up as the caller numbers its cameras. state: arms26, zeros where a channel is missing."""
-        R, V = picture_RV.shape
-        query_RQP = self.queries(read_RLH, keep_RL)
-        found_RVQG = self.pointing(looked, picture_RV, query_RQP).log_softmax(-1)
+        layout = Layout.of(picture_RV, len(looked.keys_NPG))
+        found_RVQG = self.pointing(looked, layout, self.queries(read_RLH, keep_RL)).log_softmax(-1)
         share = found_RVQG.exp()
-        here = share[..., :-1].flatten(0, 1)  # R V, Q, G
-        cells = looked.cells_NCG[picture_RV.flatten()].float()
-        what = (here @ cells.transpose(1, 2)).unflatten(0, (R, V))
-        where = (here @ self.cell_place).unflatten(0, (R, V))
+        what = layout.products(share[..., :-1], looked.cells_NCG.transpose(1, 2)).float()
+        where = share[..., :-1] @ self.cell_place
         found = self.enter_found(torch.cat([what, places(where), share[..., -1:]], -1)) + self.query_token + self.kind[1]
         view = self.view[torch.zeros_like(picture_RV) if view_RV is None else view_RV][:, :, None]
         seen = torch.cat([looked.tokens_NKH[picture_RV] + view, found + view], 2).flatten(1, 2)
@@ -160,19 +188,19 @@ class Network(nn.Module):
         return Asked(self.host.prefix(x, torch.cat(keep, 1)), found_RVQG, picture_RV)
 
     def pointing(
-        self, looked: Looked, picture_RV: Int[Tensor, "R V"], query_RQP: Float[Tensor, "R Q P+1"]
+        self, looked: Looked, layout: Layout, query_RQP: Float[Tensor, "R Q P+1"]
     ) -> Float[Tensor, "R V Q G+1"]:
         """Logits of each cell of each view, and last of nowhere."""
-        R, V = picture_RV.shape
-        keys = looked.keys_NPG[picture_RV.flatten()].unflatten(0, (R, V)).float()
-        query = query_RQP[..., :-1].float() * query_RQP.shape[-1] ** -0.5
-        cells = torch.einsum("rqp,rvpg->rvqg", query, keys)
+        V = layout.picture_RV.shape[1]
+        query = (query_RQP[..., :-1] * query_RQP.shape[-1] ** -0.5)[:, None].expand(-1, V, -1, -1)
+        cells = layout.products(query, looked.keys_NPG).float()
         nowhere = query_RQP[..., -1].float()[:, None, :, None].expand(-1, V, -1, -1)
         return torch.cat([cells, nowhere], -1)
 
     def point_logits(self, looked: Looked, asked: Asked, state_RH: Float[Tensor, "R H"]) -> Float[Tensor, "R V G+1"]:
         """state: of the place `ask`, or of any other that points."""
-        return self.pointing(looked, asked.picture_RV, self.point(state_RH)[:, None])[:, :, 0]
+        layout = Layout.of(asked.picture_RV, len(looked.keys_NPG))
+        return self.pointing(looked, layout, self.point(state_RH)[:, None])[:, :, 0]
 
 
 def places(place: Float[Tensor, "... 2"]) -> Float[Tensor, "... 22"]:

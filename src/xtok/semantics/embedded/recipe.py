@@ -17,7 +17,7 @@ ANSWERING = MappingProxyType({"point": 1.0, "said": 1.0})
 @dataclass(frozen=True)
 class TeacherRecipe:
     """looking: steps in which eyes and words alone learn, which are cheap. answering: steps of everything. pictures: B.
-    questions: asked of each. absent: share of pictures of which something is asked that is not there. average_decay: of
+    questions: asked of each. absent: share of pictures of which something is asked that is not there. long_every: one step in so many has captions and what comes now, and nothing else. average_decay: of
     the running average of the weights, which is what is kept. watched: one episode in so many is not learned from; it is
     asked about every `watch_every` steps.
     """
@@ -28,6 +28,7 @@ class TeacherRecipe:
     pictures: int = 16
     questions: int = 4
     absent: float = 0.15
+    long_every: int = 8
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.03
     warmup: int = 100

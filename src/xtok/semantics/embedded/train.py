@@ -23,14 +23,14 @@ from xtok.engine import PLAIN, Engine, Kept, Launch, Parts, Settings, Task
 from xtok.engine.average import WeightAverage
 from xtok.engine.checkpoint import prefixed, under
 from xtok.engine.task import Figures
-from xtok.semantics.backbone import Prefix, Read
+from xtok.semantics.backbone import Read
 from xtok.semantics.embedded.batches import TeacherBatch, TeacherBatches, is_watched
 from xtok.semantics.embedded.exam import exam
 from xtok.semantics.embedded.eyes import CELLS, Sight
-from xtok.semantics.embedded.language import END
+from xtok.semantics.embedded.language import END, Language
 from xtok.semantics.embedded.lessons import KIND_CAPTION, KIND_DOING, NOTHING, Lesson, Question, exchange
-from xtok.semantics.embedded.model import EmbeddedVLM, Remembered, Words
-from xtok.semantics.embedded.network import Asked
+from xtok.semantics.embedded.model import WEIGHTS, EmbeddedVLM, Remembered, Words, file_digest
+from xtok.semantics.embedded.network import Layout
 from xtok.semantics.embedded.recipe import TeacherRecipe
 from xtok.semantics.embedded.school import School
 
@@ -38,7 +38,7 @@ RUN = "run.json"
 WATCHED_MAX = 150  # pictures that are asked about while training
 EMPTY_WEIGHT = 0.1  # of cells that hold nothing, beside those of things
 TINY = 1e-6
-SHORT = 5  # tokens of an answer; captions and sub-tasks are longer
+READ_BATCH = 4  # texts of one length that the language model reads at once
 
 
 class TeacherTask(Task[TeacherBatch]):
@@ -88,7 +88,8 @@ class TeacherTask(Task[TeacherBatch]):
                 answered = self._answer_losses(batch, Read(asked.prefix, Remembered(looked, asked)))
             else:
                 queries = network.queries(read, words.keep_BL)
-                found = network.pointing(looked, picture, queries)[:, 0].log_softmax(-1)
+                layout = Layout.of(picture, len(batch.pixels))
+                found = network.pointing(looked, layout, queries)[:, 0].log_softmax(-1)
                 answered = {}
         named = found[:, : batch.named_RMG.shape[1]][batch.is_named_RM]
         cells = self._cell_losses(batch, sight)
@@ -122,19 +123,10 @@ class TeacherTask(Task[TeacherBatch]):
         }
 
     def _answer_losses(self, batch: TeacherBatch, read: Read) -> dict[str, Tensor]:
-        """Long answers go by themselves, so that short ones need not be as long."""
         said = [self.model.language.tokens(f" {answer}") for answer in batch.answers]
-        long = torch.tensor([len(row) > SHORT for row in said])
-        losses, hits = [], []
-        for chosen in (torch.nonzero(~long)[:, 0], torch.nonzero(long)[:, 0]):
-            if len(chosen):
-                some = [said[int(r)] for r in chosen]
-                found = self._answered(_rows(read, chosen), some)
-                losses.append(found[0])
-                points = batch.points_R[chosen]
-                hits.append((found[1][points], batch.cover_RG[chosen][points]))
-        shares, covers = (torch.cat(parts) for parts in zip(*hits, strict=True))
-        return {"point": pointing_loss(shares, covers), "said": _mean(torch.cat(losses))}
+        loss_R, places_RG = self._answered(read, said)
+        points = batch.points_R
+        return {"point": pointing_loss(places_RG[points], batch.cover_RG[points]), "said": _mean(loss_R)}
 
     def _answered(self, read: Read, said: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
         """Of each row: mean cross-entropy of its tokens [R], and log-probabilities of its place [R, G + 1]."""
@@ -155,12 +147,18 @@ class TeacherTask(Task[TeacherBatch]):
         return loss.sum(1) / (target_RS >= 0).sum(1), places
 
     def words(self, texts: Sequence[str]) -> Words:
-        """As `EmbeddedVLM.words`, each text once a run."""
+        """As `EmbeddedVLM.words`, each text once a run, in a batch of fixed shape: what a text's states are must not hang
+        on what it is read with, or a resumed run would be another one."""
         new = list(dict.fromkeys(text for text in texts if text not in self._words))
-        for start in range(0, len(new), 64):
-            words = self.model.words(new[start : start + 64])
-            for text, states, keep in zip(new[start : start + 64], words.states_BLW, words.keep_BL, strict=True):
-                self._words[text] = states[: int(keep.sum())].clone()
+        by_length: dict[int, list[str]] = {}
+        for text in new:
+            by_length.setdefault(1 + len(self.model.language.tokens(text)), []).append(text)
+        for some in by_length.values():
+            for start in range(0, len(some), READ_BATCH):
+                part = some[start : start + READ_BATCH]
+                words = self.model.words([*part, *[part[0]] * (READ_BATCH - len(part))])
+                for text, states in zip(part, words.states_BLW, strict=False):
+                    self._words[text] = states.clone()
         states = [self._words[text] for text in texts]
         lengths = torch.tensor([len(each) for each in states])
         keep_BL = torch.arange(int(lengths.max())) < lengths[:, None]
@@ -234,9 +232,23 @@ class Training(Engine[TeacherBatch]):
         return self.task.module
 
 
-def spoken_tokens(school: School, tokens: Mapping[str, Sequence[int]]) -> list[int]:
-    """Tokens of all answers, END first. tokens: of each text that may be said."""
-    return [END, *sorted({token for text in spoken_texts(school) for token in tokens[text]} - {END})]
+def spoken_by(school: School, language: Language) -> list[int]:
+    """Tokens of all that may be said, END first."""
+    tokens = {token for text in spoken_texts(school) for token in language.tokens(text)}
+    return [END, *sorted(tokens - {END})]
+
+
+def started_from(model: EmbeddedVLM, folder: Path) -> str:
+    """Give a model the weights of another run; returns their digest.
+
+    Raises:
+        ValueError: no weights there, or of a network of other sizes.
+    """
+    before = EmbeddedVLM.load(folder)
+    if before.network.config != model.network.config:
+        raise ValueError(f"{folder} is a network of other sizes than the recipe's; choose weights of the same recipe")
+    model.network.load_state_dict(before.network.state_dict())
+    return file_digest(folder / WEIGHTS)
 
 
 def spoken_texts(school: School) -> list[str]:
@@ -264,16 +276,6 @@ def watched_lessons(recipe: TeacherRecipe, school: School) -> list[Lesson]:
             questions.append(Question(kind, row.text, row.answer, (), mask))
         lessons.append(Lesson(pictures[i].numpy(), tuple(questions)))
     return lessons
-
-
-def _rows(read: Read, chosen: Tensor) -> Read:
-    """Some of the rows that were read."""
-    prefix, extra = read.prefix, read.extra
-    kv = tuple((keys[chosen], values[chosen]) for keys, values in prefix.keys_values)
-    states = tuple(state[chosen] for state in prefix.states)
-    some = Prefix(states, kv, prefix.keep_BP[chosen])
-    asked = Asked(some, extra.asked.found_RVQG[chosen], extra.asked.picture_RV[chosen])
-    return Read(some, Remembered(extra.looked, asked))
 
 
 # -- losses -------------------------------------------------------------------------------------------------------
