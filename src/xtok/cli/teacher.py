@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xtok.atomic import atomic_file, atomic_write
 from xtok.cli.common import add_workers_argument, say
 from xtok.cli.outputs import Writes
+from xtok.cli.sim_arguments import ALL, names
 from xtok.ranks import launched_rank
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def _add_scenes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "file is written whole or not at all, so a stopped run goes on.",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--tasks", type=names, default=[ALL], metavar="A,B", help="default: all but held-out ones")
     parser.add_argument("--episodes", type=int, default=36, metavar="N", help="of a cell and level (default: 36)")
     parser.add_argument("--arms-each", type=int, default=4, metavar="N", help="arms a task at most (default: 4)")
     parser.add_argument("--image-size", type=int, default=128, metavar="S", help="pixels a side (default: 128)")
@@ -203,7 +205,10 @@ def run_scenes(args: argparse.Namespace) -> None:
     from xtok.sim.suite import cells
     from xtok.sim.workers import run_jobs
 
-    learned = thinned([(cell.task, cell.arm) for cell in cells() if not cell.held_out], args.arms_each)
+    every = [(cell.task, cell.arm) for cell in cells() if not cell.held_out]
+    if unknown := set(args.tasks) - {ALL} - {task for task, _ in every}:
+        raise ValueError(f"no task {min(unknown)!r} to learn from; expected some of {sorted({task for task, _ in every})}")
+    learned = thinned([cell for cell in every if ALL in args.tasks or cell[0] in args.tasks], args.arms_each)
     decides = {"cells": [list(cell) for cell in learned], "episodes": args.episodes, "image_size": args.image_size}
     record = args.out / SCENES
     if not record.exists() and any(args.out.glob("*.parquet")):

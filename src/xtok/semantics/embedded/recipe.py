@@ -19,7 +19,7 @@ class TeacherRecipe:
     """looking: steps in which eyes and words alone learn, which are cheap. answering: steps of everything. pictures: B.
     questions: asked of each. absent: share of pictures of which something is asked that is not there. long_every: one step in so many has captions and what comes now, and nothing else. average_decay: of
     the running average of the weights, which is what is kept. watched: one episode in so many is not learned from; it is
-    asked about every `watch_every` steps.
+    asked about every `watch_every` steps. log_every: steps between lines of losses.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -35,6 +35,7 @@ class TeacherRecipe:
     average_decay: float = 0.998
     watched: int = 25
     watch_every: int = 500
+    log_every: int = 20
     seed: int = 0
 
     @property

@@ -224,7 +224,7 @@ class Training(Engine[TeacherBatch]):
         self, recipe: TeacherRecipe, model: EmbeddedVLM, school: School, out: Path, launch: Launch = PLAIN
     ) -> None:
         watch = recipe.watch_every if recipe.watched else 0
-        settings = Settings(recipe.steps, recipe.seed, 20, watch, checkpoint_every=250, digits=4)
+        settings = Settings(recipe.steps, recipe.seed, recipe.log_every, watch, checkpoint_every=250, digits=4)
         super().__init__(TeacherTask(recipe, model, school, out), settings, out, launch)
 
     @property
