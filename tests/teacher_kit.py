@@ -196,7 +196,13 @@ def two_squares(rng: np.random.Generator, side: int = 128) -> tuple[np.ndarray, 
 def asked_of_squares(labels: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
     """Where is each, and which side is one on. things: what is pointed at, numbers from 0."""
     rows: list[dict[str, Any]] = [
-        {"kind": "point", "question": f"where is the {name} cube?", "answer": f"{name} cube", "choices": [], "things": [i]}
+        {
+            "kind": "point",
+            "question": f"where is the {name} cube?",
+            "answer": f"{name} cube",
+            "choices": [],
+            "things": [i],
+        }
         for i, name in enumerate(names)
     ]
     middles = [np.nonzero(labels == number)[1].mean() for number in (1, 2)]

@@ -128,7 +128,9 @@ def test_targets_lie_where_the_augmented_picture_shows_the_thing(school: School)
             picture = pixels[batch.picture_R[r]]
             direction = torch.tensor(COLOURS[colour]).float()
             alike = torch.nn.functional.cosine_similarity(picture - 110, direction - 110, dim=-1) > 0.97
-            share = cell_shares((alike & ((picture - 125).abs().amax(-1) > 40))[None].to(torch.uint8), 2)[0, 1].flatten()
+            share = cell_shares((alike & ((picture - 125).abs().amax(-1) > 40))[None].to(torch.uint8), 2)[
+                0, 1
+            ].flatten()
             if share.max() > 0:
                 assert torch.corrcoef(torch.stack([share, batch.cover_RG[r, :-1]]))[0, 1] > 0.9
                 assert torch.equal(batch.named_RMG[r, 0], batch.cover_RG[r]) and bool(batch.is_named_RM[r, 0])
@@ -275,9 +277,7 @@ def test_what_is_watched_is_not_learned_from_and_kept_batches_come_back(school: 
     assert back.texts == batch.texts and torch.equal(back.cover_RG, batch.cover_RG)
 
 
-def test_saved_and_loaded_it_answers_the_same(
-    school: School, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_saved_and_loaded_it_answers_the_same(school: School, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = training(tmp_path / "run", school, replace(RECIPE, looking=1, answering=1))
     run.run()
     run.finish()

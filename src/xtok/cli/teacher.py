@@ -61,8 +61,12 @@ def _add_ask(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "question", metavar="QUESTION", help="'where is the red cube?', 'what does the robot hold?', ..."
     )
     _add_weights(parser)
-    parser.add_argument("-o", "--out", type=Path, default=Path("answer.png"), metavar="F.png", help="the copy (default: answer.png)")
-    parser.set_defaults(run=run_ask, resume_hint="Nothing was written.", writes=Writes(files=("out",), data=("picture",)))
+    parser.add_argument(
+        "-o", "--out", type=Path, default=Path("answer.png"), metavar="F.png", help="the copy (default: answer.png)"
+    )
+    parser.set_defaults(
+        run=run_ask, resume_hint="Nothing was written.", writes=Writes(files=("out",), data=("picture",))
+    )
 
 
 def run_ask(args: argparse.Namespace) -> None:
@@ -98,7 +102,9 @@ def _add_eval(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("questions", type=Path, nargs="+", metavar="QUESTIONS", help="made by `xtok sim questions`")
     _add_weights(parser)
     parser.add_argument("--json", type=Path, metavar="F.json", help="write the figures")
-    parser.add_argument("--page", type=Path, metavar="F.html", help="write a page of questions, answered right and wrong")
+    parser.add_argument(
+        "--page", type=Path, metavar="F.html", help="write a page of questions, answered right and wrong"
+    )
     writes = Writes(files=("json", "page"), data=("questions",), tokenizers=("teacher",))
     parser.set_defaults(run=run_eval, resume_hint="Nothing was written; give the same command again.", writes=writes)
 
@@ -123,7 +129,9 @@ def run_eval(args: argparse.Namespace) -> None:
     parts: dict[str, dict[str, Any]] = {}
     for name, of in _parts(rows, lessons).items():
         kinds = sorted({row["question"].kind for row in of})
-        parts[name] = {kind: shares([row for row in of if kind in (row["question"].kind, "all")]) for kind in (*kinds, "all")}
+        parts[name] = {
+            kind: shares([row for row in of if kind in (row["question"].kind, "all")]) for kind in (*kinds, "all")
+        }
     result = {
         "teacher": args.teacher,
         "sets": blind,
@@ -133,7 +141,10 @@ def run_eval(args: argparse.Namespace) -> None:
         "git_revision": provenance.git_revision(),
     }
     shown = {"right": "right", **{name: name.replace("_", " ") for name in CONDITIONS[1:]}}
-    print(f"{'kind':<14}{'questions':>10}{'right':>8}{'interval':>14}" + "".join(f"{text:>18}" for text in [*shown.values()][1:]))
+    print(
+        f"{'kind':<14}{'questions':>10}{'right':>8}{'interval':>14}"
+        + "".join(f"{text:>18}" for text in [*shown.values()][1:])
+    )
     for kind, row in found["kinds"].items():
         low, high = row["interval"]
         line = f"{kind:<14}{row['questions']:>10}{row['right']:>8.3f}{f'{low:.2f} to {high:.2f}':>14}"
@@ -207,7 +218,9 @@ def run_scenes(args: argparse.Namespace) -> None:
 
     every = [(cell.task, cell.arm) for cell in cells() if not cell.held_out]
     if unknown := set(args.tasks) - {ALL} - {task for task, _ in every}:
-        raise ValueError(f"no task {min(unknown)!r} to learn from; expected some of {sorted({task for task, _ in every})}")
+        raise ValueError(
+            f"no task {min(unknown)!r} to learn from; expected some of {sorted({task for task, _ in every})}"
+        )
     learned = thinned([cell for cell in every if ALL in args.tasks or cell[0] in args.tasks], args.arms_each)
     decides = {"cells": [list(cell) for cell in learned], "episodes": args.episodes, "image_size": args.image_size}
     record = args.out / SCENES
@@ -236,7 +249,9 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "from the last checkpoint.",
     )
     parser.add_argument("scenes", type=Path, nargs="+", metavar="SCENES", help="of `xtok teacher scenes`")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="checkpoint, log, then the weights")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="checkpoint, log, then the weights"
+    )
     parser.add_argument("--start-from", type=Path, metavar="DIR", help="weights of another run to go on from")
     parser.add_argument("--looking", type=int, metavar="N", help="steps of the first part (default: the recipe's)")
     parser.add_argument("--answering", type=int, metavar="N", help="steps of the second part (default: the recipe's)")
@@ -260,7 +275,9 @@ def run_train(args: argparse.Namespace) -> None:
     from xtok.semantics.embedded.train import RUN, TeacherRecipe, Training, spoken_by, started_from
 
     keys = ("looking", "answering", "learning_rate")
-    recipe = TeacherRecipe(seed=args.seed, **{key: getattr(args, key) for key in keys if getattr(args, key) is not None})
+    recipe = TeacherRecipe(
+        seed=args.seed, **{key: getattr(args, key) for key in keys if getattr(args, key) is not None}
+    )
     torch.manual_seed(recipe.seed)
     language = Language.load(recipe.network.read_layer)
     school = read_scenes(args.scenes)

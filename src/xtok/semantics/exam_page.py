@@ -51,9 +51,13 @@ def page(rows: Sequence[dict[str, Any]], lessons: Sequence[Lesson], title: str =
         mine = [row for row in rows if row["question"].kind == kind]
         share = float(np.mean([row["right"] for row in mine]))
         order = np.random.default_rng(0).permutation(len(mine))
-        chosen = [row for wanted in (True, False) for row in [mine[i] for i in order if mine[i]["right"] == wanted][:SHOWN]]
+        chosen = [
+            row for wanted in (True, False) for row in [mine[i] for i in order if mine[i]["right"] == wanted][:SHOWN]
+        ]
         shown = "".join(_figure(row, lessons[row["lesson"]]) for row in chosen)
-        parts.append(f"<h2>{html.escape(kind)} <small>{share:.2f} of {len(mine)} right</small></h2><div class=row>{shown}</div>")
+        parts.append(
+            f"<h2>{html.escape(kind)} <small>{share:.2f} of {len(mine)} right</small></h2><div class=row>{shown}</div>"
+        )
     right = float(np.mean([row["right"] for row in rows]))
     intro = f"<p>{len(rows)} questions, {right:.2f} right. Green: right, red: wrong; drawn at random among each.</p>"
     head = f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
@@ -68,7 +72,11 @@ def _figure(row: dict[str, Any], lesson: Lesson) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     source = base64.b64encode(buffer.getvalue()).decode()
-    said = f"points, sure {sureness(row):.2f}" if pointing else f"<b>{html.escape(answer.text)}</b>, sure {sureness(row):.2f}"
+    said = (
+        f"points, sure {sureness(row):.2f}"
+        if pointing
+        else f"<b>{html.escape(answer.text)}</b>, sure {sureness(row):.2f}"
+    )
     wanted = "" if row["right"] or pointing else f"; it is {html.escape(question.answer)}"
     where = html.escape(f"{lesson.task}, {lesson.arm}, {lesson.level}")
     name = "right" if row["right"] else "wrong"

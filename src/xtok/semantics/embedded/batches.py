@@ -120,7 +120,9 @@ class TeacherBatches:
         for picture in chosen.tolist():
             weights = self.weights[picture] * (self.long[picture] == long)
             count = min(recipe.questions, int((weights > 0).sum()))
-            asked = rng.choice(len(weights), count, replace=False, p=weights / max(weights.sum(), 1e-9)) if count else []
+            asked = (
+                rng.choice(len(weights), count, replace=False, p=weights / max(weights.sum(), 1e-9)) if count else []
+            )
             there = {thing.name for thing in self.school.things[picture]}
             name = f"{COLOUR_WORDS[rng.integers(len(COLOUR_WORDS))]} {KIND_WORDS[rng.integers(len(KIND_WORDS))]}"
             absent = name if (rng.random() < recipe.absent and name not in there) or not count else None
@@ -188,7 +190,9 @@ class TeacherBatches:
                     continue
                 scale = CELLS / SIDE
                 column, row = int(x * scale), int(y * scale)
-                bump = torch.exp(-((axis[None] - column - 0.5) ** 2 + (axis[:, None] - row - 0.5) ** 2) / (2 * CENTRE_WIDTH**2))
+                bump = torch.exp(
+                    -((axis[None] - column - 0.5) ** 2 + (axis[:, None] - row - 0.5) ** 2) / (2 * CENTRE_WIDTH**2)
+                )
                 centre[b] = torch.maximum(centre[b], bump)
                 place.append((b, row * CELLS + column))
                 offset.append(((mean_x + 0.5) * scale - column - 0.5, (mean_y + 0.5) * scale - row - 0.5))

@@ -42,7 +42,11 @@ def is_right(question: Question, answer: Answer, size: tuple[int, int]) -> bool:
 
 
 def answers_of(
-    model: Backbone, lessons: Sequence[Lesson], seed: int = 0, controls: bool = True, progress: Callable[[int], Any] = lambda _: None
+    model: Backbone,
+    lessons: Sequence[Lesson],
+    seed: int = 0,
+    controls: bool = True,
+    progress: Callable[[int], Any] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """Of every question: what was answered under each condition, and whether it is right.
 
@@ -107,7 +111,11 @@ def table_of(rows: Sequence[dict[str, Any]]) -> Exam:
                 right = float(np.mean([row["right"] for row in told]))
                 said = float(np.mean([sureness(row) for row in told]))
                 sure[f"{name} {low}+"] = {"questions": len(told), "sure": round(said, 3), "right": round(right, 3)}
-    return {"kinds": kinds, "sure": sure, "seconds_an_answer": round(float(np.mean([row["seconds"] for row in rows])), 4)}
+    return {
+        "kinds": kinds,
+        "sure": sure,
+        "seconds_an_answer": round(float(np.mean([row["seconds"] for row in rows])), 4),
+    }
 
 
 def sureness(row: dict[str, Any]) -> float:

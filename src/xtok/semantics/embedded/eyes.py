@@ -135,7 +135,5 @@ def square(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "3 S S"]:
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     if pixels.shape[-2:] == (SIDE, SIDE):
         return pixels
-    pixels = F.interpolate(
-        pixels[None].float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False
-    )
+    pixels = F.interpolate(pixels[None].float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
     return pixels[0].round().clamp(0, 255).to(torch.uint8)

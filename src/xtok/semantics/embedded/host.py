@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from xtok.semantics.backbone import KeysValues, Prefix
 
+
 class Block(nn.Module):
     """Pre-norm attention and perceptron."""
 

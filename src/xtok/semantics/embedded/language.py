@@ -76,7 +76,9 @@ class Language(nn.Module):
     @torch.no_grad()
     def states(self, ids_BL: Int[Tensor, "B L"], keep_BL: Bool[Tensor, "B L"]) -> Float[Tensor, "B L W"]:
         """States after the last layer that is kept. keep_BL: False at padding, which must be on the right."""
-        output = self.model.model(ids_BL.to(self.device), attention_mask=keep_BL.long().to(self.device), use_cache=False)
+        output = self.model.model(
+            ids_BL.to(self.device), attention_mask=keep_BL.long().to(self.device), use_cache=False
+        )
         return output.last_hidden_state
 
 

@@ -221,4 +221,18 @@ def named(text: str, things: Sequence[Thing]) -> list[tuple[int, ...]]:
 
 
 COLOUR_WORDS = ("red", "green", "blue", "yellow", "purple", "white")
-KIND_WORDS = ("cube", "can", "ball", "bar", "bottle", "peg", "tray", "socket", "button", "lever", "pot", "paddle", "stick")
+KIND_WORDS = (
+    "cube",
+    "can",
+    "ball",
+    "bar",
+    "bottle",
+    "peg",
+    "tray",
+    "socket",
+    "button",
+    "lever",
+    "pot",
+    "paddle",
+    "stick",
+)

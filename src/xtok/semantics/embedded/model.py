@@ -97,7 +97,9 @@ class EmbeddedVLM(nn.Module):
             network.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
             spoken = [int(token) for token in told["spoken"]]
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"no embedded teacher in {folder}: {error}; train one with `xtok teacher train`") from error
+            raise ValueError(
+                f"no embedded teacher in {folder}: {error}; train one with `xtok teacher train`"
+            ) from error
         device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(network, Language.load(config.read_layer), spoken).to(device).eval()
 
@@ -105,7 +107,12 @@ class EmbeddedVLM(nn.Module):
         """float16; each file appears whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {key: value.detach().half().cpu().contiguous() for key, value in self.network.state_dict().items()}
-        told = {"kind": KIND, "format": FORMAT, "network": self.network.config.to_dict(), "spoken": self.spoken.tolist()}
+        told = {
+            "kind": KIND,
+            "format": FORMAT,
+            "network": self.network.config.to_dict(),
+            "spoken": self.spoken.tolist(),
+        }
         with atomic_file(folder / WEIGHTS) as draft:
             save_file(tensors, draft)
         atomic_write(folder / CONFIG, json.dumps(told) + "\n")

@@ -176,7 +176,9 @@ class Network(nn.Module):
         share = found_RVQG.exp()
         what = layout.products(share[..., :-1], looked.cells_NCG.transpose(1, 2)).float()
         where = share[..., :-1] @ self.cell_place
-        found = self.enter_found(torch.cat([what, places(where), share[..., -1:]], -1)) + self.query_token + self.kind[1]
+        found = (
+            self.enter_found(torch.cat([what, places(where), share[..., -1:]], -1)) + self.query_token + self.kind[1]
+        )
         view = self.view[torch.zeros_like(picture_RV) if view_RV is None else view_RV][:, :, None]
         seen = torch.cat([looked.tokens_NKH[picture_RV] + view, found + view], 2).flatten(1, 2)
         parts = [seen, read_RLH + self.kind[2]]

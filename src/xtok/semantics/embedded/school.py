@@ -82,5 +82,6 @@ class School:
         rows = [[(row.text, row.answer) for row in rows] for rows in self.asked]
         return digest_of(rows=rows, brightness=[round(value, 3) for value in means.tolist()])
 
+
 def answer_key(row: Asked) -> tuple[str, str]:
     return row.kind, "" if row.kind in ("point", "target", "caption", "doing") else row.answer
