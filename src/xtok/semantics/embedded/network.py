@@ -18,11 +18,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from xtok.semantics.backbone import Prefix
-from xtok.semantics.embedded.eyes import CELLS, Eyes, EyesConfig, Sight, things
+from xtok.semantics.embedded.eyes import CELLS, Eyes, EyesConfig, Sight, Things, things
 from xtok.semantics.embedded.host import Host
 
 FREQUENCIES = 5  # of places in the picture: pi times 1, 2, 4, ...
 PLACE_WIDTH = 2 + 4 * FREQUENCIES
+APART_WIDTH = 4  # how far two places are apart, plainly and nearly as a sign
+SIGN_SCALE, RANK_SCALE = 12.0, 30.0  # of places in -1 to 1: .1 is a hand's width or so
 STATE_WIDTH = 26  # arms26
 
 
@@ -56,9 +58,10 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class Looked:
-    """Pictures ready to be asked about. tokens: of their things. keys: to point with. cells: features."""
+    """Pictures ready to be asked about. tokens: of their things; place: of those. keys: to point with. cells: features."""
 
     tokens_NKH: Float[Tensor, "N K H"]
+    place_NK2: Float[Tensor, "N K 2"]
     keys_NPG: Float[Tensor, "N P G"]
     cells_NCG: Float[Tensor, "N C G"]
 
@@ -110,8 +113,9 @@ class Network(nn.Module):
         H, P, C = config.width, config.point_width, config.eyes.cells
         self.eyes = Eyes(config.eyes)
         self.keys = nn.Conv2d(C, P, 1)
-        self.enter_thing = nn.Linear(C + PLACE_WIDTH + 1, H)
+        self.enter_thing = nn.Linear(C + PLACE_WIDTH + 3, H)
         self.enter_found = nn.Linear(C + PLACE_WIDTH + 1, H)
+        self.enter_apart = nn.Linear(APART_WIDTH * config.queries, H, bias=False)  # from what words name
         self.enter_word = nn.Sequential(nn.LayerNorm(config.language_width), nn.Linear(config.language_width, H))
         self.enter_state = nn.Sequential(nn.Linear(STATE_WIDTH, H), nn.GELU(), nn.Linear(H, H))
         self.enter_token = nn.Linear(config.language_width, H)
@@ -137,9 +141,9 @@ class Network(nn.Module):
         cells = sight.cells.to(self.word_place.dtype)  # it may have been kept in bfloat16
         found = things(Sight(cells, sight.centre, sight.offset), self.config.eyes.things)
         score = found.score.clamp(-8, 8)[..., None] / 4
-        features = torch.cat([found.features.float(), places(found.place), score], -1)
+        features = torch.cat([found.features.float(), places(found.place), score, ranks(found)], -1)
         tokens = self.enter_thing(features) + self.kind[0]
-        return Looked(tokens, self.keys(cells).flatten(2), cells.flatten(2))
+        return Looked(tokens, found.place.float(), self.keys(cells).flatten(2), cells.flatten(2))
 
     # -- words ------------------------------------------------------------------------------------------------------
 
@@ -179,8 +183,11 @@ class Network(nn.Module):
         found = (
             self.enter_found(torch.cat([what, places(where), share[..., -1:]], -1)) + self.query_token + self.kind[1]
         )
+        apart = torch.cat([looked.place_NK2[picture_RV], where], 2)[..., None, :] - where[:, :, None]
+        apart = torch.cat([apart, (SIGN_SCALE * apart).tanh()], -1).flatten(-2)  # R V K+Q, Q * APART_WIDTH
         view = self.view[torch.zeros_like(picture_RV) if view_RV is None else view_RV][:, :, None]
-        seen = torch.cat([looked.tokens_NKH[picture_RV] + view, found + view], 2).flatten(1, 2)
+        seen = torch.cat([looked.tokens_NKH[picture_RV], found], 2) + view + self.enter_apart(apart)
+        seen = seen.flatten(1, 2)
         parts = [seen, read_RLH + self.kind[2]]
         keep = [torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device), keep_RL]
         if state_RD is not None:
@@ -203,6 +210,15 @@ class Network(nn.Module):
         """state: of the place `ask`, or of any other that points."""
         layout = Layout.of(asked.picture_RV, len(looked.keys_NPG))
         return self.pointing(looked, layout, self.point(state_RH)[:, None])[:, :, 0]
+
+
+def ranks(found: Things) -> Float[Tensor, "B K 2"]:
+    """How many things lie left and right of each, each counted as far as it is likely to be one; in tens."""
+    there = found.score.sigmoid()[:, None]
+    away = found.place[:, :, None, 0] - found.place[:, None, :, 0]
+    left = ((RANK_SCALE * away).sigmoid() * there).sum(-1)
+    right = ((-RANK_SCALE * away).sigmoid() * there).sum(-1)
+    return torch.stack([left, right], -1) / 10
 
 
 def places(place: Float[Tensor, "... 2"]) -> Float[Tensor, "... 22"]:

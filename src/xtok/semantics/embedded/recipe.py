@@ -33,8 +33,8 @@ class TeacherRecipe:
     weight_decay: float = 0.03
     warmup: int = 100
     average_decay: float = 0.998
-    watched: int = 25
-    watch_every: int = 500
+    watched: int = 18
+    watch_every: int = 400
     log_every: int = 20
     seed: int = 0
 
