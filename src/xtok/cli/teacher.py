@@ -255,7 +255,6 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--start-from", type=Path, metavar="DIR", help="weights of another run to go on from")
     parser.add_argument("--looking", type=int, metavar="N", help="steps of the first part (default: the recipe's)")
     parser.add_argument("--answering", type=int, metavar="N", help="steps of the second part (default: the recipe's)")
-    parser.add_argument("--learning-rate", type=float, metavar="R", help="the largest (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
     add_workers_argument(parser)
     hint = "Give the same command again: it goes on from the last checkpoint."
@@ -265,6 +264,8 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run_train(args: argparse.Namespace) -> None:
+    from dataclasses import replace
+
     import torch
 
     from xtok import provenance
@@ -272,15 +273,16 @@ def run_train(args: argparse.Namespace) -> None:
     from xtok.engine.loop import CHECKPOINTS
     from xtok.semantics.embedded import EmbeddedVLM
     from xtok.semantics.embedded.language import Language
-    from xtok.semantics.embedded.train import RUN, TeacherRecipe, Training, spoken_by, started_from
+    from xtok.semantics.embedded.train import RUN, TeacherRecipe, Training, for_school, spoken_by, started_from
 
-    keys = ("looking", "answering", "learning_rate")
-    recipe = TeacherRecipe(
-        seed=args.seed, **{key: getattr(args, key) for key in keys if getattr(args, key) is not None}
-    )
+    recipe = TeacherRecipe(seed=args.seed)
+    for part in ("looking", "answering"):
+        if (steps := getattr(args, part)) is not None:
+            recipe = replace(recipe, **{part: replace(getattr(recipe, part), steps=steps)})
+    school = read_scenes(args.scenes)
+    recipe = for_school(recipe, school)
     torch.manual_seed(recipe.seed)
     language = Language.load(recipe.network.read_layer)
-    school = read_scenes(args.scenes)
     model = EmbeddedVLM.new(recipe.network, spoken_by(school, language), language)
     start = None if args.start_from is None else started_from(model, args.start_from)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -100,8 +100,8 @@ class TeacherBatches:
                 mine = np.array([row.kind == kind for row in rows])
                 rare[mine] /= rare[mine].sum()
             weights.append(rare / rare.sum())
-        kinds = {kind: i for i, kind in enumerate(school.kinds, start=1)}
-        colours = {colour: i for i, colour in enumerate(school.colours, start=1)}
+        kinds = {kind: i for i, kind in enumerate(recipe.network.kinds, start=1)}
+        colours = {colour: i for i, colour in enumerate(recipe.network.colours, start=1)}
         school.arrays()  # stacked once, before processes share it
         return cls(recipe, school, learned, likely / likely.sum(), weights, long, kinds, colours)
 
@@ -111,15 +111,16 @@ class TeacherBatches:
         return self._made([drawn[i] for i in places])
 
     def _draw(self, step: int) -> list[_Drawn]:
-        recipe = self.recipe
+        recipe, part = self.recipe, self.recipe.part_at(step)
         rng = np.random.default_rng([recipe.seed, step])
-        size = min(recipe.pictures, len(self.learned))
+        size = min(part.pictures, len(self.learned))
         chosen = self.learned[rng.choice(len(self.learned), size, replace=False, p=self.likely)]
-        long = recipe.long_every > 0 and step % recipe.long_every == recipe.long_every - 1 and step >= recipe.looking
+        answering = part is recipe.answering
+        long = answering and recipe.long_every > 0 and step % recipe.long_every == recipe.long_every - 1
         drawn = []
         for picture in chosen.tolist():
             weights = self.weights[picture] * (self.long[picture] == long)
-            count = min(recipe.questions, int((weights > 0).sum()))
+            count = min(part.questions, int((weights > 0).sum()))
             asked = (
                 rng.choice(len(weights), count, replace=False, p=weights / max(weights.sum(), 1e-9)) if count else []
             )

@@ -26,15 +26,19 @@ PLACE_WIDTH = 2 + 4 * FREQUENCIES
 APART_WIDTH = 4  # how far two places are apart, plainly and nearly as a sign
 SIGN_SCALE, RANK_SCALE = 12.0, 30.0  # of places in -1 to 1: .1 is a hand's width or so
 STATE_WIDTH = 26  # arms26
+HAND = "gripper"
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """language_width: of the states of words. read_layer: which of the language model's they are. views: that have an
-    embedding of their own, after the one of any view. words: tokens of a text at most.
+    """kinds, colours: words for what a cell can show; kinds that end with "gripper" are hands. language_width: of the
+    states of words. read_layer: which of the language model's they are. views: that have an embedding of their own, after
+    the one of any view. words: tokens of a text at most.
     """
 
     eyes: EyesConfig = field(default_factory=EyesConfig)
+    kinds: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
     language_width: int = 576
     read_layer: int = 6
     width: int = 192
@@ -53,12 +57,31 @@ class NetworkConfig:
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> NetworkConfig:
         eyes = {key: tuple(each) if isinstance(each, list) else each for key, each in told["eyes"].items()}
-        return cls(**{**told, "eyes": EyesConfig(**eyes)})
+        words = {key: tuple(told[key]) for key in ("kinds", "colours")}
+        return cls(**{**told, **words, "eyes": EyesConfig(**eyes)})
+
+    @property
+    def told(self) -> int:
+        """Width of what is told of a cell: a share for each kind and for none, each colour and none, and held."""
+        return len(self.kinds) + len(self.colours) + 3
+
+
+@dataclass(frozen=True)
+class Told:
+    """Logits of what each cell shows, number 0 of kinds and colours standing for none."""
+
+    kind_NXG: Float[Tensor, "N X G"]
+    colour_NYG: Float[Tensor, "N Y G"]
+    held_NG: Float[Tensor, "N G"]
+
+    def shares(self) -> Float[Tensor, "N X+Y+1 G"]:
+        return torch.cat([self.kind_NXG.softmax(1), self.colour_NYG.softmax(1), self.held_NG.sigmoid()[:, None]], 1)
 
 
 @dataclass(frozen=True)
 class Looked:
-    """Pictures ready to be asked about. tokens: of their things; place: of those. keys: to point with. cells: features."""
+    """Pictures ready to be asked about. tokens: of their things; place: of those. keys: to point with. cells: features,
+    then what is told of each."""
 
     tokens_NKH: Float[Tensor, "N K H"]
     place_NK2: Float[Tensor, "N K 2"]
@@ -113,8 +136,9 @@ class Network(nn.Module):
         H, P, C = config.width, config.point_width, config.eyes.cells
         self.eyes = Eyes(config.eyes)
         self.keys = nn.Conv2d(C, P, 1)
-        self.enter_thing = nn.Linear(C + PLACE_WIDTH + 3, H)
-        self.enter_found = nn.Linear(C + PLACE_WIDTH + 1, H)
+        self.tells = nn.Conv2d(C, config.told, 1)
+        self.enter_thing = nn.Linear(C + config.told + PLACE_WIDTH + 3, H)
+        self.enter_found = nn.Linear(C + config.told + PLACE_WIDTH + 1, H)
         self.enter_apart = nn.Linear(APART_WIDTH * config.queries, H, bias=False)  # from what words name
         self.enter_word = nn.Sequential(nn.LayerNorm(config.language_width), nn.Linear(config.language_width, H))
         self.enter_state = nn.Sequential(nn.Linear(STATE_WIDTH, H), nn.GELU(), nn.Linear(H, H))
@@ -122,7 +146,7 @@ class Network(nn.Module):
         self.word_place = nn.Parameter(0.02 * torch.randn(config.words, H))
         self.view = nn.Parameter(0.02 * torch.randn(config.views + 1, H))
         self.query_token = nn.Parameter(0.02 * torch.randn(config.queries, H))
-        self.kind = nn.Parameter(0.02 * torch.randn(4, H))  # thing, found, word, state
+        self.part = nn.Parameter(0.02 * torch.randn(4, H))  # thing, found, word, state
         self.ask = nn.Parameter(0.02 * torch.randn(H))  # the first place after a prefix: it answers and points
         self.reader = Host(H, config.reader_layers, config.heads, 2)
         self.pool = nn.Linear(H, config.queries)
@@ -130,20 +154,32 @@ class Network(nn.Module):
         self.query_bias = nn.Parameter(0.1 * torch.randn(config.queries, P + 1))
         self.host = Host(H, config.layers, config.heads)
         self.point = nn.Linear(H, P + 1)
+        self.choose = nn.Linear(H, config.queries + 1)  # what words name, or a place of its own
         self.say = nn.Linear(H, config.language_width)
         axis = (torch.arange(CELLS) + 0.5) / CELLS * 2 - 1
         place = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1).flatten(0, 1)
         self.register_buffer("cell_place", place, persistent=False)
+        prop = torch.tensor([False, *(not kind.endswith(HAND) for kind in config.kinds)])
+        self.register_buffer("is_prop", prop, persistent=False)
 
     # -- pictures ---------------------------------------------------------------------------------------------------
 
     def look(self, sight: Sight) -> Looked:
         cells = sight.cells.to(self.word_place.dtype)  # it may have been kept in bfloat16
         found = things(Sight(cells, sight.centre, sight.offset), self.config.eyes.things)
+        share_NXG = self.tell(cells).shares().detach()  # answering does not change what is told
+        share_NKX = share_NXG.gather(2, found.cell[:, None].expand(-1, share_NXG.shape[1], -1)).transpose(1, 2)
+        prop_NK = share_NKX[..., : len(self.is_prop)][..., self.is_prop].sum(-1)
         score = found.score.clamp(-8, 8)[..., None] / 4
-        features = torch.cat([found.features.float(), places(found.place), score, ranks(found)], -1)
-        tokens = self.enter_thing(features) + self.kind[0]
-        return Looked(tokens, found.place.float(), self.keys(cells).flatten(2), cells.flatten(2))
+        features = torch.cat([found.features.float(), share_NKX, places(found.place), score, ranks(found, prop_NK)], -1)
+        tokens = self.enter_thing(features) + self.part[0]
+        cells_NCG = torch.cat([cells.flatten(2), share_NXG.to(cells.dtype)], 1)
+        return Looked(tokens, found.place.float(), self.keys(cells).flatten(2), cells_NCG)
+
+    def tell(self, cells: Float[Tensor, "N C G G"]) -> Told:
+        kinds, colours = len(self.config.kinds) + 1, len(self.config.colours) + 1
+        kind, colour, held = self.tells(cells).float().flatten(2).split([kinds, colours, 1], 1)
+        return Told(kind, colour, held[:, 0])
 
     # -- words ------------------------------------------------------------------------------------------------------
 
@@ -176,46 +212,54 @@ class Network(nn.Module):
     ) -> Asked:
         """view: 0 any, 1 and up as the caller numbers its cameras. state: arms26, zeros where a channel is missing."""
         layout = Layout.of(picture_RV, len(looked.keys_NPG))
-        found_RVQG = self.pointing(looked, layout, self.queries(read_RLH, keep_RL)).log_softmax(-1)
+        found_RVQG = self.pointing(looked.keys_NPG, layout, self.queries(read_RLH, keep_RL)).log_softmax(-1)
         share = found_RVQG.exp()
         what = layout.products(share[..., :-1], looked.cells_NCG.transpose(1, 2)).float()
         where = share[..., :-1] @ self.cell_place
         found = (
-            self.enter_found(torch.cat([what, places(where), share[..., -1:]], -1)) + self.query_token + self.kind[1]
+            self.enter_found(torch.cat([what, places(where), share[..., -1:]], -1)) + self.query_token + self.part[1]
         )
         apart = torch.cat([looked.place_NK2[picture_RV], where], 2)[..., None, :] - where[:, :, None]
         apart = torch.cat([apart, (SIGN_SCALE * apart).tanh()], -1).flatten(-2)  # R V K+Q, Q * APART_WIDTH
         view = self.view[torch.zeros_like(picture_RV) if view_RV is None else view_RV][:, :, None]
         seen = torch.cat([looked.tokens_NKH[picture_RV], found], 2) + view + self.enter_apart(apart)
         seen = seen.flatten(1, 2)
-        parts = [seen, read_RLH + self.kind[2]]
+        parts = [seen, read_RLH + self.part[2]]
         keep = [torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device), keep_RL]
         if state_RD is not None:
-            parts.append((self.enter_state(state_RD) + self.kind[3])[:, None])
-            keep.append(torch.ones(R, 1, dtype=torch.bool, device=seen.device))
+            parts.append((self.enter_state(state_RD) + self.part[3])[:, None])
+            keep.append(torch.ones(len(seen), 1, dtype=torch.bool, device=seen.device))
         x = torch.cat([part.to(self.word_place.dtype) for part in parts], 1)
         return Asked(self.host.prefix(x, torch.cat(keep, 1)), found_RVQG, picture_RV)
 
     def pointing(
-        self, looked: Looked, layout: Layout, query_RQP: Float[Tensor, "R Q P+1"]
+        self, keys_NPG: Float[Tensor, "N P G"], layout: Layout, query_RQP: Float[Tensor, "R Q P+1"]
     ) -> Float[Tensor, "R V Q G+1"]:
         """Logits of each cell of each view, and last of nowhere."""
         V = layout.picture_RV.shape[1]
         query = (query_RQP[..., :-1] * query_RQP.shape[-1] ** -0.5)[:, None].expand(-1, V, -1, -1)
-        cells = layout.products(query, looked.keys_NPG).float()
+        cells = layout.products(query, keys_NPG).float()
         nowhere = query_RQP[..., -1].float()[:, None, :, None].expand(-1, V, -1, -1)
         return torch.cat([cells, nowhere], -1)
 
     def point_logits(self, looked: Looked, asked: Asked, state_RH: Float[Tensor, "R H"]) -> Float[Tensor, "R V G+1"]:
-        """state: of the place `ask`, or of any other that points."""
+        """Log-probabilities: of what the words name, or of a place of its own, as far as it chooses either.
+
+        state: of the place `ask`, or of any other that points.
+        """
         layout = Layout.of(asked.picture_RV, len(looked.keys_NPG))
-        return self.pointing(looked, layout, self.point(state_RH)[:, None])[:, :, 0]
+        own = self.pointing(looked.keys_NPG, layout, self.point(state_RH)[:, None]).log_softmax(-1)
+        places_RVQG = torch.cat([asked.found_RVQG, own], 2)
+        chosen_RQ = self.choose(state_RH).float().log_softmax(-1)
+        return (places_RVQG + chosen_RQ[:, None, :, None]).logsumexp(2)
 
 
-def ranks(found: Things) -> Float[Tensor, "B K 2"]:
-    """How many things lie left and right of each, each counted as far as it is likely to be one; in tens."""
-    there = found.score.sigmoid()[:, None]
+def ranks(found: Things, prop_BK: Float[Tensor, "B K"]) -> Float[Tensor, "B K 2"]:
+    """How many props lie left and right of each thing, each counted as far as it is likely to be one; in tens."""
+    there = (found.score.sigmoid() * prop_BK)[:, None]
     away = found.place[:, :, None, 0] - found.place[:, None, :, 0]
+    itself = torch.eye(away.shape[1], dtype=torch.bool, device=away.device)
+    there = torch.where(itself, 0.0, there)
     left = ((RANK_SCALE * away).sigmoid() * there).sum(-1)
     right = ((-RANK_SCALE * away).sigmoid() * there).sum(-1)
     return torch.stack([left, right], -1) / 10

@@ -1,7 +1,7 @@
 """Training of the embedded teacher's network, in two parts; the language model's first layers stay as they are.
 
-Looking: eyes tell what each cell shows and where the middles of things are, and words find what they name. Cheap steps.
-Answering: the host, too: places and words that answer questions, captions, and what comes now.
+Looking: eyes tell what each cell shows and where the middles of things are, and words find what they name.
+Answering: the host learns, on eyes that stay as they are: places and words that answer questions, captions, what comes now.
 
 # B pictures of a batch, R rows (a picture with a question), G cells, M mentions, S tokens said, Y tokens it can say
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,30 +42,25 @@ READ_BATCH = 4  # texts of one length that the language model reads at once
 
 
 class TeacherTask(Task[TeacherBatch]):
-    """The network, and heads that look at cells and are thrown away. A step is decided by seed and number alone."""
+    """A step is decided by seed and number alone."""
 
     name, cpu_only = "teacher", True
 
     def __init__(self, recipe: TeacherRecipe, model: EmbeddedVLM, school: School, out: Path) -> None:
+        if (recipe.network.kinds, recipe.network.colours) != (school.kinds, school.colours):
+            raise ValueError("the network has other words for what it sees than the scenes; see `for_school`")
         self.recipe, self.model, self.school, self.out = recipe, model, school, out
         self.batches = TeacherBatches.of(recipe, school)
-        torch.manual_seed(recipe.seed)
-        width = recipe.network.eyes.cells
-        heads = {
-            "kind": nn.Conv2d(width, len(self.batches.kind_number) + 1, 1),
-            "colour": nn.Conv2d(width, len(self.batches.colour_number) + 1, 1),
-            "held": nn.Linear(width, 1),
-        }
-        self.module = nn.ModuleDict({"network": model.network, **heads})
+        self.module = model.network
         self.average = WeightAverage(model.network, recipe.average_decay)
         large = [p for p in self.module.parameters() if p.ndim > 1]
         small = [p for p in self.module.parameters() if p.ndim <= 1]
         groups = [{"params": large, "weight_decay": recipe.weight_decay}, {"params": small, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
-        self.batch_size = min(recipe.pictures, len(self.batches.learned))
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.looking.learning_rate, betas=(0.9, 0.98))
+        self.batch_size = min(recipe.looking.pictures, len(self.batches.learned))
         self.data_order = (
-            f"every step has {recipe.pictures} pictures, drawn from seed {recipe.seed} and its number alike in every "
-            "process; of R processes the r-th takes the r-th part of them"
+            f"every step has {recipe.looking.pictures} pictures, then {recipe.answering.pictures}, drawn from seed "
+            f"{recipe.seed} and its number alike in every process; of R processes the r-th takes the r-th part of them"
         )
         self.config = recipe.to_dict()
         self._words: dict[str, Tensor] = {}  # text -> states of its tokens
@@ -75,25 +70,30 @@ class TeacherTask(Task[TeacherBatch]):
     # -- a step ---------------------------------------------------------------------------------------------------
 
     def losses(self, batch: TeacherBatch, step: int) -> dict[str, Tensor]:
-        network, answering = self.model.network, step >= self.recipe.looking
+        answering = step >= self.recipe.looking.steps
         words = self.words(batch.texts)
         with torch.autocast("cpu", torch.bfloat16):
+            return self._answering(batch, words) if answering else self._looking(batch, words)
+
+    def _looking(self, batch: TeacherBatch, words: Words) -> dict[str, Tensor]:
+        network = self.model.network
+        sight = network.eyes(batch.pixels)
+        read = network.read(words.states_BLW, words.keep_BL)
+        layout = Layout.of(batch.picture_R[:, None], len(batch.pixels))
+        query_RQP = network.queries(read, words.keep_BL)
+        found = network.pointing(network.keys(sight.cells).flatten(2), layout, query_RQP)[:, 0].log_softmax(-1)
+        return {**self._cell_losses(batch, sight), "named": named_loss(batch, found)}
+
+    def _answering(self, batch: TeacherBatch, words: Words) -> dict[str, Tensor]:
+        network = self.model.network
+        with torch.no_grad():
             sight = network.eyes(batch.pixels)
-            looked = network.look(sight)
-            read = network.read(words.states_BLW, words.keep_BL)
-            picture = batch.picture_R[:, None]
-            if answering:
-                asked = network.prefix(looked, picture, read, words.keep_BL, batch.view_B[batch.picture_R][:, None])
-                found = asked.found_RVQG[:, 0]
-                answered = self._answer_losses(batch, Read(asked.prefix, Remembered(looked, asked)))
-            else:
-                queries = network.queries(read, words.keep_BL)
-                layout = Layout.of(picture, len(batch.pixels))
-                found = network.pointing(looked, layout, queries)[:, 0].log_softmax(-1)
-                answered = {}
-        named = found[:, : batch.named_RMG.shape[1]][batch.is_named_RM]
-        cells = self._cell_losses(batch, sight)
-        return {**cells, "named": pointing_loss(named, batch.named_RMG[batch.is_named_RM]), **answered}
+        looked = network.look(sight)
+        read = network.read(words.states_BLW, words.keep_BL)
+        picture = batch.picture_R[:, None]
+        asked = network.prefix(looked, picture, read, words.keep_BL, batch.view_B[batch.picture_R][:, None])
+        answered = self._answer_losses(batch, Read(asked.prefix, Remembered(looked, asked)))
+        return {"named": named_loss(batch, asked.found_RVQG[:, 0]), **answered}
 
     def weights(self, step: int) -> Mapping[str, float]:
         return self.recipe.weights_at(step)
@@ -105,21 +105,17 @@ class TeacherTask(Task[TeacherBatch]):
         self.average.update(step)
 
     def _cell_losses(self, batch: TeacherBatch, sight: Sight) -> dict[str, Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
-            kind, colour = (self.module[name](sight.cells).float() for name in ("kind", "colour"))
+        told = self.model.network.tell(sight.cells)
         at_D = batch.place_D2[:, 0], batch.place_D2[:, 1]
-        told = batch.held_D >= 0
-        features_D = sight.cells.flatten(2).transpose(1, 2)[at_D][told].float()
-        held = F.binary_cross_entropy_with_logits(
-            self.module["held"](features_D)[:, 0], batch.held_D[told].float(), reduction="none"
-        )
+        is_told = batch.held_D >= 0
+        held_D, target_D = told.held_NG[at_D][is_told], batch.held_D[is_told].float()
         offset_D = sight.offset.flatten(2).transpose(1, 2)[at_D]
         return {
-            "kind": _told_apart(kind, batch.kind_BGG),
-            "colour": _told_apart(colour, batch.colour_BGG),
+            "kind": _told_apart(told.kind_NXG, batch.kind_BGG.flatten(1)),
+            "colour": _told_apart(told.colour_NYG, batch.colour_BGG.flatten(1)),
             "centre": centre_loss(sight.centre, batch.centre_BGG, len(batch.place_D2)),
             "offset": _mean((offset_D - batch.offset_D2).abs().clamp(max=8).mean(1)),
-            "held": _mean(held),
+            "held": _mean(F.binary_cross_entropy_with_logits(held_D, target_D, reduction="none")),
         }
 
     def _answer_losses(self, batch: TeacherBatch, read: Read) -> dict[str, Tensor]:
@@ -142,7 +138,7 @@ class TeacherTask(Task[TeacherBatch]):
         keep = torch.arange(S)[None] <= torch.tensor([len(row) for row in said])[:, None]
         states, read = model.extend(read, tail, keep)
         extra: Remembered = read.extra
-        places = model.network.point_logits(extra.looked, extra.asked, states[:, 0])[:, 0].log_softmax(-1)
+        places = model.network.point_logits(extra.looked, extra.asked, states[:, 0])[:, 0]
         loss = F.cross_entropy(model.logits(states).transpose(1, 2), target_RS, reduction="none", ignore_index=-100)
         return loss.sum(1) / (target_RS >= 0).sum(1), places
 
@@ -232,6 +228,11 @@ class Training(Engine[TeacherBatch]):
         return self.task.module
 
 
+def for_school(recipe: TeacherRecipe, school: School) -> TeacherRecipe:
+    """With a network that tells the kinds and colours of these scenes."""
+    return replace(recipe, network=replace(recipe.network, kinds=school.kinds, colours=school.colours))
+
+
 def spoken_by(school: School, language: Language) -> list[int]:
     """Tokens of all that may be said, END first."""
     tokens = {token for text in spoken_texts(school) for token in language.tokens(text)}
@@ -281,6 +282,12 @@ def watched_lessons(recipe: TeacherRecipe, school: School) -> list[Lesson]:
 # -- losses -------------------------------------------------------------------------------------------------------
 
 
+def named_loss(batch: TeacherBatch, found_RQG: Tensor) -> Tensor:
+    """Query m of a text points at its m-th mention."""
+    found = found_RQG[:, : batch.named_RMG.shape[1]][batch.is_named_RM]
+    return pointing_loss(found, batch.named_RMG[batch.is_named_RM])
+
+
 def pointing_loss(log_share_RG: Tensor, cover_RG: Tensor) -> Tensor:
     """- log of the share that falls on what is asked for, cells weighed by how much of them it covers."""
     hit_R = (log_share_RG.float().exp() * cover_RG).sum(1)
@@ -299,10 +306,10 @@ def centre_loss(logit_BGG: Tensor, target_BGG: Tensor, count: int) -> Tensor:
     return loss.sum() / ranks.divisor(torch.tensor(max(count, 1)))
 
 
-def _told_apart(logits_BCGG: Tensor, target_BGG: Tensor) -> Tensor:
+def _told_apart(logits_BCG: Tensor, target_BG: Tensor) -> Tensor:
     """Cross-entropy of cells, empty ones counting little."""
-    loss = F.cross_entropy(logits_BCGG, target_BGG, reduction="none", ignore_index=-1)
-    weight = torch.where(target_BGG > 0, 1.0, EMPTY_WEIGHT) * (target_BGG >= 0)
+    loss = F.cross_entropy(logits_BCG, target_BG, reduction="none", ignore_index=-1)
+    weight = torch.where(target_BG > 0, 1.0, EMPTY_WEIGHT) * (target_BG >= 0)
     return (loss * weight).sum() / ranks.divisor(weight.sum())
 
 
