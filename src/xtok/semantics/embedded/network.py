@@ -80,13 +80,21 @@ class Told:
 
 @dataclass(frozen=True)
 class Looked:
-    """Pictures ready to be asked about. tokens: of their things; place: of those. keys: to point with. cells: features,
-    then what is told of each."""
+    """Pictures ready to be asked about. things: features of each, what is told of it, x, y, score, ranks. keys: to point
+    with. cells: features, then what is told of each."""
 
-    tokens_NKH: Float[Tensor, "N K H"]
-    place_NK2: Float[Tensor, "N K 2"]
+    things_NKF: Float[Tensor, "N K F"]
     keys_NPG: Float[Tensor, "N P G"]
     cells_NCG: Float[Tensor, "N C G"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """All that the host is told of views: with eyes and words that stay as they are, it can be kept. things: as `Looked`
+    has them. found: what each query points at: features, what is told of it, x, y, nowhere."""
+
+    things_RVKF: Float[Tensor, "R V K F"]
+    found_RVQE: Float[Tensor, "R V Q E"]
 
 
 @dataclass(frozen=True)
@@ -171,10 +179,9 @@ class Network(nn.Module):
         share_NKX = share_NXG.gather(2, found.cell[:, None].expand(-1, share_NXG.shape[1], -1)).transpose(1, 2)
         prop_NK = share_NKX[..., : len(self.is_prop)][..., self.is_prop].sum(-1)
         score = found.score.clamp(-8, 8)[..., None] / 4
-        features = torch.cat([found.features.float(), share_NKX, places(found.place), score, ranks(found, prop_NK)], -1)
-        tokens = self.enter_thing(features) + self.part[0]
+        things_NKF = torch.cat([found.features.float(), share_NKX, found.place, score, ranks(found, prop_NK)], -1)
         cells_NCG = torch.cat([cells.flatten(2), share_NXG.to(cells.dtype)], 1)
-        return Looked(tokens, found.place.float(), self.keys(cells).flatten(2), cells_NCG)
+        return Looked(things_NKF, self.keys(cells).flatten(2), cells_NCG)
 
     def tell(self, cells: Float[Tensor, "N C G G"]) -> Told:
         kinds, colours = len(self.config.kinds) + 1, len(self.config.colours) + 1
@@ -211,26 +218,51 @@ class Network(nn.Module):
         state_RD: Float[Tensor, "R 26"] | None = None,
     ) -> Asked:
         """view: 0 any, 1 and up as the caller numbers its cameras. state: arms26, zeros where a channel is missing."""
+        found_RVQG = self.find(looked, picture_RV, self.queries(read_RLH, keep_RL))
+        seen = self.seen(looked, picture_RV, found_RVQG)
+        return Asked(self.think(seen, read_RLH, keep_RL, view_RV, state_RD), found_RVQG, picture_RV)
+
+    def find(
+        self, looked: Looked, picture_RV: Int[Tensor, "R V"], query_RQP: Float[Tensor, "R Q P+1"]
+    ) -> Float[Tensor, "R V Q G+1"]:
+        """Log-probability of each cell, and last of nowhere, by query."""
         layout = Layout.of(picture_RV, len(looked.keys_NPG))
-        found_RVQG = self.pointing(looked.keys_NPG, layout, self.queries(read_RLH, keep_RL)).log_softmax(-1)
+        return self.pointing(looked.keys_NPG, layout, query_RQP).log_softmax(-1)
+
+    def seen(self, looked: Looked, picture_RV: Int[Tensor, "R V"], found_RVQG: Float[Tensor, "R V Q G+1"]) -> Seen:
         share = found_RVQG.exp()
+        layout = Layout.of(picture_RV, len(looked.keys_NPG))
         what = layout.products(share[..., :-1], looked.cells_NCG.transpose(1, 2)).float()
-        where = share[..., :-1] @ self.cell_place
-        found = (
-            self.enter_found(torch.cat([what, places(where), share[..., -1:]], -1)) + self.query_token + self.part[1]
-        )
-        apart = torch.cat([looked.place_NK2[picture_RV], where], 2)[..., None, :] - where[:, :, None]
+        found = torch.cat([what, share[..., :-1] @ self.cell_place, share[..., -1:]], -1)
+        return Seen(looked.things_NKF[picture_RV], found)
+
+    def think(
+        self,
+        seen: Seen,
+        read_RLH: Float[Tensor, "R L H"],
+        keep_RL: Bool[Tensor, "R L"],
+        view_RV: Int[Tensor, "R V"] | None = None,
+        state_RD: Float[Tensor, "R 26"] | None = None,
+    ) -> Prefix:
+        what = self.config.eyes.cells + self.config.told
+        things, found = seen.things_RVKF, seen.found_RVQE
+        thing_place, found_place = things[..., what : what + 2], found[..., what : what + 2]
+        x_things = torch.cat([things[..., :what], places(thing_place), things[..., what + 2 :]], -1)
+        x_found = torch.cat([found[..., :what], places(found_place), found[..., what + 2 :]], -1)
+        apart = torch.cat([thing_place, found_place], 2)[..., None, :] - found_place[:, :, None]
         apart = torch.cat([apart, (SIGN_SCALE * apart).tanh()], -1).flatten(-2)  # R V K+Q, Q * APART_WIDTH
-        view = self.view[torch.zeros_like(picture_RV) if view_RV is None else view_RV][:, :, None]
-        seen = torch.cat([looked.tokens_NKH[picture_RV], found], 2) + view + self.enter_apart(apart)
-        seen = seen.flatten(1, 2)
-        parts = [seen, read_RLH + self.part[2]]
-        keep = [torch.ones(seen.shape[:2], dtype=torch.bool, device=seen.device), keep_RL]
+        if view_RV is None:
+            view_RV = torch.zeros(things.shape[:2], dtype=torch.long, device=things.device)
+        x_found = self.enter_found(x_found) + self.query_token + self.part[1]
+        x_seen = torch.cat([self.enter_thing(x_things) + self.part[0], x_found], 2)
+        x_seen = (x_seen + self.view[view_RV][:, :, None] + self.enter_apart(apart)).flatten(1, 2)
+        parts = [x_seen, read_RLH + self.part[2]]
+        keep = [torch.ones(x_seen.shape[:2], dtype=torch.bool, device=x_seen.device), keep_RL]
         if state_RD is not None:
             parts.append((self.enter_state(state_RD) + self.part[3])[:, None])
-            keep.append(torch.ones(len(seen), 1, dtype=torch.bool, device=seen.device))
+            keep.append(torch.ones(len(x_seen), 1, dtype=torch.bool, device=x_seen.device))
         x = torch.cat([part.to(self.word_place.dtype) for part in parts], 1)
-        return Asked(self.host.prefix(x, torch.cat(keep, 1)), found_RVQG, picture_RV)
+        return self.host.prefix(x, torch.cat(keep, 1))
 
     def pointing(
         self, keys_NPG: Float[Tensor, "N P G"], layout: Layout, query_RQP: Float[Tensor, "R Q P+1"]
