@@ -178,7 +178,9 @@ def tiny_network() -> Any:
 
     eyes = EyesConfig(widths=(8, 16, 16, 16), blocks=(1, 1, 1), cells=16, things=4)
     words = {"kinds": ("cube", "gripper"), "colours": tuple(sorted(COLOURS)), "language_width": 32}
-    return NetworkConfig(eyes, **words, width=32, heads=4, reader_layers=1, layers=2, queries=3, point_width=16, words=200)
+    return NetworkConfig(
+        eyes, **words, width=32, heads=4, reader_layers=1, layers=2, queries=3, point_width=16, words=200
+    )
 
 
 def two_squares(rng: np.random.Generator, side: int = 128) -> tuple[np.ndarray, np.ndarray, list[str]]:

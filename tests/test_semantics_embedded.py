@@ -277,7 +277,8 @@ def test_what_is_watched_is_not_learned_from_and_kept_batches_come_back(school: 
 
 
 def test_saved_and_loaded_it_answers_the_same(school: School, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = training(tmp_path / "run", school, replace(RECIPE, looking=Part(1, 6, 3, 4e-3), answering=Part(1, 3, 6, 2e-3)))
+    short = replace(RECIPE, looking=Part(1, 6, 3, 4e-3), answering=Part(1, 3, 6, 2e-3))
+    run = training(tmp_path / "run", school, short)
     run.run()
     run.finish()
     model = run.task.model

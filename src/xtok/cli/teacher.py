@@ -189,9 +189,9 @@ def _add_scenes(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "scenes",
         help="training scenes with all their questions",
-        description="Scenes of the simulation's training split, one and two arms, without held-out arms and tasks; each "
-        "rendered once, at several moments and from several cameras, with every question that can be asked of it. A "
-        "file is written whole or not at all, so a stopped run goes on.",
+        description="Scenes of the simulation's training split, one and two arms, without held-out arms and tasks; "
+        "each rendered once, at several moments and from several cameras, with every question that can be asked of it. "
+        "A file is written whole or not at all, so a stopped run goes on.",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--tasks", type=names, default=[ALL], metavar="A,B", help="default: all but held-out ones")

@@ -1,4 +1,5 @@
-"""What a policy and a teacher ask of a vision-language model, whichever it is: the embedded one, or one of Hugging Face.
+"""What a policy and a teacher ask of a vision-language model, whichever it is: the embedded one, or one of Hugging
+Face.
 
     inputs = backbone.prepare(observations)        # no gradient: can be made ahead, and kept
     read = backbone.read(inputs)                   # prefix of images, instruction and state
@@ -25,8 +26,8 @@ POINT_WORDS = ("where is", "where are", "point to", "find the", "look at")  # qu
 
 @dataclass(frozen=True)
 class Observation:
-    """pictures: by view, uint8 RGB [h, w, 3], in the order in which they are read. words: instruction or question. state:
-    arms26 [26], zeros where a channel is missing, or None.
+    """pictures: by view, uint8 RGB [h, w, 3], in the order in which they are read. words: instruction or question.
+    state: arms26 [26], zeros where a channel is missing, or None.
     """
 
     pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]]

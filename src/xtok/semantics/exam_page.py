@@ -1,4 +1,4 @@
-"""A page of questions with a model's answers, right and wrong, each with its picture and the place that was pointed at."""
+"""A page of questions with a model's answers, right and wrong, each with its picture and the place pointed at."""
 
 from __future__ import annotations
 

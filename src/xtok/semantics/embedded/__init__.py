@@ -1,4 +1,4 @@
-"""The teacher that needs no hub: eyes and host of our own, and the words of SmolLM2-135M's first layers from its wheel."""
+"""The teacher that needs no hub: eyes and host of our own, and words of SmolLM2-135M's first layers from its wheel."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ LONG = (KIND_CAPTION, KIND_DOING)  # kinds with long answers, which have steps o
 
 @dataclass(frozen=True)
 class TeacherBatch:
-    """pictures_B: their numbers. pixels: as augmented. *_BGG: of each cell, -1 where it is not told. place: picture, cell
-    of each thing's middle; offset from the cell's middle to the thing's, in cells; held 0 or 1, -1 where not told.
-    picture_R: of each row, its place in the batch. cover: how much of what is asked for each cell holds, at most 1; last:
-    1 if it is nowhere. points_R: whether that is told. named: the same of mentions.
+    """pictures_B: their numbers. pixels: as augmented. *_BGG: of each cell, -1 where it is not told. place: picture,
+    cell of each thing's middle; offset from the cell's middle to the thing's, in cells; held 0 or 1, -1 where not told.
+    picture_R: of each row, its place in the batch. cover: how much of what is asked for each cell holds, at most 1;
+    last: 1 if it is nowhere. points_R: whether that is told. named: the same of mentions.
     """
 
     pictures_B: Int[np.ndarray, " B"]

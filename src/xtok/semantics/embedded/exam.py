@@ -50,9 +50,9 @@ def answers_of(
 ) -> list[dict[str, Any]]:
     """Of every question: what was answered under each condition, and whether it is right.
 
-    another_picture: asked of a picture drawn from the other lessons: what words and habit give. no_words: every question
-    is "?": what the picture gives. another_question: one of the same kind about another picture's things is asked, and
-    its answer held against this question's.
+    another_picture: asked of a picture drawn from the other lessons: what words and habit give. no_words: every
+    question is "?": what the picture gives. another_question: one of the same kind about another picture's things is
+    asked, and its answer held against this question's.
     """
     asked = [(i, question) for i, lesson in enumerate(lessons) for question in lesson.questions]
     rng = np.random.default_rng(seed)

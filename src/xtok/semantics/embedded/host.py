@@ -1,4 +1,4 @@
-"""The transformer that thinks: a prefix seen from both sides, and what goes on from it, each layer's keys and values kept.
+"""The transformer that thinks: a prefix seen from both sides, what goes on from it, and all keys and values kept.
 
 # B rows, P places of the prefix, S of what goes on from it, H width, h heads, d width of a head
 """

@@ -1,4 +1,4 @@
-"""Pictures with questions: sets to be examined on (`xtok sim questions`) and scenes to learn from (`xtok teacher scenes`).
+"""Pictures with questions: to be examined on (`xtok sim questions`), to learn from (`xtok teacher scenes`).
 
 # Q questions, S side of a picture, N pictures, T things of a picture
 """
@@ -24,7 +24,7 @@ _SAME = {"block": "cube", "bin": "tray"}  # other nouns for a kind of thing
 
 
 class ImageRow(TypedDict):
-    """A row of the parquet file of `xtok sim questions`, as far as it is looked at. mask: lengths of runs, False first."""
+    """A row of the file of `xtok sim questions`, as far as it is looked at. mask: lengths of runs, False first."""
 
     kind: str
     question: str

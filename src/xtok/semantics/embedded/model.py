@@ -135,8 +135,8 @@ class EmbeddedVLM(nn.Module):
         stated = {each.state is not None for each in observations}
         if len(counts) != 1 or 0 in counts or len(stated) != 1:
             raise ValueError(
-                f"observations have {sorted(counts)} pictures and {'some' if len(stated) > 1 else 'no'} states; expected "
-                "as many pictures, at least one, in each, and a state in all or in none"
+                f"observations have {sorted(counts)} pictures and {'some' if len(stated) > 1 else 'no'} states; "
+                "expected as many pictures, at least one, in each, and a state in all or in none"
             )
         (views,) = counts
         sight = self.see([picture for each in observations for picture in each.pictures.values()])

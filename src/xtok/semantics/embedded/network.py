@@ -4,7 +4,8 @@
     words (states of a frozen language model) --reader--> Q queries --> Q tokens: what they point at, and where
     host: [things of each view][found in each view][words][state], each place sees all; what goes on from it is causal
 
-# N pictures, R rows (what is asked of pictures), V views, K things, Q queries, L words, H width, P width of keys, G cells
+# N pictures, R rows (what is asked of pictures), V views, K things, Q queries, L words, H width, P width of keys, G
+# cells
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -32,8 +32,8 @@ HAND = "gripper"
 @dataclass(frozen=True)
 class NetworkConfig:
     """kinds, colours: words for what a cell can show; kinds that end with "gripper" are hands. language_width: of the
-    states of words. read_layer: which of the language model's they are. views: that have an embedding of their own, after
-    the one of any view. words: tokens of a text at most.
+    states of words. read_layer: which of the language model's they are. views: that have an embedding of their own,
+    after the one of any view. words: tokens of a text at most.
     """
 
     eyes: EyesConfig = field(default_factory=EyesConfig)
@@ -80,8 +80,8 @@ class Told:
 
 @dataclass(frozen=True)
 class Looked:
-    """Pictures ready to be asked about. things: features of each, what is told of it, x, y, score, ranks. keys: to point
-    with. cells: features, then what is told of each."""
+    """Pictures ready to be asked about. things: features of each, what is told of it, x, y, score, ranks. keys: to
+    point with. cells: features, then what is told of each."""
 
     things_NKF: Float[Tensor, "N K F"]
     keys_NPG: Float[Tensor, "N P G"]
@@ -90,8 +90,8 @@ class Looked:
 
 @dataclass(frozen=True)
 class Seen:
-    """All that the host is told of views: with eyes and words that stay as they are, it can be kept. things: as `Looked`
-    has them. found: what each query points at: features, what is told of it, x, y, nowhere."""
+    """All that the host is told of views: with eyes and words that stay as they are, it can be kept. things: as
+    `Looked` has them. found: what each query points at: features, what is told of it, x, y, nowhere."""
 
     things_RVKF: Float[Tensor, "R V K F"]
     found_RVQE: Float[Tensor, "R V Q E"]
@@ -304,8 +304,8 @@ def places(place: Float[Tensor, "... 2"]) -> Float[Tensor, "... 22"]:
 
 
 def pointed(logits_RG: Float[Tensor, "R G+1"]) -> tuple[Float[Tensor, "R 2"], Float[Tensor, " R"]]:
-    """x, y in 0 to 1: the middle of the likeliest cell, moved by the weights of its neighbours; and how likely the thing
-    is within three cells of there, and not nowhere.
+    """x, y in 0 to 1: the middle of the likeliest cell, moved by the weights of its neighbours; and how likely the
+    thing is within three cells of there, and not nowhere.
     """
     share = logits_RG.float().softmax(-1)[:, :-1].unflatten(1, (CELLS, CELLS))
     best = share.flatten(1).argmax(1)

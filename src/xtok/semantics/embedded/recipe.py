@@ -16,8 +16,8 @@ ANSWERING = MappingProxyType({"named": 0.3, "point": 0.5, "said": 1.0})
 
 @dataclass(frozen=True)
 class Part:
-    """steps, pictures of each, questions asked of a picture, and the largest learning rate: it starts linearly and falls
-    as a cosine, in each part anew.
+    """steps, pictures of each, questions asked of a picture, and the largest learning rate: it starts linearly and
+    falls as a cosine, in each part anew.
     """
 
     steps: int
@@ -36,8 +36,8 @@ class TeacherRecipe:
     """looking: eyes and words alone learn. answering: the host learns to answer, words too; eyes stay as they are, so
     many questions of a picture cost little. absent: share of pictures of which something is asked that is not there.
     long_every: one step in so many has captions and what comes now, and nothing else. average_decay: of the running
-    average of the weights, which is what is kept. watched: one episode in so many is not learned from; it is asked about
-    every `watch_every` steps. log_every: steps between lines of losses.
+    average of the weights, which is what is kept. watched: one episode in so many is not learned from; it is asked
+    about every `watch_every` steps. log_every: steps between lines of losses.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)

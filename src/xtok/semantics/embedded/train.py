@@ -1,7 +1,8 @@
 """Training of the embedded teacher's network, in two parts; the language model's first layers stay as they are.
 
 Looking: eyes tell what each cell shows and where the middles of things are, and words find what they name.
-Answering: the host learns, on eyes that stay as they are: places and words that answer questions, captions, what comes now.
+Answering: the host learns, on eyes that stay as they are: places and words that answer questions, captions, what comes
+now.
 
 # B pictures of a batch, R rows (a picture with a question), G cells, M mentions, S tokens said, Y tokens it can say
 """
@@ -26,7 +27,7 @@ from xtok.engine.task import Figures
 from xtok.semantics.backbone import Read
 from xtok.semantics.embedded.batches import TeacherBatch, TeacherBatches, is_watched
 from xtok.semantics.embedded.exam import exam
-from xtok.semantics.embedded.eyes import CELLS, Sight
+from xtok.semantics.embedded.eyes import Sight
 from xtok.semantics.embedded.language import END, Language
 from xtok.semantics.embedded.lessons import KIND_CAPTION, KIND_DOING, NOTHING, Lesson, Question, exchange
 from xtok.semantics.embedded.model import WEIGHTS, EmbeddedVLM, Remembered, Words, file_digest
@@ -143,8 +144,8 @@ class TeacherTask(Task[TeacherBatch]):
         return loss.sum(1) / (target_RS >= 0).sum(1), places
 
     def words(self, texts: Sequence[str]) -> Words:
-        """As `EmbeddedVLM.words`, each text once a run, in a batch of fixed shape: what a text's states are must not hang
-        on what it is read with, or a resumed run would be another one."""
+        """As `EmbeddedVLM.words`, each text once a run, in a batch of fixed shape: what a text's states are must not
+        hang on what it is read with, or a resumed run would be another one."""
         new = list(dict.fromkeys(text for text in texts if text not in self._words))
         by_length: dict[int, list[str]] = {}
         for text in new:
