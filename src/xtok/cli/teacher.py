@@ -149,8 +149,11 @@ def run_eval(args: argparse.Namespace) -> None:
         low, high = row["interval"]
         line = f"{kind:<14}{row['questions']:>10}{row['right']:>8.3f}{f'{low:.2f} to {high:.2f}':>14}"
         print(line + "".join(f"{row[name]:>18.3f}" for name in CONDITIONS[1:]))
-    for name, of in parts.items():
-        print(f"{name}: " + ", ".join(f"{kind} {row['right']:.2f} ({row['questions']})" for kind, row in of.items()))
+    for name, shares_of in parts.items():
+        print(
+            f"{name}: "
+            + ", ".join(f"{kind} {row['right']:.2f} ({row['questions']})" for kind, row in shares_of.items())
+        )
     print(f"{found['seconds_an_answer'] * 1e3:.0f} ms an answer, in batches")
     if args.json is not None:
         atomic_write(args.json, json.dumps(result, indent=None) + "\n")

@@ -86,7 +86,9 @@ class Backbone(Protocol):
     layers: int
     heads: int
     head_width: int
-    module: nn.Module
+
+    @property
+    def module(self) -> nn.Module: ...
 
     def prepare(self, observations: Sequence[Observation]) -> Any:
         """Inputs of a batch, nothing that learns: what can be kept and read again."""

@@ -78,8 +78,7 @@ class HuggingFaceBackbone:
                 from peft import LoraConfig, inject_adapter_in_model
             except ImportError as error:
                 raise ImportError("LoRA needs peft: pip install 'xtok[lora]' (docs/features.md)") from error
-            eyes = "|".join(VISION)
-            targets = rf"^(?!.*({eyes})\.).*{LORA_LAYERS}$"
+            targets = rf"^(?!.*({'|'.join(VISION)})\.).*{LORA_LAYERS}$"
             inject_adapter_in_model(LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules=targets), model)
 
     @property
@@ -103,7 +102,7 @@ class HuggingFaceBackbone:
 
     def read(self, inputs: Any) -> Read:
         given = {
-            key: value.to(self.device, self.module.dtype) if value.is_floating_point() else value.to(self.device)  # type: ignore[arg-type]
+            key: value.to(self.device, self.module.dtype) if value.is_floating_point() else value.to(self.device)
             for key, value in inputs.items()
         }
         self._whole.rope_deltas = None  # Qwen keeps them from one call to the next

@@ -29,14 +29,14 @@ from xtok.sim.props import COLOURS
 from xtok.sim.questions import PAIR_SHARE, STEPS_MAX, VIEWS
 from xtok.sim.recorder import seeds
 from xtok.sim.suite import is_held_out
-from xtok.sim.variation import LEVELS, Level
+from xtok.sim.variation import LEVELS, Level, Split
 from xtok.sim.workers import EpisodeSpec, environment
 
 MOMENTS = 4  # of an episode in which the expert acts
 WRIST_SHARE = 0.4  # of moments that are also seen from a hand
 WRIST_KINDS = ("point", "target")  # all that a hand's camera shows enough of
 ROUNDS = 2  # files of a cell and level, so that a run that is stopped early has seen all cells
-SPLIT = "train"  # the only one that is learned from
+SPLIT: Split = "train"  # the only one that is learned from
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def write_scenes(part: SceneFile, out: Path, image_size: int) -> int:
 
 
 def moments(spec: EpisodeSpec, image_size: int) -> Iterator[tuple[int, SimEnv, np.random.Generator]]:
-    """Steps at which an episode is looked at, with its environment then: its start alone, in every second episode, which
-    costs no simulation; else `MOMENTS` while the expert acts.
+    """Steps at which an episode is looked at, with its environment then: its start alone, in every second episode,
+    which costs no simulation; else `MOMENTS` while the expert acts.
     """
     env = environment(spec, views=False, image_size=image_size)
     env.reset(seed=spec.seed, options={"split": spec.split})
@@ -140,8 +140,8 @@ def pictures(env: SimEnv, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
 def labelled(
     masks: Mapping[str, np.ndarray], hands: Mapping[str, np.ndarray], asked: Sequence[Question]
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """uint8 [S, S]: 1 + the number of the thing (props, then hands) that a pixel shows, 0 for none; and questions, those
-    that point by the numbers of the things that are right.
+    """uint8 [S, S]: 1 + the number of the thing (props, then hands) that a pixel shows, 0 for none; and questions,
+    those that point by the numbers of the things that are right.
     """
     every = {**masks, **hands}
     labels = np.zeros(next(iter(every.values())).shape, np.uint8)

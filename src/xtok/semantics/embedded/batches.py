@@ -121,9 +121,8 @@ class TeacherBatches:
         for picture in chosen.tolist():
             weights = self.weights[picture] * (self.long[picture] == long)
             count = min(part.questions, int((weights > 0).sum()))
-            asked = (
-                rng.choice(len(weights), count, replace=False, p=weights / max(weights.sum(), 1e-9)) if count else []
-            )
+            chance = weights / max(weights.sum(), 1e-9)
+            asked = rng.choice(len(weights), count, replace=False, p=chance).tolist() if count else []
             there = {thing.name for thing in self.school.things[picture]}
             name = f"{COLOUR_WORDS[rng.integers(len(COLOUR_WORDS))]} {KIND_WORDS[rng.integers(len(KIND_WORDS))]}"
             absent = name if (rng.random() < recipe.absent and name not in there) or not count else None
@@ -131,12 +130,12 @@ class TeacherBatches:
             drawn.append(
                 _Drawn(
                     picture,
-                    tuple(int(i) for i in asked),
+                    tuple(asked),
                     absent,
                     bool(rng.integers(2)),
                     (int(moved[0]), int(moved[1])),
                     bool(rng.random() < 0.3),
-                    tuple(rng.uniform(*DIM, 3).tolist()),  # type: ignore[arg-type]
+                    tuple(rng.uniform(*DIM, 3).tolist()),
                     bool(rng.integers(2)),
                     int(rng.integers(4)),
                 )
@@ -182,8 +181,8 @@ class TeacherBatches:
         place, offset, held = [], [], []
         for b, each in enumerate(drawn):
             for thing in self.school.things[each.picture]:
-                kind = exchange(thing.kind) if each.mirrored else thing.kind
-                kind_of[b, thing.label] = self.kind_number[kind]
+                name = exchange(thing.kind) if each.mirrored else thing.kind
+                kind_of[b, thing.label] = self.kind_number[name]
                 colour_of[b, thing.label] = self.colour_number.get(thing.colour or "", 0)
                 x, y = _moved(thing.middle, each)
                 mean_x, mean_y = _moved(thing.mean, each)

@@ -77,7 +77,9 @@ def answers_of(
             answers = model.answer([Observation({"any": lessons[i].picture}, text) for i, text in observed])
             seconds = (time.perf_counter() - began) / len(observed)
             for row, answer, (i, _) in zip(new, answers, observed, strict=True):
-                row[name] = is_right(row["question"], answer, lessons[i].picture.shape[:2])
+                row[name] = is_right(
+                    row["question"], answer, (lessons[i].picture.shape[0], lessons[i].picture.shape[1])
+                )
                 if name == "right":
                     row |= {"answer": answer, "seconds": seconds}
         rows += new

@@ -67,6 +67,8 @@ class Things:
 
 
 class Eyes(nn.Module):
+    place: Tensor
+
     def __init__(self, config: EyesConfig) -> None:
         super().__init__()
         two, four, eight, sixteen = config.widths
@@ -85,6 +87,7 @@ class Eyes(nn.Module):
         self.join_four = Residual(config.cells)
         self.out = nn.GroupNorm(1, config.cells)
         self.centre = nn.Conv2d(config.cells, 3, 1)
+        assert self.centre.bias is not None
         nn.init.constant_(self.centre.bias[:1], -4.0)  # few cells hold a middle
         axis = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
         self.register_buffer("place", torch.stack(torch.meshgrid(axis, axis, indexing="xy")), persistent=False)

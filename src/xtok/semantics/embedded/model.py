@@ -66,6 +66,8 @@ class EmbeddedVLM(nn.Module):
     """spoken: tokens of the language model's vocabulary that it can say, END first."""
 
     name = "embedded"
+    spoken: Tensor
+    spoken_embeddings: Tensor
 
     def __init__(self, network: Network, language: Language, spoken: Sequence[int]) -> None:
         super().__init__()
@@ -111,7 +113,7 @@ class EmbeddedVLM(nn.Module):
             "kind": KIND,
             "format": FORMAT,
             "network": self.network.config.to_dict(),
-            "spoken": self.spoken.tolist(),
+            "spoken": list(map(int, self.spoken)),
         }
         with atomic_file(folder / WEIGHTS) as draft:
             save_file(tensors, draft)
@@ -211,7 +213,8 @@ class EmbeddedVLM(nn.Module):
             state, read = self.extend(read, self.network.ask.expand(B, 1, -1), one)
             extra: Remembered = read.extra
             places = self.network.point_logits(extra.looked, extra.asked, state[:, 0])[:, 0]
-            said, log_sure = [[] for _ in range(B)], torch.zeros(B, device=self.device)
+            said: list[list[int]] = [[] for _ in range(B)]
+            log_sure = torch.zeros(B, device=self.device)
             over = torch.zeros(B, dtype=torch.bool, device=self.device)
             for _ in range(tokens_max):
                 share_BY = self.logits(state[:, -1]).log_softmax(-1)

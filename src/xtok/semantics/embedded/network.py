@@ -56,7 +56,7 @@ class NetworkConfig:
 
     @classmethod
     def from_dict(cls, told: dict[str, Any]) -> NetworkConfig:
-        eyes = {key: tuple(each) if isinstance(each, list) else each for key, each in told["eyes"].items()}
+        eyes: dict[str, Any] = {k: tuple(each) if isinstance(each, list) else each for k, each in told["eyes"].items()}
         words = {key: tuple(told[key]) for key in ("kinds", "colours")}
         return cls(**{**told, **words, "eyes": EyesConfig(**eyes)})
 
@@ -138,6 +138,9 @@ class Layout:
 
 
 class Network(nn.Module):
+    cell_place: Tensor
+    is_prop: Tensor
+
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config

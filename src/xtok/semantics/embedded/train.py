@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -209,7 +210,7 @@ class TeacherTask(Task[TeacherBatch]):
         tensors = {**kept.tensors, "pictures_B": kept.tensors["pictures_B"].numpy()}
         texts, answers = kept.about["texts"], kept.about["answers"]
         assert isinstance(texts, list) and isinstance(answers, list)
-        return TeacherBatch(**tensors, texts=tuple(texts), answers=tuple(answers))
+        return TeacherBatch(**cast(Any, tensors), texts=tuple(texts), answers=tuple(answers))
 
 
 class Training(Engine[TeacherBatch]):
