@@ -255,14 +255,10 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         colours = {} if self._scene is None else self._scene.colours
         found: list[ObjectFact] = []
         for name in self._present():
-            pose = self.world.pose(name)
-            fact = (
-                name,
-                self.world.props[name].kind,
-                colours.get(name),
-                inverse.compose(pose).position_m,
-                self.world.held(name),
-            )
+            pose, prop = self.world.pose(name), self.world.props[name]
+            pressed = prop.joint is not None and prop.joint.kind == "slide"  # by both fingers, but not held
+            held = self.world.held(name) and not pressed
+            fact = (name, prop.kind, colours.get(name), inverse.compose(pose).position_m, held)
             if self.world.side is None:
                 y_m = float(pose.position_m[1])
                 nearer = None if abs(y_m) < MIDDLE_M else LEFT if y_m > 0 else RIGHT
