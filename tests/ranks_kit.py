@@ -57,21 +57,18 @@ def recipe(name: str) -> Any:
 
 
 def teacher(out: Path) -> None:
-    """The embedded teacher with a tiny language model."""
-    from teacher_kit import tiny_connector, tiny_vlm, write_questions
-    from xtok.semantics.embedded.lessons import question_set
+    """The embedded teacher with the words of a tiny language model."""
+    from teacher_kit import tiny_network, tiny_vlm, write_scenes
+    from xtok.semantics.embedded.lessons import scene_folder
+    from xtok.semantics.embedded.model import EmbeddedVLM
     from xtok.semantics.embedded.school import School
-    from xtok.semantics.embedded.train import TeacherRecipe, Training
+    from xtok.semantics.embedded.train import TeacherRecipe, Training, spoken_by
 
-    small = {"looking": 16, "speaking": 4, "pictures": 6, "speaking_pictures": 6, "spoken": 6, "warmup": 3}
-    connector = replace(tiny_connector(), dropout=0.0)
-    model = tiny_vlm()
-    for module in model.connector.modules():
-        if hasattr(module, "dropout"):
-            module.dropout = 0.0  # type: ignore[assignment]
-    school = School(model)
-    school.add(question_set(write_questions(out / f"questions-{os.environ.get('RANK', 0)}", scenes=10)))
-    Training(TeacherRecipe(connector=connector, learning_rate=3e-3, **small), model, school, out).run()
+    small = {"looking": 12, "answering": 8, "pictures": 6, "warmup": 3, "watched": 0, "log_every": 1}
+    school, language = School(), tiny_vlm().language
+    school.add(scene_folder(write_scenes(out / f"scenes-{os.environ.get('RANK', 0)}", 12)))
+    model = EmbeddedVLM.new(tiny_network(), spoken_by(school, language), language)
+    Training(TeacherRecipe(network=tiny_network(), learning_rate=3e-3, **small), model, school, out).run()
 
 
 def host(out: Path, options: Sequence[str]) -> None:

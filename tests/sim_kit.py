@@ -47,7 +47,7 @@ class ToyFact:
 class ToyEnv:
     """Reach a point, then close the hand. The expert fails on seeds that are 4 mod 5."""
 
-    control_hz, max_steps, mask_D, embodiment = 20.0, 60, MASK, "sim_panda"
+    control_hz, max_steps, mask_D, embodiment, subtask = 20.0, 60, MASK, "sim_panda", "reach"
 
     def __init__(self, task: str, arm: str, level: str = "easy", views: bool = True, image_size: int = IMAGE) -> None:
         self.task, self.arm, self.level, self._size = task, arm, level, image_size
@@ -93,6 +93,12 @@ class ToyEnv:
         for number, mask in enumerate(masks.values()):
             mask[4:12, 2 + 10 * number : 9 + 10 * number] = True
         return masks
+
+    def seen(self, view: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        return self.masks(view), {}
+
+    def aims(self) -> None:
+        return None
 
     def render_views(self) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(self.seed)

@@ -156,38 +156,72 @@ COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (40, 70, 220), 
 
 
 def tiny_vlm(seed: int = 0) -> Any:
-    """Real eyes, a small connector and a random language model of four layers."""
+    """Small eyes and host, untrained, with words of a random language model of two layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from xtok.semantics.embedded.connector import Connector
-    from xtok.semantics.embedded.eyes import Eyes
     from xtok.semantics.embedded.language import Language
     from xtok.semantics.embedded.model import EmbeddedVLM
 
     torch.manual_seed(seed)
     tokenizer = _tokenizer(["<unk>", "<s>", "</s>"], bos_token="<s>", eos_token="</s>")
-    language = Language(LlamaForCausalLM(LlamaConfig(**TEXT)), tokenizer)
-    return EmbeddedVLM(Connector(tiny_connector()), language, Eyes()).eval()
+    language = Language(LlamaForCausalLM(LlamaConfig(**{**TEXT, "num_hidden_layers": 2})), tokenizer)
+    spoken = [2, *sorted({token for text in SAID for token in tokenizer(text).input_ids})]
+    return EmbeddedVLM.new(tiny_network(), spoken, language).eval()
 
 
-def tiny_connector() -> Any:
-    from xtok.semantics.embedded.connector import ConnectorConfig
+SAID = tuple(f" {word}" for word in (*COLOURS, "left", "right", "cube", "yes", "no", "nothing", "red cube"))
 
-    return ConnectorConfig(
-        language_width=32,
-        tokens=2,
-        grid_width=32,
-        fine_width=16,
-        width=48,
-        layers=2,
-        heads=4,
-        point_width=16,
-        read_layer=2,
+
+def tiny_network() -> Any:
+    from xtok.semantics.embedded.eyes import EyesConfig
+    from xtok.semantics.embedded.network import NetworkConfig
+
+    eyes = EyesConfig(widths=(8, 16, 16, 16), blocks=(1, 1, 1), cells=16, things=4)
+    words = {"kinds": ("cube", "gripper"), "colours": tuple(sorted(COLOURS)), "language_width": 32}
+    return NetworkConfig(
+        eyes, **words, width=32, heads=4, reader_layers=1, layers=2, queries=3, point_width=16, words=200
     )
 
 
+def two_squares(rng: np.random.Generator, side: int = 128) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A picture of two coloured squares, their label map (1, 2), and their colours; the first one is anywhere."""
+    picture = np.full((side, side, 3), 120, np.uint8) + rng.integers(0, 12, (side, side, 3), dtype=np.uint8)
+    labels = np.zeros((side, side), np.uint8)
+    names = rng.choice(list(COLOURS), 2, replace=False).tolist()
+    lefts = rng.permutation([8, side // 2 + 8]) + rng.integers(-6, 20, 2)
+    for number, (name, left) in enumerate(zip(names, lefts, strict=True), start=1):
+        top = int(rng.integers(8, side - 28))
+        labels[top : top + 20, left : left + 20] = number
+        picture[labels == number] = COLOURS[name]
+    return picture, labels, names
+
+
+def asked_of_squares(labels: np.ndarray, names: list[str]) -> list[dict[str, Any]]:
+    """Where is each, and which side is one on. things: what is pointed at, numbers from 0."""
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": "point",
+            "question": f"where is the {name} cube?",
+            "answer": f"{name} cube",
+            "choices": [],
+            "things": [i],
+        }
+        for i, name in enumerate(names)
+    ]
+    middles = [np.nonzero(labels == number)[1].mean() for number in (1, 2)]
+    text = f"is the {names[0]} cube left or right of the {names[1]} cube?"
+    side = "left" if middles[0] < middles[1] else "right"
+    return [*rows, {"kind": "side", "question": text, "answer": side, "choices": ["left", "right"], "things": None}]
+
+
+def facts_of(names: list[str]) -> str:
+    import json
+
+    return json.dumps([{"kind": "cube", "colour": name, "held": i == 0} for i, name in enumerate(names)])
+
+
 def write_questions(folder: Path, scenes: int, seed: int = 0, side: int = 96) -> Path:
-    """A set as `xtok sim questions` writes them, of two coloured squares: where is each, and which side is it on."""
+    """A set as `xtok sim questions` writes them, of two coloured squares."""
     import json
 
     import pyarrow
@@ -198,46 +232,58 @@ def write_questions(folder: Path, scenes: int, seed: int = 0, side: int = 96) ->
     (folder / "images").mkdir(parents=True)
     rows = []
     for scene in range(scenes):
-        picture = np.full((side, side, 3), 120, np.uint8) + rng.integers(0, 12, (side, side, 3), dtype=np.uint8)
-        names = rng.choice(list(COLOURS), 2, replace=False).tolist()
-        lefts = rng.permutation([8, 56]) + rng.integers(-6, 20, 2)
+        picture, labels, names = two_squares(rng, side)
         image = f"images/{scene}.png"
-        facts = [{"kind": "cube", "colour": name, "held": False} for name in names]
-        common = {"image": image, "facts": json.dumps(facts)}
-        for name, left in zip(names, lefts, strict=True):
-            top = int(rng.integers(8, side - 28))
-            mask = np.zeros((side, side), dtype=bool)
-            mask[top : top + 20, left : left + 20] = True
-            picture[mask] = COLOURS[name]
-            flat = np.concatenate([[False], mask.ravel(), [not mask.ravel()[-1]]])
-            runs = np.diff(np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1])])).tolist()
-            words = {"kind": "point", "question": f"where is the {name} cube?", "answer": f"{name} cube"}
-            point = [int(left) + 10, top + 10]
-            rows.append({**common, **words, "choices": [], "mask": runs, "point": point})
-        a, b = names
-        side_of = "left" if lefts[0] < lefts[1] else "right"
-        words = {"kind": "side", "question": f"is the {a} cube left or right of the {b} cube?", "answer": side_of}
-        rows.append({**common, **words, "choices": ["left", "right"], "mask": None, "point": None})
+        where = {"task": "Stack", "arm": ("Panda", "Kinova3")[scene % 2], "level": ("easy", "hard")[scene // 2 % 2]}
+        for row in asked_of_squares(labels, names):
+            runs = point = None
+            if (things := row.pop("things")) is not None:
+                mask = labels == things[0] + 1
+                flat = np.concatenate([[False], mask.ravel(), [not mask.ravel()[-1]]])
+                runs = np.diff(np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1])])).tolist()
+                point = [int(value.mean()) for value in np.nonzero(mask)[::-1]]
+            rows.append({**row, **where, "image": image, "facts": facts_of(names), "mask": runs, "point": point})
         Image.fromarray(picture).save(folder / image)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "questions.parquet")
+    blind = {"questions": 1, "chance": 0.5, "image_blind": 0.4, "text_blind": 0.3}
+    manifest = {"all": blind, "kinds": {"point": blind, "side": blind}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 
-def write_scenes(questions: Path, folder: Path) -> Path:
-    """The same pictures and questions as `xtok teacher scenes` writes them."""
+def write_scenes(folder: Path, scenes: int, seed: int = 0) -> Path:
+    """Scenes as `xtok teacher scenes` writes them, of two coloured squares; every third one is a hand's view."""
+    import io
     import json
-    import shutil
 
+    import pyarrow
     import pyarrow.parquet
+    from PIL import Image
 
-    rows = pyarrow.parquet.read_table(questions / "questions.parquet").to_pylist()
-    for image in dict.fromkeys(row["image"] for row in rows):
-        scene = folder / f"Task-Arm-easy-train-{Path(image).stem:>06}"
-        scene.mkdir(parents=True)
-        shutil.copyfile(questions / image, scene / "picture.png")
-        mine = [row for row in rows if row["image"] == image]
-        keys = ("kind", "question", "answer", "choices", "point", "mask")
-        asked = [{key: row[key] for key in keys} for row in mine]
-        about = {"view": "scene", "step": 0, "facts": json.loads(mine[0]["facts"]), "questions": asked}
-        (scene / "about.json").write_text(json.dumps(about))
+    def png(array: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    rows = []
+    for scene in range(scenes):
+        picture, labels, names = two_squares(rng)
+        labels[:6, :6] = 3
+        where = {"task": "Stack", "arm": "Panda", "level": "easy", "split": "train", "seed": scene, "step": 0}
+        said = {"instruction": f"lift the {names[0]} cube", "subtask": f"grasp the {names[0]} cube"}
+        rows.append(
+            {
+                "picture": png(picture),
+                "labels": png(labels),
+                "things": ["one", "two", "gripper"],
+                "facts": facts_of(names),
+                "questions": json.dumps(asked_of_squares(labels, names)),
+                "view": ("scene", "front", "wrist")[scene % 3],
+                **where,
+                **said,
+            }
+        )
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "Stack-Panda-easy-0.parquet")
     return folder

@@ -119,7 +119,6 @@ def test_two_processes_are_one_with_a_teacher_too(name: str, tmp_path: Path) -> 
 @pytest.mark.slow
 def test_the_embedded_teacher_learns_on_two_processes_as_on_one(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    pytest.importorskip("efficientnet_lite_pytorch")
     for processes in (1, 2):
         (tmp_path / str(processes)).mkdir()
         kit.torchrun(processes, "teacher", tmp_path / str(processes))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sim_kit import PATCHES, ToyFact, toy_environment
 from xtok.sim import questions
-from xtok.sim.ask import PAIR_KINDS, Question, ask, middle
+from xtok.sim.ask import PAIR_KINDS, Aims, Question, ask, middle
 from xtok.sim.blind import Asked, balanced, controls
 from xtok.sim.facts import PairFact
 from xtok.sim.questions import QuestionRequest, make_questions, mask_from_runs, run_lengths
@@ -132,11 +132,32 @@ def test_with_two_arms_counts_of_a_picture_all_differ() -> None:
 def test_what_is_ambiguous_or_hidden_is_not_asked() -> None:
     twins = [*FACTS, ToyFact("four", "cube", "red", np.zeros(3), False)]
     masks = {**MASKS, "four": patch(30, 50)}
-    assert not any("red cube" in q.text for kind in ("point", "side", "held") for q in asked(kind, twins, masks))
+    assert not any("red cube" in q.text for kind in ("side", "held") for q in asked(kind, twins, masks))
+    (any_of,) = [q for q in asked("point", twins, masks) if q.answer == "red cube"]  # either is right, and words say so
+    assert any_of.mask is not None and any_of.mask.sum() == 2 * 144 and " a red " in any_of.text
     assert not asked("colour", twins, masks) and not asked("beside", twins, masks)
     hidden = {**MASKS, "two": np.zeros((SIZE, SIZE), dtype=bool)}
     assert not any("blue cube" in q.text for q in asked("point", FACTS, hidden))
     assert not asked("count", FACTS, hidden) and not asked("which_held", FACTS, hidden)
+
+
+def test_hands_are_pointed_at_and_instructions_mean_a_thing_and_a_place() -> None:
+    aims = Aims("put the blue block into the bin", ("two",), ("three",))
+    everything = ask(FACTS, MASKS, COLOURS, np.random.default_rng(0), hands={"gripper": patch(0, 0)}, aims=aims)  # type: ignore[arg-type]
+    (hand,) = [q for q in everything if q.answer == "gripper"]
+    assert hand.kind == "point" and hand.mask is not None and hand.mask[5, 5]
+    targets = [q for q in everything if q.kind == "target"]
+    assert [q.answer for q in targets] == ["blue cube", "green tray"]
+    assert all(q.text.startswith(aims.instruction) for q in targets)
+    assert targets[0].point == (65, 25) and targets[1].point == (109, 99)
+    hidden = {**MASKS, "three": np.zeros((SIZE, SIZE), dtype=bool)}
+    seen = ask(FACTS, hidden, COLOURS, np.random.default_rng(0), aims=aims)  # type: ignore[arg-type]
+    assert [q.answer for q in seen if q.kind == "target"] == ["blue cube"]
+
+
+def test_things_have_the_names_that_instructions_give_them() -> None:
+    texts = {q.text for seed in range(20) for q in ask(FACTS, MASKS, COLOURS, np.random.default_rng(seed))}  # type: ignore[arg-type]
+    assert any("red block" in text for text in texts) and any("green bin" in text for text in texts)
 
 
 def test_in_clutter_only_what_is_named_is_asked_about() -> None:

@@ -76,14 +76,15 @@ def test_a_folder_is_bound_to_request_and_simulator(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_scenes_of_another_size_are_not_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scenes = ["teacher", "scenes", "-o", str(tmp_path / "scenes"), "--count", "1"]
+    scenes = ["teacher", "scenes", "-o", str(tmp_path / "scenes"), "--tasks", "Lift", "--arms-each", "1"]
+    scenes += ["--episodes", "1"]
     assert main([*scenes, "--image-size", "64"]) == 0
     assert main([*scenes, "--image-size", "64"]) == 0
     capsys.readouterr()
     assert main([*scenes, "--image-size", "128"]) == EXIT_USER_ERROR
     assert "image_size (64, now 128)" in capsys.readouterr().err
-    (tmp_path / "old/Lift-1").mkdir(parents=True)
-    (tmp_path / "old/Lift-1/about.json").write_text("{}")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/Lift-Panda-easy-0.parquet").write_text("")
     assert main(["teacher", "scenes", "-o", str(tmp_path / "old")]) == EXIT_USER_ERROR
     assert "does not say how they were made" in capsys.readouterr().err
 

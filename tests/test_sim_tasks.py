@@ -153,6 +153,21 @@ def test_an_episode_that_goes_nowhere_is_cut_off() -> None:
     assert steps == env.max_steps and not info["success"]
 
 
+def test_a_button_that_both_fingers_press_is_not_held() -> None:
+    env = SimEnv("Press", "ViperX", views=False)  # Panda's fingertips press with one of them
+    pressed, seed = False, 0
+    while not pressed and seed < 40:
+        env.reset(seed=(seed := seed + 1))
+        expert, over = env.expert(), False
+        while not over:
+            _, _, terminated, truncated, _ = env.step(expert.goal()[None])
+            over = terminated or truncated
+            pressed |= any(env.world.held(fact.name) for fact in env.facts())
+            assert not any(fact.held for fact in env.facts())
+    env.close()
+    assert pressed
+
+
 def test_the_suite_has_its_cells_with_good_seeds_and_arms_and_tasks_held_out() -> None:
     table = cells()
     assert len(cells(dual=False)) >= 49 and {cell.task for cell in table} == set(TASK_NAMES)

@@ -19,7 +19,7 @@ from xtok.lock import write_lock
 from xtok.ranks import launched_rank
 from xtok.write_errors import telling
 
-TOKENIZER_FILES = ("model.safetensors", "config.json", "heads.safetensors", "connector.safetensors")
+TOKENIZER_FILES = ("model.safetensors", "config.json", "heads.safetensors")
 STORE_FILES = ("manifest.json", "settings.json", "shards")
 SHIPPED = Path(__file__).resolve().parent.parent / "weights"
 ELSEWHERE = "choose another place to write to"

@@ -17,7 +17,7 @@ import numpy as np
 
 from xtok.sim.facts import ObjectFact, PairFact
 
-KINDS = ("point", "side", "beside", "held", "which_held", "count", "colour")
+KINDS = ("point", "target", "side", "beside", "held", "which_held", "count", "colour")
 PAIR_KINDS = ("which_arm", "arm_holds", "whose_side", "nearer_hand")  # besides, with two arms
 VISIBLE_PIXELS = 20  # of a 128 px picture; what shows less is not asked about
 APART = 5 / 128  # share of the picture's width by which things must lie apart to be left or right of each other
@@ -25,7 +25,11 @@ NOTHING = "nothing"
 COUNT_MAX = 4
 ROBOT = "white"  # some arms are, so white things are not counted
 
-POINT = ("point to the {thing}", "where is the {thing}?")
+POINT = ("point to the {thing}", "where is the {thing}?", "find the {thing}", "look at the {thing}")
+POINT_ANY = ("point to a {thing}", "where is a {thing}?", "find a {thing}")  # where several are called so
+ALSO = {"cube": "block", "tray": "bin"}  # other names in instructions
+FIRST = ("{instruction}: point to what is touched first", "{instruction}: where is the first thing to touch?")
+GOES = ("{instruction}: point to where it goes", "{instruction}: where is it put?")
 SIDE = ("is the {a} left or right of the {b}?", "which side of the {b} is the {a} on, left or right?")
 BESIDE = ("what is {side} of the {thing}?", "name the thing {side} of the {thing}")
 HELD = ("is the {thing} in the gripper?", "does the robot hold the {thing}?")
@@ -66,6 +70,15 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Aims:
+    """What an instruction is about. first: props of which one is touched first. goes: that on or in which it is put."""
+
+    instruction: str
+    first: tuple[str, ...]
+    goes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Thing:
     name: str  # what words call it, unique in the scene
     kind: str
@@ -93,9 +106,12 @@ def ask(
     colours: Sequence[str],
     rng: np.random.Generator,
     cluttered: bool = False,
+    hands: Mapping[str, np.ndarray] | None = None,
+    aims: Aims | None = None,
 ) -> list[Question]:
     """All questions of one picture, in random wordings. colours: words that the suite has. cluttered: things that the
-    facts do not name lie about, so nothing is asked whose answer they could change.
+    facts do not name lie about, so nothing is asked whose answer they could change. hands: what words call a hand ->
+    where it is seen, bool [S, S]. aims: of an instruction.
     """
     size = next(iter(masks.values())).shape[0]
     enough = VISIBLE_PIXELS * (size / 128) ** 2
@@ -108,7 +124,8 @@ def ask(
     ]
     all_seen = len(seen) == len(facts)  # else counts, and what is beside, are not in the picture
     pair = [fact for fact in facts if isinstance(fact, PairFact)]
-    questions = [*_points(things, rng), *_sides(things, size, rng), *_held(things, rng, HELD_PAIR if pair else HELD)]
+    shown = [*_points(things, seen, masks, rng), *_hands(hands or {}, enough, rng), *_targets(aims, seen, masks, rng)]
+    questions = [*shown, *_sides(things, size, rng), *_held(things, rng, HELD_PAIR if pair else HELD)]
     if all_seen:
         named_colours = () if cluttered else colours
         counts = _pair_counts(facts, named_colours, rng) if pair else _counts(facts, named_colours, rng)
@@ -127,8 +144,51 @@ def _say(templates: Sequence[str], rng: np.random.Generator, **words: str) -> st
     return templates[int(rng.integers(len(templates)))].format(**words)
 
 
-def _points(things: Sequence[_Thing], rng: np.random.Generator) -> list[Question]:
-    return [Question("point", _say(POINT, rng, thing=t.name), t.name, mask=t.mask) for t in things if len(things) > 1]
+def _points(
+    things: Sequence[_Thing], seen: Sequence[ObjectFact], masks: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> list[Question]:
+    """At each thing; at any of those that are called the same."""
+    if len(seen) < 2:
+        return []
+    questions = [Question("point", _say(POINT, rng, thing=_also(t.name, rng)), t.name, mask=t.mask) for t in things]
+    alike: dict[str, list[np.ndarray]] = {}
+    for fact in seen:
+        alike.setdefault(called(fact), []).append(masks[fact.name])
+    several = {name: found for name, found in alike.items() if len(found) > 1}
+    return questions + [
+        Question("point", _say(POINT_ANY, rng, thing=_also(name, rng)), name, mask=np.logical_or.reduce(found))
+        for name, found in several.items()
+    ]
+
+
+def _also(name: str, rng: np.random.Generator) -> str:
+    """The name, or half the time with another noun for it that instructions use."""
+    kind = name.split()[-1]
+    return name.replace(kind, ALSO[kind]) if kind in ALSO and rng.integers(2) else name
+
+
+def _hands(hands: Mapping[str, np.ndarray], enough: float, rng: np.random.Generator) -> list[Question]:
+    return [
+        Question("point", _say(POINT, rng, thing=name), name, mask=mask)
+        for name, mask in hands.items()
+        if mask.sum() >= enough
+    ]
+
+
+def _targets(
+    aims: Aims | None, seen: Sequence[ObjectFact], masks: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> list[Question]:
+    """What an instruction means: the thing to touch first, and where it goes."""
+    if aims is None:
+        return []
+    by_name = {fact.name: fact for fact in seen}
+    questions = []
+    for templates, names in ((FIRST, aims.first), (GOES, aims.goes)):
+        if names and all(name in by_name for name in names):
+            mask = np.logical_or.reduce([masks[name] for name in names])
+            text = _say(templates, rng, instruction=aims.instruction)
+            questions.append(Question("target", text, called(by_name[names[0]]), mask=mask))
+    return questions
 
 
 def _sides(things: Sequence[_Thing], size: int, rng: np.random.Generator) -> list[Question]:

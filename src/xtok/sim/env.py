@@ -16,6 +16,7 @@ from gymnasium import spaces
 
 from xtok.actions import ARMS26, from_delta, get_embodiment
 from xtok.sim.arms import LEFT, RIGHT, get_arm
+from xtok.sim.ask import Aims
 from xtok.sim.experts import Expert
 from xtok.sim.facts import ObjectFact, PairFact
 from xtok.sim.geometry import frame_from_pose, pose_from_frame
@@ -32,6 +33,24 @@ TEXT = spaces.Text(min_length=0, max_length=200, charset=string.ascii_letters + 
 
 
 MIDDLE_M = 0.06  # so far from the middle of the table a thing belongs to no arm
+# Task -> of its goals' targets (numbers) and props (names): one of these is touched first, and put on or into that.
+ROLES: dict[str, tuple[tuple[int | str, ...], tuple[int | str, ...]]] = {
+    "Lift": ((0,), ()),
+    "Stack": ((0,), (1,)),
+    "PickPlace": ((0,), ("tray",)),
+    "Press": ((0,), ()),
+    "Turn": ((0,), ()),
+    "Insert": (("peg",), (0,)),
+    "Sort": ((0, 1), (2,)),
+    "Tidy": ((0,), ("tray",)),
+    "Tower": ((1,), (0,)),
+    "PressOrder": ((0,), ()),
+    "Serve": ((0,), (1,)),
+    "TwoArmLift": ((0,), ()),
+    "Handover": ((0,), ()),
+    "TwoArmInsert": ((0,), ("paddle",)),
+    "Transport": ((0,), (1,)),
+}
 PLAIN_M = 0.03  # by so much one hand must be nearer to a thing than the other, all its parts considered
 
 
@@ -202,10 +221,33 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         Raises:
             ValueError: no such view.
         """
+        seen, _ = self.seen(view)
+        return seen
+
+    def seen(self, view: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Prop -> bool [S, S] as `masks`, and the same of hands, by what words call them: "gripper", with two arms
+        "left gripper" and "right gripper".
+
+        Raises:
+            ValueError: no such view.
+        """
         if view not in self._all_views:
             raise ValueError(f"unknown view {view!r}; expected one of {list(self._all_views)}")
         ids = self._renderer().segment(view)
-        return {name: np.isin(ids, list(self.world.visible_geoms(name))) for name in self._present()}
+        hands = self.world.hands
+        grippers = {"gripper" if len(hands) == 1 else f"{side} gripper": hand.seen for side, hand in hands.items()}
+        props = {name: self.world.visible_geoms(name) for name in self._present()}
+        found = [{name: np.isin(ids, list(geoms)) for name, geoms in each.items()} for each in (props, grippers)]
+        return found[0], found[1]
+
+    def aims(self) -> Aims | None:
+        """What the instruction is about, or None of a task in which nothing comes first."""
+        goal = self._goal
+        assert goal is not None
+        if self.task not in ROLES:
+            return None
+        roles = [tuple(goal.targets[i] if isinstance(i, int) else i for i in part) for part in ROLES[self.task]]
+        return Aims(self.instruction, roles[0], roles[1])
 
     def facts(self) -> list[ObjectFact]:
         """What is true of every prop in the scene now."""
@@ -213,14 +255,10 @@ class SimEnv(gymnasium.Env[dict[str, Any], np.ndarray]):
         colours = {} if self._scene is None else self._scene.colours
         found: list[ObjectFact] = []
         for name in self._present():
-            pose = self.world.pose(name)
-            fact = (
-                name,
-                self.world.props[name].kind,
-                colours.get(name),
-                inverse.compose(pose).position_m,
-                self.world.held(name),
-            )
+            pose, prop = self.world.pose(name), self.world.props[name]
+            pressed = prop.joint is not None and prop.joint.kind == "slide"  # by both fingers, but not held
+            held = self.world.held(name) and not pressed
+            fact = (name, prop.kind, colours.get(name), inverse.compose(pose).position_m, held)
             if self.world.side is None:
                 y_m = float(pose.position_m[1])
                 nearer = None if abs(y_m) < MIDDLE_M else LEFT if y_m > 0 else RIGHT

@@ -10,7 +10,7 @@ import numpy as np
 @dataclass(frozen=True)
 class ObjectFact:
     """What is true of a thing now. colour: a word, or None. position_m: [3], base frame (of two arms: the right one's).
-    held: by both fingers of a hand.
+    held: by both fingers of a hand; a button that they press is not.
     """
 
     name: str

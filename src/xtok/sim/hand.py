@@ -19,7 +19,7 @@ class Hand:
 
     robot: robosuite's, whose arm it calls "right" whatever its side of the table. index: robosuite's number of it.
     yaw_rad: where its stand looks. down: rotation of a hand that points straight down, its fingers opening across the
-    way the stand looks.
+    way the stand looks. seen: geoms of the gripper.
     """
 
     def __init__(
@@ -34,6 +34,8 @@ class Hand:
         self._pads = [model.geom(pad).id for pad in pads]
         if arm.rest_rad:
             robot.init_qpos = np.array(arm.rest_rad)
+        bodies = {i for i in range(model.nbody) if model.body(i).name.startswith(gripper.naming_prefix)}
+        self.seen = frozenset(i for i in range(model.ngeom) if model.geom_bodyid[i] in bodies)
         self._fingers = [_subtree(model, model.geom_bodyid[pad]) for pad in self._pads]
         root = model.body(robot.robot_model.root_body).id
         self.base = Pose(data.xpos[root].copy(), data.xmat[root].reshape(3, 3).copy())

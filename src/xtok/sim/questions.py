@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 VIEWS = ("scene", "front")  # asked about; what the wrist sees is too little
 STEPS_MAX = 70  # the expert acts for so many steps at most before a scene is looked at, so that things are held
 PAIR_SHARE = 2  # with two arms for its task's longest episode over this: most experts are done by then
-SCENES_A_QUESTION, PAIR_SCENES_A_QUESTION = 0.5, 0.3  # made, before balancing; two arms give more to ask about
+SCENES_A_QUESTION, PAIR_SCENES_A_QUESTION = 0.25, 0.15  # made, before balancing; two arms give more to ask about
 ROUNDS = 6  # of half as many scenes more, until there are enough questions
 THUMBNAIL = 8
 
@@ -79,7 +79,7 @@ class QuestionJson(TypedDict):
 
 
 class SceneJson(TypedDict):
-    """What was asked about one picture. facts: every field of each thing's `ObjectFact`."""
+    """What was asked about one picture of a scene. facts: every field of each thing's `ObjectFact`."""
 
     view: str
     step: int
@@ -161,7 +161,7 @@ def scene_specs(request: QuestionRequest, count: int) -> list[EpisodeSpec]:
 
 
 def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
-    """Let the expert act for a while, then store a picture and all its questions.
+    """Let the expert act for a while, then store a picture from each fixed camera and all its questions.
 
     Every second scene in which both arms may hold one thing is looked at when they do, which is soon over.
     """
@@ -177,18 +177,19 @@ def look(spec: EpisodeSpec, staging: Path, image_size: int) -> None:
             break
         _, _, terminated, truncated, _ = env.step(expert.goal()[None])
         over, steps = terminated or truncated, steps + 1
-    view = VIEWS[int(rng.integers(len(VIEWS)))]
-    picture, facts, masks = env.render_views()[view], env.facts(), env.masks(view)
-    asked = ask(facts, masks, tuple(COLOURS), rng, cluttered=spec.level == "hard")
+    rendered, facts, aims = env.render_views(), env.facts(), env.aims()
     with atomic_folder(staging / spec.name) as folder:
-        Image.fromarray(picture).save(folder / "picture.png", optimize=True)
-        about: SceneJson = {
-            "view": view,
-            "step": steps,
-            "facts": [{**vars(fact), "position_m": np.asarray(fact.position_m).tolist()} for fact in facts],
-            "questions": [_to_dict(question) for question in asked],
-        }
-        (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        for view in VIEWS:
+            masks, hands = env.seen(view)
+            asked = ask(facts, masks, tuple(COLOURS), rng, spec.level == "hard", hands, aims)
+            Image.fromarray(rendered[view]).save(folder / f"{view}.png", optimize=True)
+            about: SceneJson = {
+                "view": view,
+                "step": steps,
+                "facts": [{**vars(fact), "position_m": np.asarray(fact.position_m).tolist()} for fact in facts],
+                "questions": [_to_dict(question) for question in asked],
+            }
+            (folder / f"{view}.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def _both_may_hold(fact: ObjectFact) -> TypeGuard[PairFact]:
@@ -223,40 +224,42 @@ def _to_dict(question: Question) -> QuestionJson:
     }
 
 
-def _about(spec: EpisodeSpec, staging: Path) -> SceneJson:
-    return json.loads((staging / spec.name / "about.json").read_text(encoding="utf-8"))
+def _about(spec: EpisodeSpec, view: str, staging: Path) -> SceneJson:
+    return json.loads((staging / spec.name / f"{view}.json").read_text(encoding="utf-8"))
 
 
 def _pool(specs: Sequence[EpisodeSpec], staging: Path) -> list[Asked]:
     pool = []
     for spec in specs:
-        with Image.open(staging / spec.name / "picture.png") as picture:
-            size = picture.width
-        for row in _about(spec, staging)["questions"]:
-            mask = None if row["mask"] is None else mask_from_runs(row["mask"], size)
-            question = Question(row["kind"], row["question"], row["answer"], tuple(row["choices"]), mask)
-            pool.append(Asked(question, spec.name, spec.name))
+        for view in VIEWS:
+            with Image.open(staging / spec.name / f"{view}.png") as picture:
+                size = picture.width
+            for row in _about(spec, view, staging)["questions"]:
+                mask = None if row["mask"] is None else mask_from_runs(row["mask"], size)
+                question = Question(row["kind"], row["question"], row["answer"], tuple(row["choices"]), mask)
+                pool.append(Asked(question, f"{spec.name}-{view}", spec.name))
     return pool
 
 
 def _write(
     request: QuestionRequest, specs: Sequence[EpisodeSpec], kept: Sequence[Asked], staging: Path, out: Path
 ) -> QuestionManifest:
-    pictures = [spec for spec in specs if spec.name in {each.picture for each in kept}]
+    asked_of = {each.picture for each in kept}
+    pictures = [(spec, view) for spec in specs for view in VIEWS if f"{spec.name}-{view}" in asked_of]
     (out / "images").mkdir(exist_ok=True)
     thumbnails: dict[str, np.ndarray] = {}
     about: dict[str, tuple[EpisodeSpec, SceneJson]] = {}
-    for spec in pictures:
-        source = staging / spec.name / "picture.png"
-        shutil.copyfile(source, out / "images" / f"{spec.name}.png")
+    for spec, view in pictures:
+        name, source = f"{spec.name}-{view}", staging / spec.name / f"{view}.png"
+        shutil.copyfile(source, out / "images" / f"{name}.png")
         with Image.open(source) as picture:
             small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-        thumbnails[spec.name] = np.asarray(small, dtype=np.float64).ravel() / 255
-        about[spec.name] = (spec, _about(spec, staging))
+        thumbnails[name] = np.asarray(small, dtype=np.float64).ravel() / 255
+        about[name] = (spec, _about(spec, view, staging))
     rows = []
     for number, each in enumerate(kept):
         spec, scene = about[each.picture]
-        row = {"question_id": number, "image": f"images/{spec.name}.png", **_to_dict(each.question), **asdict(spec)}
+        row = {"question_id": number, "image": f"images/{each.picture}.png", **_to_dict(each.question), **asdict(spec)}
         rows.append({**row, "view": scene["view"], "step": scene["step"], "facts": json.dumps(scene["facts"])})
     table = pyarrow.Table.from_pylist(rows, schema=SCHEMA)
     pyarrow.parquet.write_table(table, out / "questions.parquet", compression="zstd")
@@ -266,7 +269,7 @@ def _write(
         "request": json.loads(request.to_json()),
         "questions": len(kept),
         "images": len(pictures),
-        "scenes": len(pictures),
+        "scenes": len({spec.name for spec, _ in pictures}),
         "scenes_made": len(specs),
         "bytes": sum(path.stat().st_size for path in files),
         "all": found.pop("all"),

